@@ -1,0 +1,77 @@
+"""Page tokens: from settings, from list-pages, re-read once. Never generated, never renewed.
+
+Exactly one token of a page is valid at a time; making a new one would shut out everybody else
+(reference, section 1.3). List-pages already holds each page's current token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_pancake.errors import PageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tap_pancake.redaction import Redactor
+
+
+class PageTokens:
+    """The current token of each page."""
+
+    def __init__(
+        self,
+        configured: Mapping[str, str],
+        redactor: Redactor,
+        relist: Callable[[], Mapping[str, str]] | None,
+    ) -> None:
+        """Start with what the settings hold.
+
+        Args:
+            configured: page id to token, from `page_access_tokens`; these go before listed ones.
+            redactor: learns each token.
+            relist: asks list-pages for page id to token; None without a user token.
+        """
+        self._configured = dict(configured)
+        self._listed: dict[str, str] = {}
+        self._relist = relist
+        self._asked_again: set[str] = set()
+        self._redactor = redactor
+        redactor.learn(self._configured.values())
+
+    def learn(self, listed: Mapping[str, str]) -> None:
+        """Take the tokens that list-pages answered with."""
+        self._redactor.learn(listed.values())
+        self._listed.update(listed)
+
+    def of(self, page_id: str) -> str:
+        """Give a page's token.
+
+        Raises:
+            PageFailed: there is none.
+        """
+        token = self._configured.get(page_id) or self._listed.get(page_id)
+        if not token:
+            msg = (
+                f"page {page_id} has no page token: have an administrator of the page create one in"
+                " Pancake under the page's Settings → Tools, or put it into `page_access_tokens`"
+            )
+            raise PageFailed(msg)
+        return token
+
+    def newer(self, page_id: str, refused: str) -> bool:
+        """Look once in a run for another token than the one that was refused.
+
+        Returns:
+            Whether there is one now.
+        """
+        if self._relist is None or page_id in self._asked_again:
+            return False
+        self._asked_again.add(page_id)
+        self.learn(self._relist())
+        found = self._listed.get(page_id)
+        if not found or found == refused:
+            return False
+        # A token of the settings was replaced in Pancake: the listed one is the current one.
+        self._configured.pop(page_id, None)
+        return True

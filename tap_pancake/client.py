@@ -1,0 +1,318 @@
+"""PancakeStream: URL, auth, envelope, retries, rows; nothing about one endpoint.
+
+A record's way: a stream's pager says what to ask for, `PancakeStream.fetch` asks (paced by
+`limits.py`, sent by `transport.py`, judged by `errors.py`, tried again by backoff), the pager says
+which rows are certain, `rows.py` shapes them, and the SDK writes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from urllib.parse import quote
+
+import backoff
+from singer_sdk import SchemaDirectory, StreamSchema, metrics
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.streams.rest import PageContext
+from typing_extensions import override
+
+from tap_pancake import schemas
+from tap_pancake.errors import PageFailed, PageTokenRenewed, TransientError, check
+from tap_pancake.rows import RowShaper
+from tap_pancake.sdk import SDKStream
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    import requests
+    from backoff.types import Details
+    from singer_sdk.helpers.types import Context, Record, RequestFunc
+    from singer_sdk.pagination import BaseAPIPaginator
+
+    from tap_pancake.tap import TapPancake
+
+    Row = dict[str, Any]
+    Body = dict[str, Any]
+
+USER_API = "/api/v1"
+PAGE_API_V1 = "/api/public_api/v1"
+PAGE_API_V2 = "/api/public_api/v2"
+
+# A fault may last a minute: 8 tries, about 0.5, 1, 2, 4, 8, 16 and 30 seconds apart.
+_TRIES = 8
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 30.0
+
+
+class Pager(Protocol):
+    """What walks through one list: says what to ask for, and which rows are certain."""
+
+    finished: bool
+
+    @property
+    def window(self) -> Any:  # noqa: ANN401
+        """What to ask for next; `PancakeStream.get_url_params` puts it into words."""
+
+    def take(self, rows: list[Row]) -> list[Row]:
+        """Move on by one answer; give the rows to write."""
+
+
+class _RunCounter(metrics.Counter):
+    """Counts over all contexts of a stream: one line at the end, not one for each context."""
+
+    @override
+    def with_context(self, value: Context | None) -> None:
+        pass
+
+    @override
+    def exit(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Log what is counted."""
+        super().exit()
+
+
+class _RunTimer(metrics.Timer):
+    """Times all contexts of a stream together."""
+
+    @override
+    def __enter__(self) -> Self:
+        return self
+
+    @override
+    def with_context(self, value: Context | None) -> None:
+        pass
+
+    @override
+    def __exit__(self, *error: object) -> None:
+        if any(error):
+            self.tags[metrics.Tag.STATUS] = metrics.Status.FAILED
+
+    def close(self) -> None:
+        """Log the time since the stream was made."""
+        super().__exit__(None, None, None)
+
+
+class PancakeStream(SDKStream):
+    """One read endpoint of Pancake."""
+
+    schema: ClassVar[StreamSchema] = StreamSchema(SchemaDirectory(schemas))  # type: ignore[assignment]
+    # Rows are shaped to the schema once, by `rows.py`.
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
+
+    records_key: str
+    """The key of an answer that holds its rows."""
+    api: str = PAGE_API_V1
+    """Which of Pancake's APIs the path belongs to."""
+
+    def __init__(self, tap: TapPancake) -> None:
+        """Belong to a tap, which holds what streams share: transport, limits, tokens, walks."""
+        super().__init__(tap)
+        self.tap = tap
+        self.shaper = RowShaper(self.schema)
+        self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, {metrics.Tag.STREAM: self.name})
+        self._timer = _RunTimer(metrics.Metric.SYNC_DURATION, {metrics.Tag.STREAM: self.name})
+
+    # The request
+
+    @property
+    @override
+    def url_base(self) -> str:
+        return str(self.config["api_url"]).rstrip("/") + self.api
+
+    @staticmethod
+    @override
+    def _url_encode(val: str | datetime | bool | int | list[str]) -> str:
+        # The SDK encodes slashes only; ids of Pancake hold `:` and `@`, and may hold anything.
+        return quote(str(val), safe="")
+
+    @override
+    def get_url(self, context: Context | None) -> str:
+        # Only the context fills the path: the SDK would also put settings into it.
+        path = self.path
+        for name, value in (context or {}).items():
+            path = path.replace(f"{{{name}}}", self._url_encode(value))
+        return self.url_base + path
+
+    @override
+    def get_new_paginator(self) -> BaseAPIPaginator[Any] | None:
+        # The SDK's paginators see neither rows nor context: each stream makes a `Pager` instead.
+        return None
+
+    def fetch(self, context: Context | None, window: object) -> Body:
+        """Ask for one answer, until there is a good one.
+
+        Args:
+            context: of the page, or of its conversation; None for the user API.
+            window: what the pager asks for.
+
+        Returns:
+            The body.
+
+        Raises:
+            PancakeError: the API refused, or its fault did not pass; with page and stream.
+            Interrupted: a signal came.
+        """
+        request = self.get_http_request(page=PageContext(context, window))
+        page_id = context["page_id"] if context else None
+        with self.tap.interrupts.waiting():
+            body: Body = self.request_decorator(self._try)(request.url, request.params, page_id)
+        self.tap.state_clock.tick()
+        return body
+
+    def _try(self, url: str, params: Mapping[str, Any], page_id: str | None) -> Body:
+        """Ask once; once more at once if the page token had been replaced by one that is listed."""
+        token = self.tap.tokens.of(page_id) if page_id else str(self.config["access_token"])
+        try:
+            return self._ask(url, params, page_id, token)
+        except PageTokenRenewed:
+            if page_id is None or not self.tap.tokens.newer(page_id, token):
+                raise
+            newer = self.tap.tokens.of(page_id)
+        return self._ask(url, params, page_id, newer)
+
+    def _ask(self, url: str, params: Mapping[str, Any], page_id: str | None, token: str) -> Body:
+        where = f"page {page_id}, {self.name}" if page_id else self.name
+        limiter = self.tap.limits.of(page_id)
+        time.sleep(limiter.reserve())
+        self.tap.calls[self.name] += 1
+        answer = self.tap.transport.get(
+            url,
+            {name: value for name, value in params.items() if value is not None},
+            {"page_access_token" if page_id else "access_token": token},
+            where=where,
+        )
+        body = answer.body()
+        try:
+            check(
+                answer.status,
+                body,
+                where=where,
+                user_api=page_id is None,
+                request_id=answer.request_id,
+                retry_after=answer.retry_after,
+            )
+        except TransientError as fault:
+            if fault.limited:
+                limiter.pause(fault.retry_after or 1.0)
+            raise
+        return body or {}
+
+    @override
+    def request_decorator(self, func: RequestFunc) -> RequestFunc:
+        return backoff.on_exception(
+            self.backoff_wait_generator,
+            TransientError,
+            max_tries=self.backoff_max_tries,
+            on_backoff=self.backoff_handler,
+            jitter=self.backoff_jitter,
+            logger=None,
+        )(func)
+
+    @override
+    def backoff_max_tries(self) -> int:
+        return _TRIES
+
+    @override
+    def backoff_wait_generator(self) -> Generator[float, Any, None]:
+        fault = yield 0.0
+        wait = _FIRST_WAIT
+        while True:
+            asked = fault.retry_after if isinstance(fault, TransientError) else None
+            fault = yield max(asked or 0.0, wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    @override
+    def backoff_handler(self, details: Details) -> None:
+        self.logger.info(
+            "Try %d of %d in %.1f seconds: %s",
+            details["tries"] + 1,
+            _TRIES,
+            details.get("wait", 0.0),
+            details.get("exception"),
+        )
+
+    # The rows
+
+    def rows_of(self, body: Body, context: Context | None) -> list[Row]:
+        """Find the rows in an answer.
+
+        Raises:
+            PageFailed: it has none of the expected shape; the text shows keys, never values.
+        """
+        rows = body.get(self.records_key)
+        if isinstance(rows, list) and all(isinstance(row, dict) and row.get("id") for row in rows):
+            return rows
+        where = f"page {context['page_id']}, {self.name}" if context else self.name
+        found = (
+            f"has no list `{self.records_key}` (it has: {', '.join(sorted(body)) or 'nothing'})"
+            if not isinstance(rows, list)
+            else f"has rows without `id` in `{self.records_key}`"
+        )
+        msg = f"{where}: the answer {found}: the API may have changed, please report this"
+        raise PageFailed(msg)
+
+    def read(self, pager: Pager, context: Context | None) -> Iterator[Record]:
+        """Read a whole list, one answer at a time, and give its rows as records."""
+        while not pager.finished:
+            rows = self.rows_of(self.fetch(context, pager.window), context)
+            for row in pager.take(rows):
+                yield self.shape(row, context)
+
+    def shape(self, row: Row, context: Context | None) -> Record:
+        """Give a row of the API as the record to write: fields of the schema, keys of the context.
+
+        Ids that the API leaves out are filled in from what was asked for.
+        """
+        record = self.shaper.shape(row)
+        for name in ("page_id", "conversation_id"):
+            if context and name in context and name in self.schema["properties"]:
+                record[name] = record.get(name) or context[name]
+        return record
+
+    @override
+    def parse_response(self, response: requests.Response) -> Iterable[Record]:
+        # Abstract in the SDK; answers are read by `rows_of`.
+        raise NotImplementedError
+
+    # The rest of what the SDK does with a stream
+
+    @override
+    def write_state(self) -> None:
+        self.tap.state_clock.tick()
+
+    @override
+    def log(
+        self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any
+    ) -> None:
+        # What the SDK says at each context would be a line for each conversation; and an error is
+        # told by whoever handles it. The tap's own lines go to `logger`.
+        quiet = level in {logging.INFO, logging.ERROR}
+        super().log(message, *args, level=logging.DEBUG if quiet else level, **kwargs)
+
+    @override
+    def get_record_counter(
+        self, *, endpoint: str | None = None, log_interval: float = metrics.DEFAULT_LOG_INTERVAL
+    ) -> metrics.Counter:
+        return self._counter
+
+    @override
+    def get_sync_timer(self) -> metrics.Timer:
+        return self._timer
+
+    @override
+    def log_sync_costs(self) -> None:
+        # Called once for each stream at the end: the place for what is said once for each stream.
+        for fields, what in (
+            (self.shaper.unknown, "fields that the schema does not have were dropped"),
+            (self.shaper.mistyped, "values of an unknown type became null in"),
+        ):
+            if fields:
+                named = ", ".join(f"{name} ({count} rows)" for name, count in fields.items())
+                self.logger.warning("%s: %s: %s", self.name, what, named)
+        self._counter.close()
+        self._timer.close()

@@ -1,0 +1,203 @@
+"""What each refusal of the API means: one table, and the exceptions that carry its verdict.
+
+Pancake answers most errors as HTTP 200 with ``success: false``, so the body is read before the
+status. No message made here holds a URL or a token.
+
+Source: reference, section 2 (envelope, codes seen, HTTP statuses).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+# The only text that is matched, because this refusal comes without a code: "no plan found".
+_NO_PLAN = "gói cước"
+
+_NEW_USER_TOKEN = "copy a new one from Account → Personal settings into `access_token`"  # noqa: S105
+_NEW_PAGE_TOKEN = "copy it anew from the page's Settings → Tools into `page_access_tokens`"  # noqa: S105
+_OTHER_TOKEN = f"{_NEW_PAGE_TOKEN}, or take it out so that `access_token` finds it"
+
+
+class PancakeError(Exception):
+    """An end that the user can act on: its text is one line, with cause and remedy."""
+
+
+class ConfigurationError(PancakeError):
+    """A setting, the catalog or the state cannot be used."""
+
+
+class RunStopped(PancakeError):
+    """Nothing more can be read at all, such as when the user token was refused."""
+
+
+class PageFailed(PancakeError):
+    """One page cannot be read further; the others can. The run ends with an exit code not 0."""
+
+
+class PageSkipped(PageFailed):
+    """A page may not be read with these rights or this plan: a WARNING, not a failed run."""
+
+
+class PageTokenRenewed(PageFailed):
+    """The page token is no longer valid; list-pages may hold a newer one."""
+
+
+class TransientError(PageFailed):
+    """A fault that is expected to pass; raised to the user only after the last try.
+
+    ``retry_after`` is in seconds, None where the answer did not say. ``limited`` is true for
+    answers 429, which hold for the whole page.
+    """
+
+    def __init__(
+        self, text: str, *, retry_after: float | None = None, limited: bool = False
+    ) -> None:
+        """Keep what the next try needs to know."""
+        super().__init__(text)
+        self.retry_after = retry_after
+        self.limited = limited
+
+
+class Verdict(Enum):
+    """What is done about a refusal."""
+
+    RETRY = "try again, later"
+    REREAD = "read the page token from list-pages again, once"
+    SKIP = "leave this page out, with a warning"
+    FAIL = "this page fails"
+    STOP = "the run stops"
+
+
+@dataclass(frozen=True)
+class _Case:
+    verdict: Verdict
+    text: str
+
+
+_PAGE_TOKEN_REFUSED = _Case(Verdict.FAIL, f"the page token was refused: {_OTHER_TOKEN}")
+_PAGE_TOKEN_RENEWED = _Case(
+    Verdict.REREAD, f"the page token was replaced by a newer one: {_NEW_PAGE_TOKEN}"
+)
+_USER_TOKEN_REFUSED = _Case(Verdict.STOP, f"the user token was refused: {_NEW_USER_TOKEN}")
+_USER_TOKEN_EXPIRED = _Case(Verdict.STOP, f"the user token has expired: {_NEW_USER_TOKEN}")
+_NO_PERMISSION = _Case(
+    Verdict.SKIP, "permission was denied: let an administrator of the page grant it in Pancake"
+)
+_NO_PLAN_CASE = _Case(
+    Verdict.SKIP, "the page or account has no valid plan: renew the subscription in Pancake"
+)
+
+_PAGE_CODES: dict[int, _Case] = {
+    101: _Case(Verdict.STOP, f"the page token is missing: {_OTHER_TOKEN}"),
+    102: _PAGE_TOKEN_REFUSED,
+    103: _PAGE_TOKEN_REFUSED,
+    105: _PAGE_TOKEN_RENEWED,
+    106: _PAGE_TOKEN_RENEWED,
+    107: _NO_PERMISSION,
+    121: _NO_PLAN_CASE,
+    122: _NO_PLAN_CASE,
+    190: _PAGE_TOKEN_REFUSED,
+}
+_USER_CODES: dict[int, _Case] = {
+    101: _Case(Verdict.STOP, f"the user token is missing: {_NEW_USER_TOKEN}"),
+    102: _USER_TOKEN_REFUSED,
+    103: _USER_TOKEN_EXPIRED,
+    105: _USER_TOKEN_EXPIRED,
+    106: _USER_TOKEN_REFUSED,
+    107: _Case(Verdict.STOP, "permission was denied: use a user token of a member of the pages"),
+    121: _Case(Verdict.STOP, "the account has no valid plan: renew the subscription in Pancake"),
+    122: _Case(Verdict.STOP, "the account's plan has expired: renew the subscription in Pancake"),
+    190: _USER_TOKEN_REFUSED,
+}
+_TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
+_LIMITED = _Case(
+    Verdict.RETRY, "the rate limit was met at every try: lower `requests_per_second`, or stop other"
+    " programs that read this page"
+)  # fmt: skip
+_WRONG_ADDRESS = _Case(Verdict.FAIL, "the API has no such path: check `api_url`")
+_REFUSED = _Case(Verdict.FAIL, "the API refused the call: see its message, then report this")
+
+
+def _by_status(status: int, *, user_api: bool) -> _Case | None:
+    """Judge the HTTP status alone; None for a status that says nothing is wrong."""
+    if status == HTTPStatus.UNAUTHORIZED:
+        return _USER_TOKEN_REFUSED if user_api else _PAGE_TOKEN_REFUSED
+    if status == HTTPStatus.FORBIDDEN:
+        return _USER_CODES[107] if user_api else _NO_PERMISSION
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE}:
+        return _WRONG_ADDRESS
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}:
+        return _TRANSIENT
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _TRANSIENT
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return _Case(Verdict.FAIL, "the API sent a redirect, which is not followed: check `api_url`")
+    return _REFUSED if status >= HTTPStatus.BAD_REQUEST else None
+
+
+def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case | None:
+    """Find the case for an answer; None if it is a good one."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _LIMITED
+    if body is not None and body.get("success") is False:
+        code = body.get("error_code")
+        if isinstance(code, int):
+            table = _USER_CODES if user_api else _PAGE_CODES
+            return table.get(code, _REFUSED)
+        if _NO_PLAN in str(body.get("message", "")).lower():
+            return _USER_CODES[121] if user_api else _NO_PLAN_CASE
+        return _by_status(status, user_api=user_api) or _TRANSIENT
+    by_status = _by_status(status, user_api=user_api)
+    if by_status is None and body is None:
+        return _Case(
+            Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
+        )
+    return by_status
+
+
+_VERDICTS: dict[Verdict, type[PancakeError]] = {
+    Verdict.RETRY: TransientError,
+    Verdict.REREAD: PageTokenRenewed,
+    Verdict.SKIP: PageSkipped,
+    Verdict.FAIL: PageFailed,
+    Verdict.STOP: RunStopped,
+}
+
+
+def check(
+    status: int,
+    body: dict[str, Any] | None,
+    *,
+    where: str,
+    user_api: bool,
+    request_id: str | None = None,
+    retry_after: float | None = None,
+) -> None:
+    """Raise what the table says about an answer; return if it is a good one.
+
+    Args:
+        status: HTTP status.
+        body: the JSON object of the body; None if it was none.
+        where: page and stream, for the message.
+        user_api: true for the API of the user token, false for that of a page token.
+        request_id: the answer's ``x-request-id``, which Pancake's support can look up.
+        retry_after: seconds the answer asked to wait.
+
+    Raises:
+        PancakeError: of the class that the verdict names.
+    """
+    case = _judge(status, body, user_api=user_api)
+    if case is None:
+        return
+    code = body.get("error_code") if body is not None else None
+    facts = [f"error {code}" if isinstance(code, int) else f"HTTP {status}"]
+    if request_id:
+        facts.append(f"request {request_id}")
+    text = f"{where}: {case.text} ({', '.join(facts)})"
+    error = _VERDICTS[case.verdict]
+    if error is TransientError:
+        raise TransientError(text, retry_after=retry_after, limited=case is _LIMITED)
+    raise error(text)

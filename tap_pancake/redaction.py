@@ -1,0 +1,55 @@
+"""The second line of defence for tokens: a filter that blots them out of log records.
+
+The first line is that no exception, URL or context of the tap holds a token (`transport.py`).
+This filter is for what other libraries log, such as urllib3 at level DEBUG.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BLOT = "[redacted]"
+
+# As a query parameter, and as a key of JSON or of Python's repr.
+_NAMED = re.compile(r"""(access_token["']?\s*[=:]\s*["']?)[^&\s"',}]+""")
+
+
+class Redactor(logging.Filter):
+    """Takes tokens out of every record that passes."""
+
+    def __init__(self) -> None:
+        """Begin with no token known; the pattern of the parameter works at once."""
+        super().__init__()
+        self._known: set[str] = set()
+
+    def learn(self, tokens: Iterable[str]) -> None:
+        """Blot out these tokens too, plain and as they stand in a URL."""
+        for token in tokens:
+            self._known |= {token, quote(token), quote(token, safe=""), quote_plus(token)}
+
+    def clean(self, text: str) -> str:
+        """Give the text without any token."""
+        text = _NAMED.sub(rf"\g<1>{BLOT}", text)
+        for token in self._known:
+            text = text.replace(token, BLOT)
+        return text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Blot the record's text; every record passes."""
+        message = record.getMessage()
+        cleaned = self.clean(message)
+        if cleaned != message:
+            record.msg, record.args = cleaned, None
+        return True
+
+    def guard(self) -> None:
+        """Stand before all handlers there are, and before urllib3's own log of URLs."""
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self)
+        logging.getLogger("urllib3.connectionpool").addFilter(self)

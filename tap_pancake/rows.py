@@ -1,0 +1,172 @@
+"""Rows as the stream's schema says: its fields, its types, its one form of time.
+
+A row keeps what the schema declares; other fields are dropped and counted, so that a user learns of
+additions to the API. Credentials are dropped at any depth. Since every value leaves here in a
+declared type, the SDK's own conformance is switched off.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Convert = Callable[[Any], Any]
+    Schema = Mapping[str, Any]
+
+# Never emitted, at any depth (reference, sections 6 and 7.5). `settings` of a page holds its token.
+CREDENTIALS = frozenset(
+    {"settings", "access_token", "page_access_token", "session_id", "token_for_business"}
+)
+
+
+class RowShaper:
+    """Shapes the rows of one stream."""
+
+    def __init__(self, schema: Schema) -> None:
+        """Prepare one conversion for each field of the schema."""
+        self.unknown: Counter[str] = Counter()
+        """Fields that the schema does not declare, with the rows that had them."""
+        self.mistyped: Counter[str] = Counter()
+        """Fields whose value fits no declared type, with how often they became null."""
+        self._fields = {
+            name: _converter(part, name, self.mistyped)
+            for name, part in schema["properties"].items()
+        }
+
+    def shape(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the row as the schema says."""
+        shaped: dict[str, Any] = {}
+        for name, value in row.items():
+            convert = self._fields.get(name)
+            if convert is not None:
+                shaped[name] = convert(value)
+            elif name not in CREDENTIALS:
+                self.unknown[name] += 1
+        return shaped
+
+
+def _converter(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
+    """Build the conversion of the value at one place; what fits no type becomes null, counted."""
+    types = schema.get("type", [])
+    casts: dict[str, Convert] = {}
+    for name in [types] if isinstance(types, str) else types:
+        if name == "string":
+            casts[name] = _time if schema.get("format") == "date-time" else _string
+        elif name == "object":
+            casts[name] = _object(schema, path, mistyped)
+        elif name == "array":
+            casts[name] = _array(schema, path, mistyped)
+        elif name != "null":
+            casts[name] = _SCALARS[name]
+    if not casts:
+        return _free
+
+    def convert(value: Any) -> Any:  # noqa: ANN401
+        if value is None:
+            return None
+        exact = casts.get(_JSON_TYPES[type(value)])
+        for cast in [exact] if exact is not None else casts.values():
+            try:
+                return cast(value)
+            except (TypeError, ValueError, OverflowError):
+                continue
+        mistyped[path] += 1
+        return None
+
+    return convert
+
+
+_JSON_TYPES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "array",
+}
+
+
+def _free(value: Any) -> Any:  # noqa: ANN401
+    """Keep a value that no schema describes, less its credentials."""
+    if isinstance(value, dict):
+        return {name: _free(part) for name, part in value.items() if name not in CREDENTIALS}
+    if isinstance(value, list):
+        return [_free(part) for part in value]
+    return value
+
+
+def _object(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
+    fields = {
+        name: _converter(part, f"{path}.{name}", mistyped)
+        for name, part in schema.get("properties", {}).items()
+    }
+
+    def cast(value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            raise TypeError
+        return {
+            name: fields.get(name, _free)(part)
+            for name, part in value.items()
+            if name not in CREDENTIALS
+        }
+
+    return cast
+
+
+def _array(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
+    item = _converter(schema.get("items", {}), f"{path}[]", mistyped)
+
+    def cast(value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, list):
+            raise TypeError
+        return [item(part) for part in value]
+
+    return cast
+
+
+def _string(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, dict, list)):
+        return json.dumps(_free(value), ensure_ascii=False)
+    return str(value)
+
+
+def _time(value: Any) -> str:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise TypeError
+    return times.normalise(value)
+
+
+def _integer(value: Any) -> int:  # noqa: ANN401
+    if isinstance(value, bool):
+        raise TypeError
+    number = int(value)
+    if isinstance(value, float) and number != value:
+        raise ValueError
+    return number
+
+
+def _number(value: Any) -> int | float:  # noqa: ANN401
+    if isinstance(value, bool):
+        raise TypeError
+    return value if isinstance(value, (int, float)) else float(value)
+
+
+def _boolean(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, bool):
+        return value
+    if value in {0, 1}:
+        return bool(value)
+    if value in {"true", "false"}:
+        return bool(value == "true")
+    raise TypeError
+
+
+_SCALARS: dict[str, Convert] = {"integer": _integer, "number": _number, "boolean": _boolean}

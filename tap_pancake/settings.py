@@ -1,0 +1,195 @@
+"""The settings: their schema, and errors about them that never show a value."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from singer_sdk import typing as th
+
+from tap_pancake import times
+from tap_pancake.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from jsonschema import ValidationError
+
+SETTINGS: dict[str, Any] = th.PropertiesList(
+    th.Property(
+        "access_token",
+        th.StringType(nullable=True),
+        secret=True,
+        title="User access token",
+        description="User token, which lists pages and their page tokens. Found in Pancake under"
+        " Account → Personal settings; valid for 90 days or until you log out.",
+    ),
+    th.Property(
+        "page_access_tokens",
+        th.ObjectType(additional_properties=th.StringType(min_length=1), nullable=True),
+        secret=True,
+        title="Page access tokens",
+        description="Page id → page token, for users without a user token, or to override the"
+        " listed ones. Found in Pancake under the page's Settings → Tools.",
+    ),
+    th.Property(
+        "page_ids",
+        th.ArrayType(th.StringType(min_length=1), nullable=True),
+        title="Page ids",
+        description="Read only these pages. Default: all activated pages.",
+    ),
+    th.Property(
+        "start_date",
+        th.DateTimeType(nullable=True),
+        title="Start date",
+        description="Nothing older is read. Default: all history.",
+    ),
+    th.Property(
+        "end_date",
+        th.DateTimeType(nullable=True),
+        title="End date",
+        description="Nothing newer is read, and the bookmark does not pass it. Default: none.",
+    ),
+    th.Property(
+        "lookback_days",
+        th.NumberType(minimum=0),
+        default=1,
+        title="Lookback (days)",
+        description="How far before the bookmark rows (of conversations and the like) are read"
+        " again: tags and assignments change without moving `updated_at`.",
+    ),
+    th.Property(
+        "message_lookback_minutes",
+        th.NumberType(minimum=0),
+        default=15,
+        title="Message lookback (minutes)",
+        description="How far before the bookmark messages are read again: late visibility, clock"
+        " skew.",
+    ),
+    th.Property(
+        "conversations_api",
+        th.StringType,
+        allowed_values=["v2", "v1"],
+        default="v2",
+        title="Conversations API",
+        description="Version of the list of conversations; `v1` is the older one.",
+    ),
+    th.Property(
+        "requests_per_second",
+        th.NumberType(exclusive_minimum=0),
+        default=4.9,
+        title="Requests per second",
+        description="Highest rate of calls for each page; Pancake allows 5.",
+    ),
+    th.Property(
+        "request_timeout",
+        th.NumberType(exclusive_minimum=0),
+        default=60,
+        title="Request timeout (seconds)",
+        description="How long to wait for a connection, and for each part of an answer.",
+    ),
+    th.Property(
+        "user_agent",
+        th.StringType(min_length=1, nullable=True),
+        title="User agent",
+        description="The User-Agent header. Default: `tap-pancake/VERSION`.",
+    ),
+    th.Property(
+        "api_url",
+        th.StringType(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"),
+        default="https://pages.fm",
+        title="API URL",
+        description="Where the API is.",
+    ),
+    additional_properties=False,
+).to_dict()
+
+_JSON_NAMES = {
+    "object": "an object",
+    "array": "an array",
+    "string": "a string",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+}
+
+
+def check(config: Mapping[str, Any], errors: Iterable[ValidationError]) -> None:
+    """Raise one line about all that is wrong with the settings.
+
+    Args:
+        config: the settings.
+        errors: what JSON Schema has to say about them.
+
+    Raises:
+        ConfigurationError: something is wrong.
+    """
+    problems = [problem for error in errors for problem in _problems(error)]
+    if not problems:
+        problems = list(_contradictions(config))
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """Put an error of JSON Schema into words that name the setting and not its value."""
+    where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
+    limit = error.validator_value
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        for name in sorted(set(error.instance) - set(known)):
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"setting `{name}` is not known" + (
+                f": did you mean `{near[0]}`?" if near else ": remove it"
+            )
+    elif error.validator == "type":
+        names = [limit] if isinstance(limit, str) else limit
+        kinds = " or ".join(_JSON_NAMES[name] for name in names if name != "null")
+        yield f"setting `{where}` must be {kinds}"
+    elif error.validator == "minimum":
+        yield f"setting `{where}` must be {limit} or more"
+    elif error.validator == "exclusiveMinimum":
+        yield f"setting `{where}` must be more than {limit}"
+    elif error.validator == "enum":
+        yield f"setting `{where}` must be one of {', '.join(map(str, limit))}"
+    elif error.validator == "minLength":
+        yield f"setting `{where}` must not be empty"
+    elif where == "api_url":
+        yield "setting `api_url` must be like https://pages.fm"
+    else:
+        yield f"setting `{where}` is not valid ({error.validator})"
+
+
+def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+    """Find what no schema can say."""
+    if not config.get("access_token") and not config.get("page_access_tokens"):
+        yield (
+            "one of the settings `access_token` (Pancake: Account → Personal settings) and"
+            " `page_access_tokens` (Pancake: the page's Settings → Tools) is needed"
+        )
+    dates = {}
+    for name in ("start_date", "end_date"):
+        if config.get(name):
+            try:
+                dates[name] = times.parse(config[name])
+            except ValueError:
+                yield f"setting `{name}` must be a time like 2024-01-31T00:00:00Z"
+    if len(dates) == 2 and dates["start_date"] > dates["end_date"]:  # noqa: PLR2004
+        yield "setting `end_date` must not be before `start_date`"
+
+
+def from_text(name: str, schema: Mapping[str, Any], value: Any) -> Any:  # noqa: ANN401
+    """Turn the text of an environment variable into the number it stands for, if it is to be one.
+
+    Raises:
+        ConfigurationError: it is no number.
+    """
+    types = schema.get("type", [])
+    if "number" not in types or not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", value):
+        msg = f"setting `{name}` must be a number"
+        raise ConfigurationError(msg)
+    return json.loads(str(float(value)))

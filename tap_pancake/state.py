@@ -1,0 +1,244 @@
+"""What is read of a page, what its bookmarks mean, and when STATE is written.
+
+State is keyed by page, never by conversation. One *walk* over a page's conversations, from old to
+new, serves two streams:
+
+- the bookmark of `conversations` is the newest `updated_at` that was written;
+- the bookmark of `messages` is the start of the last walk that came to its end: every message of
+  the page that was sent before it has been written. So it is no message's time, and moves only when
+  a walk is done. (The newest message seen would lose data: a conversation can be passed over while
+  it moves.)
+
+An unfinished walk leaves `resume` in the state of the streams it reads: where it began and how far
+it came. The next run goes on from there. A finished walk leaves none.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake import times
+from tap_pancake.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Seconds between two STATE messages of a long run; 5 is promised.
+STATE_INTERVAL = 3.0
+
+BOOKMARK = "replication_key_value"
+RESUME = "resume"
+_START, _REACHED = "start", "reached"
+
+# Sorts before every time.
+BEGINNING = ""
+
+
+class StateClock:
+    """Says when it is time for the next STATE."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        """Count from now.
+
+        Args:
+            write: writes a STATE message, at once.
+        """
+        self._write = write
+        self._last = time.monotonic()
+
+    def tick(self) -> None:
+        """Write a STATE if the last one is a while ago."""
+        if time.monotonic() - self._last >= STATE_INTERVAL:
+            self.write()
+
+    def write(self) -> None:
+        """Write a STATE."""
+        self._write()
+        self._last = time.monotonic()
+
+
+class Bookmark:
+    """One stream's part of the state for one page."""
+
+    def __init__(self, state: dict[str, Any], key: str, *, incremental: bool) -> None:
+        """Stand for a place in the state.
+
+        Args:
+            state: the page's dict in the state; it is written to.
+            key: the stream's replication key.
+            incremental: false if the user asked for the full table; nothing is kept then.
+        """
+        self._state = state if incremental else {}
+        self._key = key
+
+    @property
+    def value(self) -> str:
+        """The bookmark; `BEGINNING` if there is none."""
+        return str(self._state.get(BOOKMARK) or BEGINNING)
+
+    def advance(self, value: str) -> None:
+        """Move the bookmark; it never moves back."""
+        if value > self.value:
+            self._state["replication_key"] = self._key
+            self._state[BOOKMARK] = value
+
+    def resume_from(self, start: str) -> str:
+        """Give where to go on: behind what an unfinished walk from `start` or before has done."""
+        resume = self._state.get(RESUME)
+        if resume and resume[_START] <= start:
+            return max(start, str(resume[_REACHED]))
+        self._state.pop(RESUME, None)
+        return start
+
+    def reached(self, start: str, place: str) -> None:
+        """Keep how far an unfinished walk has come."""
+        resume = self._state.setdefault(RESUME, {_START: start, _REACHED: start})
+        resume[_REACHED] = max(place, resume[_REACHED])
+
+    def finish(self) -> None:
+        """Forget the walk: it is done."""
+        self._state.pop(RESUME, None)
+
+
+class PageWalk:
+    """What one run reads of one page's conversations and messages. All times are in one form."""
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        conversations: Bookmark | None,
+        messages: Bookmark | None,
+        now: str,
+    ) -> None:
+        """Decide where to begin.
+
+        Args:
+            config: the settings.
+            conversations: the bookmark of that stream; None if it is not selected.
+            messages: the bookmark of that stream; None if it is not selected.
+            now: the start of this walk.
+        """
+        self._conversations = conversations
+        self._messages = messages
+        lookback = float(config["message_lookback_minutes"])
+        first = times.text(times.parse(config["start_date"])) if config.get("start_date") else ""
+        self.end: str | None = (
+            times.text(times.parse(config["end_date"])) if config.get("end_date") else None
+        )
+        # Rows younger than this can still appear late, so a walk that goes on reads them again.
+        self._settled = times.before(now, minutes=lookback)
+        self._done = now if self.end is None else min(now, self.end)
+
+        starts = []
+        if conversations is not None:
+            self._rows_start = max(first, _back(conversations, days=float(config["lookback_days"])))
+            self.rows_since: str | None = conversations.resume_from(self._rows_start)
+            starts.append(self.rows_since)
+        else:
+            self.rows_since = None
+        if messages is not None:
+            self.messages_since = max(first, _back(messages, minutes=lookback))
+            self._touched_since: str | None = messages.resume_from(self.messages_since)
+            starts.append(self._touched_since)
+        else:
+            self.messages_since = BEGINNING
+            self._touched_since = None
+        self.start: str | None = min(starts, default="") or None
+        """The first `updated_at` to ask for; None is the beginning of all."""
+        # A conversation touched after the end date may hold messages sent before it.
+        self.stop: str | None = self.end if messages is None else None
+        """The last `updated_at` to ask for; None is no end."""
+
+    def wants_row(self, updated_at: str | None) -> bool:
+        """Tell whether a conversation is written as a row of its own."""
+        if self.rows_since is None:
+            return False
+        if updated_at is None:
+            return True
+        return updated_at >= self.rows_since and (self.end is None or updated_at <= self.end)
+
+    def wants_messages(self, updated_at: str | None) -> bool:
+        """Tell whether a conversation can have messages to read; if not, it costs no call."""
+        if self._touched_since is None:
+            return False
+        return updated_at is None or updated_at >= self._touched_since
+
+    def wants_message(self, inserted_at: str | None) -> bool:
+        """Tell whether a message is written."""
+        if inserted_at is None:
+            return True
+        return inserted_at >= self.messages_since and (self.end is None or inserted_at <= self.end)
+
+    def passed(self, updated_at: str | None) -> None:
+        """Note that a conversation, and all that came before it, is done."""
+        if updated_at is None:
+            return
+        place = min(updated_at, self._settled, self._done)
+        if self._conversations is not None and self.wants_row(updated_at):
+            self._conversations.advance(updated_at)
+            self._conversations.reached(self._rows_start, place)
+        if self._messages is not None:
+            self._messages.reached(self.messages_since, place)
+
+    def finish(self, newest: str) -> None:
+        """Note that the whole page is done.
+
+        Args:
+            newest: the highest `updated_at` written; `BEGINNING` if there was none.
+        """
+        if self._conversations is not None:
+            self._conversations.advance(min(newest, self._done))
+            self._conversations.finish()
+        if self._messages is not None:
+            self._messages.advance(self._done)
+            self._messages.finish()
+
+
+def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:
+    """Give the time so much before a bookmark, if there is one."""
+    if not bookmark.value:
+        return BEGINNING
+    return times.before(bookmark.value, days=days, minutes=minutes)
+
+
+def check(state: object) -> None:
+    """Bring the bookmarks of a state to the tap's one form of time, in place.
+
+    Args:
+        state: what `--state` held.
+
+    Raises:
+        ConfigurationError: it is no state of this tap; the text names stream and page.
+    """
+    remedy = "give the state that the tap wrote, or run without state to read everything again"
+    if not isinstance(state, dict) or not isinstance(state.get("bookmarks", {}), dict):
+        msg = f"the state has no object `bookmarks`: {remedy}"
+        raise ConfigurationError(msg)
+    for stream, bookmark in state.get("bookmarks", {}).items():
+        partitions = bookmark.get("partitions", []) if isinstance(bookmark, dict) else None
+        if not isinstance(partitions, list):
+            msg = f"the state of stream {stream} is damaged: {remedy}"
+            raise ConfigurationError(msg)
+        pages = set()
+        for partition in partitions:
+            context = partition.get("context") if isinstance(partition, dict) else None
+            page_id = context.get("page_id") if isinstance(context, dict) else None
+            if not isinstance(page_id, str) or page_id in pages:
+                msg = f"the state of stream {stream} has a part of no one page: {remedy}"
+                raise ConfigurationError(msg)
+            pages.add(page_id)
+            try:
+                _normalise(partition)
+            except (TypeError, ValueError, KeyError, AttributeError):
+                msg = f"the state of stream {stream}, page {page_id} has no valid time: {remedy}"
+                raise ConfigurationError(msg) from None
+
+
+def _normalise(partition: dict[str, Any]) -> None:
+    if partition.get(BOOKMARK) is not None:
+        partition[BOOKMARK] = times.normalise(partition[BOOKMARK])
+    if (resume := partition.get(RESUME)) is not None:
+        for name in (_START, _REACHED):
+            resume[name] = resume[name] and times.normalise(resume[name])

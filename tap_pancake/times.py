@@ -1,0 +1,86 @@
+"""The API's time forms to one UTC form, and back.
+
+Pancake writes record times in naive UTC, with six digits of a second, with none, or (in its
+documents) with an offset. The tap writes one form only, so that times compare as strings:
+``2024-01-02T03:04:05.000000Z``. Requests take Unix seconds.
+
+Source: reference, section 3 (record times are UTC, shown by read watermarks).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
+_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+
+
+def parse(value: str) -> datetime:
+    """Read a time as the API, a setting or a bookmark gives it.
+
+    Args:
+        value: ISO 8601, with or without fraction and offset; without offset it is UTC.
+
+    Returns:
+        The same instant, aware, in UTC.
+
+    Raises:
+        ValueError: the text is not a time, or lies outside of the years 1 to 9999.
+    """
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError(value) from exc
+
+
+def text(time: datetime) -> str:
+    """Write an aware time in the tap's one form, UTC with microseconds and ``Z``."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def normalise(value: str) -> str:
+    """Bring a time of the API to the tap's one form.
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    # The two common forms need a check only, not a round trip through datetime.
+    if _MICROSECONDS.fullmatch(value):
+        datetime.fromisoformat(value)
+        return value + "Z"
+    if _SECONDS.fullmatch(value):
+        datetime.fromisoformat(value)
+        return value + ".000000Z"
+    return text(parse(value))
+
+
+def unix(value: str) -> float:
+    """Give the Unix seconds, with fraction, of a time of the API."""
+    return parse(value).timestamp()
+
+
+def from_unix(seconds: float) -> datetime:
+    """Give the aware UTC time of Unix seconds."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def before(value: str, *, days: float = 0, minutes: float = 0) -> str:
+    """Give the time so much before another, both in the tap's form; never before the year 1."""
+    try:
+        return text(parse(value) - timedelta(days=days, minutes=minutes))
+    except OverflowError:
+        return text(datetime.min.replace(tzinfo=UTC))
+
+
+def unix_or_none(value: object) -> float | None:
+    """Give the Unix seconds of a row's time; None if it has none that can be read."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return unix(value)
+    except ValueError:
+        return None

@@ -1,0 +1,118 @@
+"""One GET over the network: the only place where a token meets a URL.
+
+The token is a query parameter, the URL of `requests` holds it, and so do its exceptions and
+responses. None of these leave this module: callers get an `Answer`, or an exception that was made
+here, outside of any `except` block, so that not even ``__context__`` leads to a URL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import requests
+from urllib3.exceptions import HTTPError
+
+from tap_pancake.errors import TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, without the question."""
+
+    status: int
+    content: bytes
+    request_id: str | None
+    retry_after: float | None
+    """Seconds to wait, if the answer said so in numbers."""
+
+    def body(self) -> dict[str, Any] | None:
+        """Read the JSON object in the body; None if there is none."""
+        try:
+            # NaN and Infinity are not JSON, and no target takes them.
+            body = json.loads(self.content, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return None
+        return body if isinstance(body, dict) else None
+
+
+class Transport:
+    """A session that only ever sends GET requests."""
+
+    def __init__(self, *, timeout: float, user_agent: str) -> None:
+        """Open no connection yet.
+
+        Args:
+            timeout: seconds to wait for a connection, and for each part of an answer.
+            user_agent: the header of that name.
+        """
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = user_agent
+
+    def get(
+        self, url: str, params: Mapping[str, Any], token: Mapping[str, str], *, where: str
+    ) -> Answer:
+        """Ask once.
+
+        Args:
+            url: without query.
+            params: the query, without the token.
+            token: the one parameter with the token.
+            where: page and stream, for messages.
+
+        Returns:
+            Whatever was answered, with any status. A redirect is not followed: the token would
+            go with it.
+
+        Raises:
+            TransientError: no whole answer came.
+        """
+        try:
+            response = self._session.get(
+                url,
+                params={**params, **token},
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
+            return Answer(
+                status=response.status_code,
+                content=response.content,
+                request_id=response.headers.get("x-request-id"),
+                retry_after=_seconds(response.headers.get("Retry-After")),
+            )
+        except requests.Timeout:
+            fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
+        except (requests.RequestException, HTTPError, OSError) as exc:
+            fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
+        raise TransientError(f"{where}: {fault}, or run the tap again later")
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        return max(0.0, float(header)) if header else None
+    except ValueError:  # the other form of Retry-After, a date, is not known of this API
+        return None
+
+
+def _reason(exc: BaseException) -> str:
+    """Name the system's error behind an exception, without any text that may hold a URL."""
+    chain = list(_causes(exc))
+    for cause in chain:
+        if isinstance(cause, OSError) and isinstance(cause.errno, int) and cause.errno > 0:
+            return os.strerror(cause.errno)
+    return type(chain[-1]).__name__
+
+
+def _causes(exc: BaseException, depth: int = 10) -> Iterator[BaseException]:
+    """Walk from an exception of requests down through urllib3's to the system's."""
+    yield exc
+    nested = [getattr(exc, "reason", None), *exc.args, exc.__cause__, exc.__context__]
+    inner = next((cause for cause in nested if isinstance(cause, BaseException)), None)
+    if inner is not None and depth:
+        yield from _causes(inner, depth - 1)

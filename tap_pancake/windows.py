@@ -1,0 +1,323 @@
+"""Time windows: how a live list, newest first and cut short, is read without losing a row.
+
+Deep paging through such a list loses rows, since a row that is touched leaves its place and the
+rest move up. So time is cut into windows, walked from old to new, one call a window:
+
+- an answer that is full may have been cut: it is thrown away, and a narrower window asked for;
+- each row belongs to exactly one half-open window ``[low, high)``, whatever the server thinks of
+  its bounds: it is asked for one second more at the lower end, and the rest is filtered here;
+- the last window has no upper end, so a row that was touched during the run, and so left its
+  window, is met again there;
+- a window of one second that is still full is paged through.
+
+What comes out is sorted by time, so a run can go on where another one stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Row = dict[str, Any]
+
+# Of a full answer's rows, the share that a window aims at: room for a busier hour.
+_AIM = 2 / 3
+# A window grows over empty time, and after one with few rows, at most so much at a time.
+_GROWTH = 8
+# A list that demands an upper end gets one in the future, so far from now.
+_AHEAD = 86_400
+# Clocks and rounding: a row this many seconds outside of its window is no sign of anything.
+_SLACK = 2
+# A row touched within so many seconds can be anywhere in an answer.
+_RECENT = 600
+
+
+@dataclass(slots=True)
+class Cut:
+    """How many rows an answer of a list can hold; shared by a stream's pages in one run."""
+
+    rows: int
+    """An answer with so many rows may have been cut."""
+    proven: int
+    """An answer with at most so many rows is known to be whole."""
+
+    @classmethod
+    def of(cls, rows: int) -> Cut:
+        """State a cut that is well known, so that a shorter answer needs no second look."""
+        return cls(rows=rows, proven=rows - 1)
+
+    @classmethod
+    def assumed(cls, rows: int) -> Cut:
+        """State a cut that may be lower: answers longer than any before are looked at again."""
+        return cls(rows=rows, proven=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one call asks for. Bounds are Unix seconds; None is no bound."""
+
+    since: int | None
+    until: int | None
+    page: int = 1
+    last_id: str | None = None
+    """For lists with a cursor: the id of the last row of the answer before."""
+
+
+@dataclass(slots=True)
+class _Sweeps:
+    """Paging from the newest row down, again and again until a sweep finds nothing new.
+
+    A row that moves while it is the cursor, or between two pages, can hide others from one sweep;
+    it is in another place in the next one.
+    """
+
+    key: Callable[[Row], Any]
+    page: int = 1
+    last_id: str | None = None
+    finished: bool = False
+    _seen: set[Any] = field(default_factory=set)
+    _in_this_sweep: set[Any] = field(default_factory=set)
+    _found: bool = False
+
+    def take(self, rows: list[Row], *, at_end: bool) -> list[Row]:
+        """Move on by one answer; give those of its rows that no sweep had before.
+
+        Args:
+            rows: an answer, in the order it came.
+            at_end: the rows below this answer are not wanted, or there are none.
+        """
+        keys = [self.key(row) for row in rows]
+        new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
+        self._seen.update(keys)
+        self._found = self._found or bool(new)
+        if not at_end and not self._in_this_sweep.issuperset(keys):
+            self._in_this_sweep.update(keys)
+            self.page, self.last_id = self.page + 1, rows[-1]["id"]
+        elif self._found:
+            self.page, self.last_id, self._found = 1, None, False
+            self._in_this_sweep = set()
+        else:
+            self.finished = True
+        return new
+
+
+class TimeWindows:
+    """Walks one list of one page, from a start to now.
+
+    Use: ask for `window`, hand the rows of the answer to `take`, until `finished`.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: float | None,
+        end: float | None,
+        cut: Cut,
+        time_of: Callable[[Row], float | None],
+        longest: int | None = None,
+        bounded: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Begin with one window over everything.
+
+        Args:
+            start: Unix seconds; older rows are not given out. None is all there is.
+            end: Unix seconds; newer rows are not given out. None is no end.
+            cut: the length of a full answer.
+            time_of: a row's time in Unix seconds, by which the list sorts and filters.
+            longest: seconds that a window may span at most; None is any.
+            bounded: the list demands both bounds.
+            clock: Unix seconds now.
+        """
+        self._start = start
+        self._end = end
+        self._cut = cut
+        self._time_of = time_of
+        self._longest = longest
+        self._bounded = bounded
+        self._clock = clock
+        self._low = start or 0.0
+        self._width = math.inf
+        self._narrowed = False
+        self._marks: list[float] = []
+        self._marks_top: int | None = None
+        self._doubted: list[Row] | None = None
+        self._sweeps: _Sweeps | None = None
+        self._gathered: list[Row] = []
+        self.sorted = True
+        """Whether rows come oldest first. False once the list was seen not to filter."""
+        self.finished = False
+        self._empty = False
+        self._high: int | None = None
+        self._set_high()
+
+    @property
+    def window(self) -> Window:
+        """What to ask for next."""
+        page, last_id = 1, None
+        if self._doubted is not None:
+            page, last_id = 2, self._doubted[-1]["id"]
+        elif self._sweeps is not None:
+            page, last_id = self._sweeps.page, self._sweeps.last_id
+        if not self.sorted:
+            return Window(None, None, page, last_id)
+        since = math.floor(self._low) - 1
+        until = self._high
+        if self._bounded:
+            since = max(since, 0)
+            until = math.ceil(self._clock()) + _AHEAD if until is None else until
+        return Window(since if since > 0 or self._bounded else None, until, page, last_id)
+
+    def take(self, rows: list[Row]) -> list[Row]:
+        """Move on by one answer.
+
+        Args:
+            rows: the answer to `window`, in the order it came.
+
+        Returns:
+            The rows that are now certain, oldest first; often none, sometimes of several answers.
+        """
+        if not self.sorted:
+            return self._newest_first(rows)
+        if self._strays(rows):
+            self.sorted = False
+            self._sweeps = _Sweeps(key=lambda row: (row["id"], self._time_of(row)))
+            return []
+        if self._doubted is not None:
+            return self._settle(rows)
+        if self._sweeps is not None:
+            return self._page_through(rows)
+        if len(rows) >= self._cut.rows and not self._below(rows):
+            return self._narrow(rows)
+        if self._cut.proven < len(rows) < self._cut.rows:
+            self._doubted = rows
+            return []
+        return self._close(rows)
+
+    def _strays(self, rows: list[Row]) -> bool:
+        """Tell whether an answer shows that the list does not filter by the time it sorts by."""
+        # A row touched just now may have left its window while the answer was made.
+        recent = self._clock() - _RECENT
+        oldest, newest = self._low - 1 - _SLACK, min((self._high or math.inf) + _SLACK, recent)
+        times = [at for row in rows if (at := self._time_of(row)) is not None]
+        return any(at < oldest or (newest <= at < recent) for at in times)
+
+    def _below(self, rows: list[Row]) -> bool:
+        """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
+        times = [self._time_of(row) or 0.0 for row in rows]
+        return times[-1] < self._low and times == sorted(times, reverse=True)
+
+    def _settle(self, rows: list[Row]) -> list[Row]:
+        """Learn from a second page whether the first one was all there is."""
+        first, self._doubted = self._doubted or [], None
+        ids = {row["id"] for row in first}
+        if all(row["id"] in ids for row in rows):
+            self._cut.proven = max(self._cut.proven, len(first))
+            return self._close(first)
+        self._cut.rows = len(first)
+        return self._narrow(first)
+
+    def _narrow(self, rows: list[Row]) -> list[Row]:
+        """Answer to a full window: forget its rows but for their times, and ask for less."""
+        times = sorted(at for row in rows if (at := self._time_of(row)) is not None)
+        high = self._high or math.ceil(max(self._clock(), times[-1])) + 1
+        if high - self._low <= 1:
+            self._sweeps = _Sweeps(key=lambda row: row["id"])
+            return self._page_through(rows)
+        # A server that counts `until` in also answers with rows of the next window.
+        self._marks, self._marks_top = [at for at in times if at < high], self._high
+        oldest = min(int(times[0]) + 1, high)
+        if not (self._narrowed or self._empty) and self._low < oldest < high:
+            # All but perhaps a few rows have been seen: ask for those few, and then for the rest.
+            self._high = oldest
+        else:
+            self._high = max(int(self._low) + 1, (int(self._low) + oldest) // 2)
+        self._narrowed = True
+        return []
+
+    def _page_through(self, rows: list[Row]) -> list[Row]:
+        """Gather all of one second, however many answers that takes."""
+        sweeps = self._sweeps
+        assert sweeps is not None  # noqa: S101
+        at_end = len(rows) < self._cut.rows or self._below(rows)
+        self._gathered += sweeps.take(rows, at_end=at_end)
+        if not sweeps.finished:
+            return []
+        gathered, self._gathered, self._sweeps = self._gathered, [], None
+        return self._close(gathered)
+
+    def _newest_first(self, rows: list[Row]) -> list[Row]:
+        """Read a list that does not filter: all of it that is new enough, in its own order."""
+        sweeps = self._sweeps
+        assert sweeps is not None  # noqa: S101
+        times = [at for row in rows if (at := self._time_of(row)) is not None]
+        at_end = self._start is not None and bool(times) and min(times) < self._start
+        new = sweeps.take(rows, at_end=at_end or len(rows) < self._cut.rows)
+        self.finished = sweeps.finished
+        return [row for row in new if self._wanted(self._time_of(row))]
+
+    def _close(self, rows: list[Row]) -> list[Row]:
+        """Give out a whole window, and go on to the one above it."""
+        inside = [row for row in rows if self._inside(self._time_of(row))]
+        inside.sort(key=lambda row: self._time_of(row) or 0.0)
+        if self._high is None or (self._end is not None and self._high > self._end):
+            self.finished = True
+            return inside
+        aim = self._cut.rows * _AIM
+        growth = min(_GROWTH, aim / len(inside)) if inside else _GROWTH
+        self._width = (self._high - self._low) * growth
+        self._low, self._empty, self._narrowed = float(self._high), not inside, False
+        self._set_high()
+        return inside
+
+    def _wanted(self, at: float | None) -> bool:
+        """Tell whether a row is between start and end; one without a time always is."""
+        if at is None:
+            return True
+        return (self._start is None or at >= self._start) and (self._end is None or at <= self._end)
+
+    def _inside(self, at: float | None) -> bool:
+        """Tell whether a row belongs to the present window."""
+        if at is None:
+            return True
+        return self._low <= at and (self._high is None or at < self._high) and self._wanted(at)
+
+    def _set_high(self) -> None:
+        """Choose the upper end of the window that begins at `_low`; None is open."""
+        now = self._clock()
+        high = self._guess_high()
+        if high is not None and high >= now:
+            high = None
+        if self._end is not None and self._end < now:
+            stop = math.floor(self._end) + 1
+            high = stop if high is None else min(high, stop)
+        if self._longest is not None:
+            longest = int(self._low) + self._longest
+            if high is not None:
+                high = min(high, longest)
+            elif longest < now + _AHEAD:
+                high = min(longest, int(now))
+        self._high = high
+
+    def _guess_high(self) -> int | None:
+        """Guess where a window that begins at `_low` has a good number of rows."""
+        ahead = [at for at in self._marks if at >= self._low]
+        if ahead and len(ahead) < len(self._marks):
+            # Every row from here to the top of the marks has been seen: no need to guess.
+            aim = int(self._cut.rows * _AIM)
+            return self._marks_top if len(ahead) <= aim else int(ahead[aim - 1]) + 1
+        if math.isinf(self._width):
+            return None
+        low = int(self._low)
+        if not ahead:
+            return max(low + 1, int(self._low + self._width))
+        gap = ahead[0] - self._low
+        if self._empty and gap > self._marks[-1] - self._marks[0]:
+            # Below the first mark there are rows, but none in the lower half: look in the upper.
+            return max(low + 1, int(self._low + gap / 2))
+        return max(low + 1, min(int(self._low + self._width), int(ahead[0]) + 1))
