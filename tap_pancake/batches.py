@@ -74,7 +74,9 @@ class MessageBatches:
         first = not self._seen
         new = [row for row in rows if row["id"] not in self._seen]
         self._seen.update(row["id"] for row in new)
-        sent = [at for row in rows if (at := times.unix_or_none(row.get("inserted_at"))) is not None]
+        sent = [
+            at for row in rows if (at := times.unix_or_none(row.get("inserted_at"))) is not None
+        ]
         past = self._since is not None and bool(sent) and min(sent) < self._since
         short = self._sizes.is_short(len(rows), first=first)
         self.finished = not new or past or (short and len(self._seen) >= self._expected)

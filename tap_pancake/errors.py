@@ -134,7 +134,9 @@ def _by_status(status: int, *, user_api: bool) -> _Case | None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _TRANSIENT
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-        return _Case(Verdict.FAIL, "the API sent a redirect, which is not followed: check `api_url`")
+        return _Case(
+            Verdict.FAIL, "the API sent a redirect, which is not followed: check `api_url`"
+        )
     return _REFUSED if status >= HTTPStatus.BAD_REQUEST else None
 
 

@@ -67,7 +67,7 @@ def _converter(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
     if not casts:
         return _free
 
-    def convert(value: Any) -> Any:  # noqa: ANN401
+    def convert(value: Any) -> Any:
         if value is None:
             return None
         exact = casts.get(_JSON_TYPES[type(value)])
@@ -92,7 +92,7 @@ _JSON_TYPES = {
 }
 
 
-def _free(value: Any) -> Any:  # noqa: ANN401
+def _free(value: Any) -> Any:
     """Keep a value that no schema describes, less its credentials."""
     if isinstance(value, dict):
         return {name: _free(part) for name, part in value.items() if name not in CREDENTIALS}
@@ -107,7 +107,7 @@ def _object(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
         for name, part in schema.get("properties", {}).items()
     }
 
-    def cast(value: Any) -> Any:  # noqa: ANN401
+    def cast(value: Any) -> Any:
         if not isinstance(value, dict):
             raise TypeError
         return {
@@ -122,7 +122,7 @@ def _object(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
 def _array(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
     item = _converter(schema.get("items", {}), f"{path}[]", mistyped)
 
-    def cast(value: Any) -> Any:  # noqa: ANN401
+    def cast(value: Any) -> Any:
         if not isinstance(value, list):
             raise TypeError
         return [item(part) for part in value]
@@ -130,7 +130,7 @@ def _array(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
     return cast
 
 
-def _string(value: Any) -> str:  # noqa: ANN401
+def _string(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (bool, dict, list)):
@@ -138,13 +138,13 @@ def _string(value: Any) -> str:  # noqa: ANN401
     return str(value)
 
 
-def _time(value: Any) -> str:  # noqa: ANN401
+def _time(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return times.normalise(value)
 
 
-def _integer(value: Any) -> int:  # noqa: ANN401
+def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
     number = int(value)
@@ -153,13 +153,13 @@ def _integer(value: Any) -> int:  # noqa: ANN401
     return number
 
 
-def _number(value: Any) -> int | float:  # noqa: ANN401
+def _number(value: Any) -> int | float:
     if isinstance(value, bool):
         raise TypeError
     return value if isinstance(value, (int, float)) else float(value)
 
 
-def _boolean(value: Any) -> bool:  # noqa: ANN401
+def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if value in {0, 1}:

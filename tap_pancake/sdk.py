@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import RESTStream, Tap
-from singer_sdk.configuration._dict_config import (  # noqa: PLC2701 - see `environment`
+from singer_sdk.configuration._dict_config import (
     parse_environment_config,
 )
-from singer_sdk.helpers._classproperty import (  # noqa: PLC2701 - see `_env_var_config`
+from singer_sdk.helpers._classproperty import (
     classproperty,
 )
 from singer_sdk.singerlib import StateMessage
@@ -31,7 +31,7 @@ class SDKStream(RESTStream[Any]):
 
     _schema_written = False
 
-    def emits(self, record: Record) -> bool:  # noqa: ARG002, PLR6301
+    def emits(self, record: Record) -> bool:  # noqa: ARG002
         """Tell whether a record is written; one that is not still has its children read."""
         return True
 

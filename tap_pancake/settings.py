@@ -136,10 +136,12 @@ def check(config: Mapping[str, Any], errors: Iterable[ValidationError]) -> None:
 def _problems(error: ValidationError) -> Iterator[str]:
     """Put an error of JSON Schema into words that name the setting and not its value."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
-    limit = error.validator_value
+    limit: Any = error.validator_value
+    schema: Any = error.schema
+    instance: Any = error.instance
     if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        for name in sorted(set(error.instance) - set(known)):
+        known = schema.get("properties", {})
+        for name in sorted(set(instance) - set(known)):
             near = difflib.get_close_matches(name, known, n=1)
             yield f"setting `{name}` is not known" + (
                 f": did you mean `{near[0]}`?" if near else ": remove it"
@@ -180,7 +182,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield "setting `end_date` must not be before `start_date`"
 
 
-def from_text(name: str, schema: Mapping[str, Any], value: Any) -> Any:  # noqa: ANN401
+def from_text(name: str, schema: Mapping[str, Any], value: Any) -> Any:
     """Turn the text of an environment variable into the number it stands for, if it is to be one.
 
     Raises:

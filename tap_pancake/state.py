@@ -171,13 +171,16 @@ class PageWalk:
             return True
         return inserted_at >= self.messages_since and (self.end is None or inserted_at <= self.end)
 
-    def passed(self, updated_at: str | None) -> None:
+    def passed(self, updated_at: str) -> None:
         """Note that a conversation, and all that came before it, is done."""
-        if updated_at is None:
-            return
-        place = min(updated_at, self._settled, self._done)
         if self._conversations is not None and self.wants_row(updated_at):
             self._conversations.advance(updated_at)
+        self.cleared(updated_at)
+
+    def cleared(self, until: str) -> None:
+        """Note that nothing is left to read before a time."""
+        place = min(until, self._settled, self._done)
+        if self._conversations is not None:
             self._conversations.reached(self._rows_start, place)
         if self._messages is not None:
             self._messages.reached(self.messages_since, place)

@@ -99,8 +99,8 @@ class TapPancake(SDKTap):
         """Begin to read a page's conversations and messages."""
         walk = PageWalk(
             self.config,
-            conversations=self._bookmark(ConversationsStream, page_id),
-            messages=self._bookmark(MessagesStream, page_id),
+            conversations=self._bookmark(ConversationsStream.name, page_id),
+            messages=self._bookmark(MessagesStream.name, page_id),
             now=times.text(datetime.now(UTC)),
         )
         self._walks[page_id] = walk
@@ -110,14 +110,14 @@ class TapPancake(SDKTap):
         """Give the walk that is under way on a page."""
         return self._walks[page_id]
 
-    def _bookmark(self, kind: type[PancakeStream], page_id: str) -> Bookmark | None:
+    def _bookmark(self, stream_name: str, page_id: str) -> Bookmark | None:
         """Give a stream's bookmark for a page; None if the stream is not selected."""
-        stream = self.streams[kind.name]
+        stream = self.streams[stream_name]
         if not stream.selected:
             return None
         return Bookmark(
             stream.get_context_state({"page_id": page_id}),
-            str(kind.replication_key),
+            stream.replication_key or "",
             incremental=stream.replication_method == "INCREMENTAL",
         )
 
@@ -197,12 +197,12 @@ class TapPancake(SDKTap):
 
     @classmethod
     @override
-    def invoke(
+    def invoke(  # type: ignore[override] # as in the SDK's own Tap
         cls,
         *,
         about: bool = False,
         about_format: str | None = None,
-        config: Any = None,
+        config: Any = None,  # the SDK's type for it is private
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
     ) -> None:
@@ -225,7 +225,8 @@ class TapPancake(SDKTap):
         try:
             return super().cb_config(ctx, param, value)
         except FileNotFoundError as exc:
-            raise ConfigurationError(f"--config: {exc}") from None
+            msg = f"--config: {exc}"
+            raise ConfigurationError(msg) from None
         except (OSError, ValueError, TypeError):
             msg = f"--config: no JSON object could be read from {', '.join(value)}"
             raise ConfigurationError(msg) from None

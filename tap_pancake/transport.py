@@ -90,7 +90,8 @@ class Transport:
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
-        raise TransientError(f"{where}: {fault}, or run the tap again later")
+        msg = f"{where}: {fault}, or run the tap again later"
+        raise TransientError(msg)
 
 
 def _seconds(header: str | None) -> float | None:

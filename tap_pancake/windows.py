@@ -141,7 +141,8 @@ class TimeWindows:
         self._longest = longest
         self._bounded = bounded
         self._clock = clock
-        self._low = start or 0.0
+        self.low = start or 0.0
+        """Unix seconds: every row older than this has been given out."""
         self._width = math.inf
         self._narrowed = False
         self._marks: list[float] = []
@@ -166,7 +167,7 @@ class TimeWindows:
             page, last_id = self._sweeps.page, self._sweeps.last_id
         if not self.sorted:
             return Window(None, None, page, last_id)
-        since = math.floor(self._low) - 1
+        since = math.floor(self.low) - 1
         until = self._high
         if self._bounded:
             since = max(since, 0)
@@ -203,14 +204,14 @@ class TimeWindows:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""
         # A row touched just now may have left its window while the answer was made.
         recent = self._clock() - _RECENT
-        oldest, newest = self._low - 1 - _SLACK, min((self._high or math.inf) + _SLACK, recent)
+        oldest, newest = self.low - 1 - _SLACK, min((self._high or math.inf) + _SLACK, recent)
         times = [at for row in rows if (at := self._time_of(row)) is not None]
         return any(at < oldest or (newest <= at < recent) for at in times)
 
     def _below(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
         times = [self._time_of(row) or 0.0 for row in rows]
-        return times[-1] < self._low and times == sorted(times, reverse=True)
+        return times[-1] < self.low and times == sorted(times, reverse=True)
 
     def _settle(self, rows: list[Row]) -> list[Row]:
         """Learn from a second page whether the first one was all there is."""
@@ -226,17 +227,17 @@ class TimeWindows:
         """Answer to a full window: forget its rows but for their times, and ask for less."""
         times = sorted(at for row in rows if (at := self._time_of(row)) is not None)
         high = self._high or math.ceil(max(self._clock(), times[-1])) + 1
-        if high - self._low <= 1:
+        if high - self.low <= 1:
             self._sweeps = _Sweeps(key=lambda row: row["id"])
             return self._page_through(rows)
         # A server that counts `until` in also answers with rows of the next window.
         self._marks, self._marks_top = [at for at in times if at < high], self._high
         oldest = min(int(times[0]) + 1, high)
-        if not (self._narrowed or self._empty) and self._low < oldest < high:
+        if not (self._narrowed or self._empty) and self.low < oldest < high:
             # All but perhaps a few rows have been seen: ask for those few, and then for the rest.
             self._high = oldest
         else:
-            self._high = max(int(self._low) + 1, (int(self._low) + oldest) // 2)
+            self._high = max(int(self.low) + 1, (int(self.low) + oldest) // 2)
         self._narrowed = True
         return []
 
@@ -270,8 +271,8 @@ class TimeWindows:
             return inside
         aim = self._cut.rows * _AIM
         growth = min(_GROWTH, aim / len(inside)) if inside else _GROWTH
-        self._width = (self._high - self._low) * growth
-        self._low, self._empty, self._narrowed = float(self._high), not inside, False
+        self._width = (self._high - self.low) * growth
+        self.low, self._empty, self._narrowed = float(self._high), not inside, False
         self._set_high()
         return inside
 
@@ -285,7 +286,7 @@ class TimeWindows:
         """Tell whether a row belongs to the present window."""
         if at is None:
             return True
-        return self._low <= at and (self._high is None or at < self._high) and self._wanted(at)
+        return self.low <= at and (self._high is None or at < self._high) and self._wanted(at)
 
     def _set_high(self) -> None:
         """Choose the upper end of the window that begins at `_low`; None is open."""
@@ -297,7 +298,7 @@ class TimeWindows:
             stop = math.floor(self._end) + 1
             high = stop if high is None else min(high, stop)
         if self._longest is not None:
-            longest = int(self._low) + self._longest
+            longest = int(self.low) + self._longest
             if high is not None:
                 high = min(high, longest)
             elif longest < now + _AHEAD:
@@ -306,18 +307,18 @@ class TimeWindows:
 
     def _guess_high(self) -> int | None:
         """Guess where a window that begins at `_low` has a good number of rows."""
-        ahead = [at for at in self._marks if at >= self._low]
+        ahead = [at for at in self._marks if at >= self.low]
         if ahead and len(ahead) < len(self._marks):
             # Every row from here to the top of the marks has been seen: no need to guess.
             aim = int(self._cut.rows * _AIM)
             return self._marks_top if len(ahead) <= aim else int(ahead[aim - 1]) + 1
         if math.isinf(self._width):
             return None
-        low = int(self._low)
+        low = int(self.low)
         if not ahead:
-            return max(low + 1, int(self._low + self._width))
-        gap = ahead[0] - self._low
+            return max(low + 1, int(self.low + self._width))
+        gap = ahead[0] - self.low
         if self._empty and gap > self._marks[-1] - self._marks[0]:
             # Below the first mark there are rows, but none in the lower half: look in the upper.
-            return max(low + 1, int(self._low + gap / 2))
-        return max(low + 1, min(int(self._low + self._width), int(ahead[0]) + 1))
+            return max(low + 1, int(self.low + gap / 2))
+        return max(low + 1, min(int(self.low + self._width), int(ahead[0]) + 1))

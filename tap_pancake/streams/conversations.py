@@ -49,8 +49,8 @@ class ConversationsStream(PancakeStream):
         self._cut = Cut.assumed(CUT) if self._v1 else Cut.of(CUT)
 
     @override
-    def get_url_params(self, context: Context | None, next_page_token: Window) -> dict[str, Any]:
-        window = next_page_token
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        window: Window = next_page_token
         return {
             "order_by": "updated_at",
             "since": window.since,
@@ -77,14 +77,18 @@ class ConversationsStream(PancakeStream):
         walk = self.tap.begin_walk(context["page_id"])
         windows = self.windows(walk)
         newest = BEGINNING
-        for record in self.read(windows, context):
-            if not windows.sorted:
-                self._note_unsorted(context["page_id"])
-            yield record  # its messages have been read, and it has been written, after this
+        for records in self.read(windows, context):
+            for record in records:
+                yield record  # after this, its messages have been read, and it has been written
+                updated_at = record.get("updated_at") or BEGINNING
+                if self.emits(record):
+                    newest = max(newest, updated_at)
+                if windows.sorted:
+                    walk.passed(updated_at)
             if windows.sorted:
-                walk.passed(record.get("updated_at"))
-            if self.emits(record):
-                newest = max(newest, record.get("updated_at") or BEGINNING)
+                walk.cleared(times.text(times.from_unix(windows.low)))
+            else:
+                self._note_unsorted(context["page_id"])
         walk.finish(newest)
 
     def _note_unsorted(self, page_id: str) -> None:
@@ -108,9 +112,7 @@ class ConversationsStream(PancakeStream):
         return self.tap.walk_of(record["page_id"]).wants_row(record.get("updated_at"))
 
     @override
-    def generate_child_contexts(
-        self, record: Record, context: Context | None
-    ) -> Iterable[Context]:
+    def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         if self.tap.walk_of(context["page_id"]).wants_messages(record.get("updated_at")):
             customers = record.get("customers") or [{}]

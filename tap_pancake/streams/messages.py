@@ -35,7 +35,7 @@ class MessagesStream(PancakeStream):
         self._sizes = BatchSizes()
 
     @override
-    def get_url_params(self, context: Context | None, next_page_token: int) -> dict[str, Any]:
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         # The older API demands `customer_id`, the present one does not mind it.
         return {
             "current_count": next_page_token or None,
@@ -49,6 +49,7 @@ class MessagesStream(PancakeStream):
         batches = MessageBatches(
             since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
         )
-        for record in self.read(batches, context):
-            if walk.wants_message(record.get("inserted_at")):
-                yield record
+        for records in self.read(batches, context):
+            for record in records:
+                if walk.wants_message(record.get("inserted_at")):
+                    yield record

@@ -37,8 +37,8 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
         groups = {ACTIVATED: body["pages"]}
     if not isinstance(groups, dict):
         msg = (
-            f"pages: the answer has no list of pages (it has: {', '.join(sorted(body)) or 'nothing'}"
-            "): the API may have changed, please report this"
+            f"pages: the answer has no list of pages (it has: {', '.join(sorted(body)) or 'none'})"
+            ": the API may have changed, please report this"
         )
         raise RunStopped(msg)
     return {
@@ -50,7 +50,9 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
 
 def tokens_of(listed: Listed) -> dict[str, str]:
     """Find the page tokens in list-pages: page id to token, for the pages that have one."""
-    settings = {str(page["id"]): page.get("settings") for pages in listed.values() for page in pages}
+    settings = {
+        str(page["id"]): page.get("settings") for pages in listed.values() for page in pages
+    }
     return {
         page_id: token
         for page_id, setting in settings.items()
