@@ -1,0 +1,20 @@
+"""A server that behaves like the Pancake inbox API, for the tests and the demo.
+
+Written from the public evidence on the API, never from the tap, so that the two can disagree.
+"""
+
+from __future__ import annotations
+
+from .account import Account, Conversation, Expected, Message, Page
+from .server import Call, Fault, PancakeServer
+
+__all__ = [
+    "Account",
+    "Call",
+    "Conversation",
+    "Expected",
+    "Fault",
+    "Message",
+    "Page",
+    "PancakeServer",
+]

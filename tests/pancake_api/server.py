@@ -1,0 +1,766 @@
+"""The HTTP side: the endpoints over an account, and the ways in which the real ones refuse or fail.
+
+Written on bare sockets rather than `http.server`: half of what a tap must survive (a reset, a body
+cut off, an answer of one byte a second) is below HTTP, and its parsing costs more than the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.client import responses
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import parse_qsl, unquote
+
+from .dialects import DIALECTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from types import TracebackType
+
+    from .account import Account, Bounds, Conversation, Expected, Json, OrderBy, Page
+
+CONVERSATIONS_PAGE_SIZE = 60  # the reference, 7.1
+V1_LONGEST_SPAN = timedelta(days=31)  # the reference, 7.2 ("at most one month")
+TOKEN_PARAMETERS = frozenset({"access_token", "page_access_token"})
+
+MESSAGES = {
+    100: "Invalid parameter",
+    101: "Missing access_token",
+    102: "Invalid access_token",
+    103: "Phiên đăng nhập đã hết hạn, vui lòng đăng nhập lại",
+    105: "access_token renewed, please use new access_token",
+    107: "Permission denied",
+    121: "Tài khoản chưa được gán gói cước cho trang này",
+    122: "Gói cước của trang đã hết hạn",
+}
+TOKEN_CODES = (101, 102, 103, 105)
+NO_CUSTOMER_ID = {"success": False, "message": "Thiếu mã khách hàng"}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+Endpoint = Literal["pages", "conversations", "messages", "other"]
+LostCursor = Literal["top", "empty"]
+WindowFilter = Literal["order_by", "inserted_at", "ignored"]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call as the server saw it.
+
+    `status` is 0 where no answer was given (`hang`, `reset`). `fault` is the kind of the fault that
+    was injected, so a status of 429 without a fault is the rate limit. `time` is unix seconds at
+    arrival. `params` are without tokens; several values of one parameter are joined by commas.
+    """
+
+    number: int
+    method: str
+    path: str
+    endpoint: Endpoint
+    page_id: str | None
+    conversation_id: str | None
+    params: dict[str, str]
+    status: int
+    fault: str | None
+    time: float
+    user_agent: str
+
+
+@dataclass(slots=True)
+class Fault:
+    """Something that goes wrong, on some of the calls it matches.
+
+    Of the matching calls (all if `endpoint`, `page_id` and `conversation_id` are left out) it hits
+    every `every`-th, those whose number among them is in `at`, or, with neither, all; at most
+    `times` of them.
+
+    Kinds: those in `FAULTS`, `error:<code>`, `http:<status>` and `redirect:<url>`.
+    """
+
+    kind: str
+    every: int | None = field(default=None, kw_only=True)
+    at: Collection[int] | None = field(default=None, kw_only=True)
+    endpoint: Endpoint | None = field(default=None, kw_only=True)
+    page_id: str | None = field(default=None, kw_only=True)
+    conversation_id: str | None = field(default=None, kw_only=True)
+    times: int | None = field(default=None, kw_only=True)
+    matched: int = field(default=0, init=False)
+    hits: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        """Refuse kinds that do not exist: a fault that never happens would let a test pass."""
+        name, _, argument = self.kind.partition(":")
+        numeric = name in {"error", "http"} and argument.isdigit()
+        if self.kind not in FAULTS and not numeric and not (name == "redirect" and argument):
+            message = f"unknown kind of fault: {self.kind}"
+            raise ValueError(message)
+
+    def strikes(self, call: Call) -> bool:
+        """Count the call if it matches, and say whether it is hit."""
+        for name in ("endpoint", "page_id", "conversation_id"):
+            wanted = getattr(self, name)
+            if wanted is not None and wanted != getattr(call, name):
+                return False
+        self.matched += 1
+        if self.times is not None and self.hits >= self.times:
+            return False
+        if self.every is None and self.at is None:
+            hit = True
+        else:
+            hit = (self.every is not None and self.matched % self.every == 0) or (
+                self.at is not None and self.matched in self.at
+            )
+        self.hits += hit
+        return hit
+
+
+@dataclass(slots=True)
+class _Request:
+    method: str
+    target: str
+    path: str
+    query: str
+    segments: list[str]
+    params: dict[str, str]
+    tokens: dict[str, str]
+    user_agent: str
+    length: int
+    keep_alive: bool
+
+
+@dataclass(slots=True)
+class _Answer:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json; charset=utf-8"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def _json(body: Json, status: int = 200, **headers: str) -> _Answer:
+    return _Answer(
+        status, _encode(body).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+def _text(body: str, status: int = 200, kind: str = "html") -> _Answer:
+    return _Answer(status, body.encode(), f"text/{kind}; charset=utf-8")
+
+
+SHELL = _text(
+    "<!DOCTYPE html><html><head><title>Pancake</title></head>"
+    '<body><div id="app"></div></body></html>',
+)
+_TOO_MANY: Json = {"success": False, "message": "Too many requests"}
+_INTERNAL: Json = {"success": False, "message": "Server internal error"}
+# The faults whose answer never differs. `reset`, `cut` and `drip` are made where bytes are sent.
+FIXED_ANSWERS = {
+    "429": _json(_TOO_MANY, 429),
+    "429_retry_after": _json(_TOO_MANY, 429, Retry_After="1"),
+    "500": _json(_INTERNAL, 500),
+    "502_html": _text(
+        "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>", 502
+    ),
+    "503": _json(_INTERNAL, 503),
+    "not_json": SHELL,
+    "empty_body": _Answer(200),
+    "success_false": _json(
+        {"success": False, "message": "An error occurred. Please try again later."}
+    ),
+    "no_plan": _json({"success": False, "message": "Không tìm thấy gói cước cho trang này"}),
+    "missing_list": _json({"success": True}),
+}
+FAULTS = (*FIXED_ANSWERS, "hang", "reset", "cut", "drip", "echo", "echo500")
+
+
+def _integer(text: str | None) -> int | None:
+    """The number, or None: the caller decides whether that is an error."""
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+class PancakeServer:
+    """Serves an account on 127.0.0.1, as a context manager or between `start` and `close`.
+
+    Tests may set every public attribute while it runs.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        dialect: str = "observed",
+        *,
+        port: int = 0,
+        page_size: int = CONVERSATIONS_PAGE_SIZE,
+        v1_page_size: int = CONVERSATIONS_PAGE_SIZE,
+        window_bounds: Bounds = "[]",
+        window_filter: WindowFilter = "order_by",
+        lost_cursor: LostCursor = "top",
+        rate: float | None = None,
+        retry_after: int | None = None,
+        latency: float | Callable[[Call], float] = 0.0,
+        faults: list[Fault] | None = None,
+    ) -> None:
+        """Take the account to serve and how.
+
+        Args:
+            account: What is served; it may go on moving.
+            dialect: "observed", "documented" or "older".
+            port: The port; 0 for any free one.
+            page_size: Rows of a v2 conversations list.
+            v1_page_size: Rows of a v1 conversations list.
+            window_bounds: Whether `since` and `until` are inclusive, which nobody knows.
+            window_filter: The field they filter on: that of `order_by`, `inserted_at`, or none.
+            lost_cursor: The answer to a cursor that has left the window: from the top, or empty.
+            rate: Calls a second for each page; more are answered 429. None for no limit.
+            retry_after: Seconds for the `Retry-After` of these; None for no such header.
+            latency: Seconds before each answer, or a callable that gives them.
+            faults: What goes wrong.
+        """
+        self.account = account
+        self.dialect = DIALECTS[dialect]
+        self.page_size = page_size
+        self.v1_page_size = v1_page_size
+        self.window_bounds: Bounds = window_bounds
+        self.window_filter = window_filter
+        self.lost_cursor = lost_cursor
+        self.rate = rate
+        self.retry_after = retry_after
+        self.latency = latency
+        self.faults: list[Fault] = [] if faults is None else faults
+        self.on_call: Callable[[Call], object] | None = None
+        self.movers: list[tuple[int, Callable[[], object]]] = []
+        self.calls: list[Call] = []
+        self.violations: list[str] = []
+        self.errors: list[BaseException] = []
+        self._books = (
+            threading.Lock()
+        )  # calls, faults, arrivals; never held while anything else is done
+        self._arrivals: dict[str, deque[float]] = {}
+        self._answers = 0
+        self._closing = threading.Event()
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._listener = _Listener(self, port)
+        self._thread = threading.Thread(
+            target=self._listener.serve_forever,
+            kwargs={"poll_interval": 0.02},
+            name="pancake-api",
+            daemon=True,
+        )
+        host, port = self._listener.server_address[:2]
+        self.host = f"{host!s}:{port}"
+        self.url = f"http://{self.host}"
+
+    # Running.
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Drop all connections, and end the server's threads."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._listener.shutdown()
+            self._thread.join()
+        self._listener.server_close()
+        with self._books:
+            connections = dict(self._connections)
+        for connection in connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue  # it is gone already
+        for thread in connections.values():
+            if thread is not threading.current_thread():
+                thread.join(timeout=1)
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close; an error of the server or a hook is raised, lest it pass for Pancake's weather."""
+        self.close()
+        if error is None and self.errors:
+            raise self.errors[0]
+
+    # What tests ask and tell.
+
+    def reset_calls(self) -> None:
+        """Forget the calls; numbers begin at 1 again."""
+        with self._books:
+            self.calls = []
+
+    def count(self, endpoint: Endpoint | None = None, page_id: str | None = None) -> int:
+        """How many calls were made (to the endpoint, to the page)."""
+        with self._books:
+            return sum(
+                endpoint in {None, call.endpoint} and page_id in {None, call.page_id}
+                for call in self.calls
+            )
+
+    def move_every(self, n_calls: int, move: Callable[[], object]) -> None:
+        """Call `move` before every `n_calls`-th call is answered, whatever the endpoint."""
+        self.movers.append((n_calls, move))
+
+    def row(self, page_id: str, conversation_id: str) -> Json:
+        """The conversation as the dialect's lists show it; by the account's id or the wire's."""
+        with self.account.lock:
+            page, conversation = self._locate(page_id, conversation_id)
+            return self.dialect.conversation(page, conversation)
+
+    def message_rows(self, page_id: str, conversation_id: str) -> list[Json]:
+        """All messages of the conversation as the dialect's batches show them, oldest first."""
+        with self.account.lock:
+            _, conversation = self._locate(page_id, conversation_id)
+            wire_id = self.dialect.conversation_id(conversation)
+            return [self.dialect.message(message, wire_id) for message in conversation.messages]
+
+    def expected(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        categories: Collection[str] = ("activated",),
+    ) -> Expected:
+        """`Account.expected` with the ids and the precision of times that the dialect shows."""
+        with self.account.lock:
+            truth = self.account.expected(since, until, categories=categories)
+            return self.dialect.legible_truth(self.account, truth)
+
+    def _locate(self, page_id: str, conversation_id: str) -> tuple[Page, Conversation]:
+        page = self.account.page(page_id)
+        page.settle()
+        found = self.dialect.find(page, conversation_id) or page.conversations[conversation_id]
+        return page, found
+
+    # One connection.
+
+    def _converse(self, connection: socket.socket) -> None:
+        """Answer the requests of one connection until either side ends it."""
+        with self._books:
+            self._connections[connection] = threading.current_thread()
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            received = b""
+            while not self._closing.is_set():
+                while (end := received.find(b"\r\n\r\n")) < 0:
+                    chunk = connection.recv(65536)
+                    if not chunk:
+                        return
+                    received += chunk
+                request = self._parse(received[:end].decode("latin-1"))
+                received = received[end + 4 :]
+                while len(received) < request.length:
+                    # Unread bytes would turn the connection's end into a reset before the answer.
+                    chunk = connection.recv(65536)
+                    if not chunk:
+                        return
+                    received += chunk
+                received = received[request.length :]
+                if not self._respond(connection, request):
+                    return
+        except OSError:
+            return  # the client went away, which is its right
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; see __exit__
+            self.errors.append(error)
+        finally:
+            with self._books:
+                self._connections.pop(connection, None)
+
+    def _parse(self, head: str) -> _Request:
+        first, *lines = head.split("\r\n")
+        method, target, version = first.split(" ", 2)
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
+        path, _, query = target.partition("?")
+        params: dict[str, str] = {}
+        tokens: dict[str, str] = {}
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            if name in TOKEN_PARAMETERS:
+                tokens[name] = value
+            else:
+                params[name] = f"{params[name]},{value}" if name in params else value
+        return _Request(
+            method=method,
+            target=target,
+            path=path,
+            query=query,
+            segments=[unquote(segment) for segment in path.split("/")[1:]],
+            params=params,
+            tokens=tokens,
+            user_agent=headers.get("user-agent", ""),
+            length=_integer(headers.get("content-length")) or 0,
+            keep_alive=version == "HTTP/1.1" and headers.get("connection", "").lower() != "close",
+        )
+
+    def _respond(self, connection: socket.socket, request: _Request) -> bool:
+        """Answer one request; False when the connection is to end."""
+        call = self._record(request)
+        if self.on_call is not None:
+            self.on_call(call)
+        for n_calls, move in tuple(self.movers):
+            if call.number % n_calls == 0:
+                move()
+        answer = self._limit(call)
+        if answer is None:
+            call.fault = self._fault(call)
+            answer = self._answer(request, call, connection)
+        call.status = answer.status if answer is not None else 0
+        if answer is None:
+            return False
+        # The answer tells of the moment the call arrived: a slow network makes it older.
+        seconds = self.latency(call) if callable(self.latency) else self.latency
+        if seconds > 0:
+            self._closing.wait(seconds)
+        return self._send(connection, request, call, answer)
+
+    def _record(self, request: _Request) -> Call:
+        endpoint: Endpoint = "other"
+        page_id: str | None = None
+        conversation_id: str | None = None
+        match request.segments:
+            case ["api", "v1", "pages"]:
+                endpoint = "pages"
+            case ["api", "public_api", "v1" | "v2", "pages", page_id, "conversations"]:
+                endpoint = "conversations"
+            case [
+                "api",
+                "public_api",
+                "v1",
+                "pages",
+                page_id,
+                "conversations",
+                conversation_id,
+                "messages",
+            ]:
+                endpoint = "messages"
+            case ["api", "v1", "pages", page_id, *_] | [
+                "api",
+                "public_api",
+                _,
+                "pages",
+                page_id,
+                *_,
+            ]:
+                pass
+        with self._books:
+            call = Call(
+                number=len(self.calls) + 1,
+                method=request.method,
+                path=request.path,
+                endpoint=endpoint,
+                page_id=page_id,
+                conversation_id=conversation_id,
+                params=request.params,
+                status=0,
+                fault=None,
+                time=time.time(),
+                user_agent=request.user_agent,
+            )
+            self.calls.append(call)
+            if request.method != "GET" or "generate_page_access_token" in request.path:
+                self.violations.append(f"{request.method} {request.path}")
+        return call
+
+    def _limit(self, call: Call) -> _Answer | None:
+        """The refusal of a call beyond the page's rate. Refused calls do not count towards it."""
+        rate = self.rate
+        if rate is None or call.page_id is None:
+            return None
+        allowed = max(1, int(rate))
+        with self._books:
+            arrivals = self._arrivals.setdefault(call.page_id, deque())
+            now = time.monotonic()
+            while arrivals and arrivals[0] <= now - allowed / rate:
+                arrivals.popleft()
+            if len(arrivals) < allowed:
+                arrivals.append(now)
+                return None
+        headers = {} if self.retry_after is None else {"Retry_After": str(self.retry_after)}
+        return _json(_TOO_MANY, 429, **headers)
+
+    def _fault(self, call: Call) -> str | None:
+        with self._books:
+            # All of them count the call; the first one hit is what happens.
+            struck = [fault.kind for fault in tuple(self.faults) if fault.strikes(call)]
+        return struck[0] if struck else None
+
+    def _send(
+        self, connection: socket.socket, request: _Request, call: Call, answer: _Answer
+    ) -> bool:
+        with self._books:
+            self._answers += 1
+            number = self._answers
+        keep_alive = request.keep_alive and call.fault not in {"cut", "drip"}
+        head = [
+            f"HTTP/1.1 {answer.status} {responses.get(answer.status, 'Unknown')}",
+            f"content-type: {answer.content_type}",
+            f"content-length: {len(answer.body)}",
+            f"x-request-id: demo-{number:012d}",
+            f"connection: {'keep-alive' if keep_alive else 'close'}",
+            *(f"{name}: {value}" for name, value in answer.headers.items()),
+        ]
+        whole = "\r\n".join([*head, "", ""]).encode("latin-1", "replace") + answer.body * (
+            request.method != "HEAD"
+        )
+        if call.fault == "cut":
+            connection.sendall(whole[: len(whole) - len(answer.body) // 2 - 1])
+        elif call.fault == "drip":
+            for byte in whole:
+                connection.sendall(bytes([byte]))
+                if self._closing.wait(1.0):
+                    break
+        else:
+            connection.sendall(whole)
+        return keep_alive
+
+    # What is answered.
+
+    def _answer(self, request: _Request, call: Call, connection: socket.socket) -> _Answer | None:
+        """The fault's answer if there is one, else the true one; None for no answer at all."""
+        if call.fault == "hang":
+            self._await_end(connection)
+            return None
+        if call.fault == "reset":
+            # With a linger time of zero, closing sends RST instead of FIN.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            return None
+        if call.fault in {None, "cut", "drip"}:  # a true answer, though it may arrive badly
+            with self.account.lock:
+                return self._truth(request, call)
+        return FIXED_ANSWERS.get(call.fault) or self._made_up(call.fault, request)
+
+    def _made_up(self, fault: str, request: _Request) -> _Answer:
+        kind, _, argument = fault.partition(":")
+        match kind:
+            case "error":
+                code = int(argument)
+                return _json(
+                    {"success": False, "error_code": code, "message": MESSAGES.get(code, "Error")}
+                )
+            case "http":
+                return _json({"success": False, "message": f"HTTP {argument}"}, int(argument))
+            case "redirect":
+                return _Answer(302, headers={"Location": f"{argument}?{request.query}"})
+            case _:
+                message = f"Cannot serve {self.url}{request.target}"
+                return _json(
+                    {"success": False, "message": message}, 500 if kind == "echo500" else 400
+                )
+
+    def _await_end(self, connection: socket.socket) -> None:
+        """Wait until the client gives up or the server closes."""
+        connection.settimeout(0.1)
+        while not self._closing.is_set():
+            try:
+                if not connection.recv(65536):
+                    return
+            except TimeoutError:
+                continue
+
+    def _truth(self, request: _Request, call: Call) -> _Answer:
+        if request.method != "GET":
+            return _json({"success": False, "message": "Method not allowed"}, 405)
+        if call.endpoint == "pages":
+            return self._refuse_user(request) or _json(self.dialect.pages_body(self.account))
+        version = request.segments[2] if len(request.segments) > 2 else ""
+        known = call.endpoint == "messages" or (
+            call.endpoint == "conversations" and version in self.dialect.versions
+        )
+        if not known or call.page_id is None:
+            return _text("Server internal error", 406, "plain")
+        page = self._page(call.page_id)
+        refusal = self._refuse_page(request, page)
+        if refusal is not None or page is None:
+            return refusal or self._error(102)
+        page.settle()
+        if call.conversation_id is not None:
+            return self._messages(page, call.conversation_id, request.params)
+        listed = self._conversations_v1 if version == "v1" else self._conversations_v2
+        return listed(page, request.params)
+
+    def _page(self, page_id: str) -> Page | None:
+        try:
+            return self.account.page(page_id)
+        except KeyError:
+            return None
+
+    def _error(self, code: int) -> _Answer:
+        status = self.dialect.token_refusal_status if code in TOKEN_CODES else 200
+        return _json({"success": False, "error_code": code, "message": MESSAGES[code]}, status)
+
+    def _refuse_user(self, request: _Request) -> _Answer | None:
+        token = request.tokens.get("access_token")
+        if not token:
+            return self._error(101)
+        if token != self.account.user_token:
+            return self._error(102)
+        alive = self.account.user_token_state == "ok"
+        return None if alive else self._error(103)
+
+    def _refuse_page(self, request: _Request, page: Page | None) -> _Answer | None:
+        token = request.tokens.get("page_access_token") or request.tokens.get("access_token")
+        if not token:
+            return self._error(101)
+        if page is None:
+            return self._error(102)
+        if token in page.old_tokens:
+            return self._error(105)
+        if token != page.token:
+            return self._error(102)
+        if page.forbidden:
+            return _json({"success": False, "message": "Forbidden"}, 403)
+        return None if page.plan_lapsed is None else self._error(page.plan_lapsed)
+
+    # Conversations.
+
+    def _conversations_v2(self, page: Page, params: dict[str, str]) -> _Answer:
+        order_by = self._order_by(params.get("order_by", "updated_at"))
+        window = self._window(params)
+        if order_by is None or window is None:
+            return self._error(100)
+        found = self._newest_first(
+            page, order_by, window, params, params.get("last_conversation_id")
+        )
+        return self._conversations(page, islice(found, self.page_size))
+
+    def _conversations_v1(self, page: Page, params: dict[str, str]) -> _Answer:
+        number = _integer(params.get("page_number"))
+        order_by = self._order_by(params.get("order_by", "inserted_at"))
+        window = self._window(params)
+        if number is None or number < 1 or order_by is None or window is None:
+            return self._error(100)
+        since, until = window
+        if since is None or until is None:
+            return self._conversations(page, iter(()))
+        if until - since > V1_LONGEST_SPAN:
+            return self._error(100)
+        skipped = (number - 1) * self.v1_page_size
+        found = self._newest_first(page, order_by, window, params, None)
+        return self._conversations(page, islice(found, skipped, skipped + self.v1_page_size))
+
+    def _conversations(self, page: Page, found: Iterator[Conversation]) -> _Answer:
+        rows = [self.dialect.conversation(page, conversation) for conversation in found]
+        return _json(self.dialect.conversations_body(rows))
+
+    def _order_by(self, name: str) -> OrderBy | None:
+        if name == "updated_at":
+            return "updated_at"
+        return "inserted_at" if name == "inserted_at" else None
+
+    def _window(self, params: dict[str, str]) -> tuple[datetime | None, datetime | None] | None:
+        """`since` and `until` as times, or None when they are not unix seconds."""
+        bounds: list[datetime | None] = []
+        for name in ("since", "until"):
+            text = params.get(name)
+            seconds = _integer(text)
+            if text and seconds is None:
+                return None
+            try:
+                bounds.append(None if seconds is None else datetime.fromtimestamp(seconds, UTC))
+            except (OverflowError, OSError, ValueError):
+                return None
+        return bounds[0], bounds[1]
+
+    def _newest_first(
+        self,
+        page: Page,
+        order_by: OrderBy,
+        window: tuple[datetime | None, datetime | None],
+        params: dict[str, str],
+        cursor: str | None,
+    ) -> Iterator[Conversation]:
+        """What matches, newest first, after the cursor. `unread_first` is not implemented."""
+        filtered: OrderBy = order_by if self.window_filter == "order_by" else "inserted_at"
+        if self.window_filter == "ignored":
+            window = (None, None)
+        keys, low, high = page.window(filtered, *window, self.window_bounds)
+        inside = None
+        if filtered != order_by:
+            inside = {serial for _, serial in keys[low:high]}
+            keys, low, high = page.window(order_by)
+
+        def matches(conversation: Conversation) -> bool:
+            return (inside is None or conversation.serial in inside) and self._matches(
+                conversation, params
+            )
+
+        if cursor:
+            last = self.dialect.find(page, cursor)
+            position = -1 if last is None else page.position(order_by, last)
+            if last is not None and low <= position < high and matches(last):
+                high = position
+            elif self.lost_cursor == "empty":
+                high = low
+        listed = (page.by_serial(keys[position][1]) for position in range(high - 1, low - 1, -1))
+        return filter(matches, listed)
+
+    def _matches(self, conversation: Conversation, params: dict[str, str]) -> bool:
+        kind = params.get("type[]") or params.get("type")
+        if kind == "POST":
+            posts = params.get("post_ids")
+            if conversation.post_id is None or (
+                posts and conversation.post_id not in posts.split(",")
+            ):
+                return False
+        elif kind and kind != conversation.type:
+            return False  # two values, joined by a comma, match nothing (the reference, 7.1)
+        tags = params.get("tags")
+        return not tags or all(tag in map(str, conversation.tag_ids) for tag in tags.split(","))
+
+    # Messages.
+
+    def _messages(self, page: Page, conversation_id: str, params: dict[str, str]) -> _Answer:
+        if self.dialect.customer_id_demanded and not params.get("customer_id"):
+            return _json(NO_CUSTOMER_ID)
+        conversation = self.dialect.find(page, conversation_id)
+        if conversation is None:
+            return SHELL
+        skipped = _integer(params.get("current_count") or "0")
+        if skipped is None or skipped < 0:
+            return self._error(100)
+        size = self.dialect.next_batch if skipped else self.dialect.first_batch
+        end = max(0, len(conversation.messages) - skipped)
+        batch = conversation.messages[max(0, end - size) : end]
+        if self.dialect.newest_first:
+            batch.reverse()
+        rows: list[Any] = [self.dialect.message(message, conversation_id) for message in batch]
+        return _json(self.dialect.messages_body(conversation, rows))
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    """Accepts connections; everything else is the server's."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 1024
+
+    def __init__(self, owner: PancakeServer, port: int) -> None:
+        self.owner = owner
+        super().__init__(("127.0.0.1", port), _Connection)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: _Listener
+
+    def handle(self) -> None:
+        self.server.owner._converse(self.request)  # noqa: SLF001 - one class in two parts

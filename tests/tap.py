@@ -1,0 +1,190 @@
+"""Runs the real tap as a process, and reads what it wrote as a target would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from tests.pancake_api import PancakeServer
+
+    Json = dict[str, Any]
+
+COMMAND = (sys.executable, "-m", "tap_pancake")
+KEYS = {
+    "pages": ("id",),
+    "conversations": ("page_id", "id"),
+    "messages": ("conversation_id", "id"),
+}
+
+
+@dataclass
+class Run:
+    """What a run of the tap left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    schemas: dict[str, Json] = field(default_factory=dict)
+    records: dict[str, list[Json]] = field(default_factory=dict)
+    states: list[Json] = field(default_factory=list)
+
+    @property
+    def state(self) -> Json:
+        """The last STATE; empty if there was none."""
+        return self.states[-1] if self.states else {}
+
+    def by_key(self, stream: str) -> dict[tuple[str, ...], Json]:
+        """The records of a stream, by primary key; a later one replaces an earlier one."""
+        return {key_of(stream, row): row for row in self.records.get(stream, [])}
+
+    def repeated(self, stream: str) -> list[tuple[str, ...]]:
+        """The keys that came more than once."""
+        keys = Counter(key_of(stream, row) for row in self.records.get(stream, []))
+        return [key for key, count in keys.items() if count > 1]
+
+    def bookmark(self, stream: str, page_id: str) -> str | None:
+        """A page's bookmark in the last STATE."""
+        for partition in self.state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
+            if partition["context"] == {"page_id": page_id}:
+                value: str | None = partition.get("replication_key_value")
+                return value
+        return None
+
+    def check_records(self) -> None:
+        """Assert that every record is valid against the SCHEMA before it."""
+        for stream, rows in self.records.items():
+            validator = Draft202012Validator(self.schemas[stream], format_checker=FormatChecker())
+            for row in rows:
+                validator.validate(row)
+
+
+def key_of(stream: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give a record's primary key."""
+    return tuple(row[name] for name in KEYS[stream])
+
+
+def read_output(stdout: str, returncode: int = 0, stderr: str = "") -> Run:
+    """Read Singer messages; a last line that was cut off by a kill is left out."""
+    run = Run(returncode, stdout, stderr)
+    for line in stdout.splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        message = json.loads(line)
+        match message["type"]:
+            case "SCHEMA":
+                run.schemas[message["stream"]] = message["schema"]
+            case "RECORD":
+                assert message["stream"] in run.schemas, "a RECORD came before its SCHEMA"
+                run.records.setdefault(message["stream"], []).append(message["record"])
+            case "STATE":
+                run.states.append(message["value"])
+            case other:
+                msg = f"unexpected message {other}"
+                raise AssertionError(msg)
+    return run
+
+
+def config_for(server: PancakeServer, **settings: Any) -> Json:
+    """Give settings for a server: its user token, its page tokens where it does not list them."""
+    config: Json = {
+        "api_url": server.url,
+        "access_token": server.account.user_token,
+        "requests_per_second": 10_000,
+    }
+    if server.dialect.name == "documented":
+        config["page_access_tokens"] = {
+            page.id: page.token
+            for page in server.account.pages
+            if page.token and page.category == "activated"
+        }
+    if server.dialect.name == "older":
+        config["conversations_api"] = "v1"
+    return config | settings
+
+
+def start_tap(
+    directory: Path,
+    config: Mapping[str, Any],
+    *,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    stdout: Any = subprocess.PIPE,
+) -> subprocess.Popen[str]:
+    """Start the tap, with its files in a directory of the test."""
+    command = [*COMMAND]
+    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
+        if content is not None:
+            path = directory / f"{name}.json"
+            path.write_text(json.dumps(content), encoding="utf-8")
+            command += [f"--{name}", str(path)]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **(env or {})},
+    )
+
+
+def run_tap(
+    directory: Path,
+    config: Mapping[str, Any],
+    *,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 120,
+) -> Run:
+    """Run the tap to its end, whatever that is."""
+    process = start_tap(directory, config, state=state, catalog=catalog, env=env)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        stdout, stderr = process.communicate()
+        msg = f"the tap did not end within {timeout} s:\n{stderr[-3000:]}"
+        raise AssertionError(msg) from None
+    return read_output(stdout, process.returncode, stderr)
+
+
+def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
+    """Run the tap, which must succeed and write valid records."""
+    run = run_tap(directory, config, **options)
+    assert run.returncode == 0, run.stderr
+    run.check_records()
+    return run
+
+
+def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:
+    """Discover the catalog, and select streams by name."""
+    process = subprocess.run(
+        [*COMMAND, "--discover"], capture_output=True, text=True, check=True, cwd=directory
+    )
+    catalog: Json = json.loads(process.stdout)
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if entry["breadcrumb"] == []:
+                entry["metadata"]["selected"] = select(stream["tap_stream_id"])
+    return catalog
+
+
+def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
+    """Send a signal, wait for the end, and read what was written."""
+    process.send_signal(signum)
+    stdout, stderr = process.communicate(timeout=60)
+    return read_output(stdout, process.returncode, stderr)
