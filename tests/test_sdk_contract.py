@@ -1,0 +1,97 @@
+"""The private names of singer-sdk that `sdk.py` overrides are still there, and still called.
+
+If an upgrade of the SDK breaks one, this fails before anything subtle does.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from singer_sdk import RESTStream, Tap
+
+from tap_pancake.sdk import SDKStream, SDKTap
+from tap_pancake.tap import TapPancake
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, read_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STREAM_NAMES = (
+    "_increment_stream_state",
+    "_sync_children",
+    "_write_record_message",
+    "_write_schema_message",
+    "_write_starting_replication_value",
+    "_write_state_message",
+    "get_replication_key_signpost",
+)
+TAP_NAMES = ("_handle_termination", "_validate_config")
+
+
+def test_every_private_name_that_is_overridden_is_one_of_the_sdk() -> None:
+    for own, base in ((SDKStream, RESTStream), (SDKTap, Tap)):
+        private = {name for name in vars(own) if name.startswith("_") and not name.startswith("__")}
+        private -= {"_abc_impl", "_schema_written", "_env_var_config"}
+        assert private == {
+            name
+            for name in (STREAM_NAMES if own is SDKStream else TAP_NAMES)
+            if name.startswith("_")
+        }
+        assert all(hasattr(base, name) for name in private)
+    assert "_env_var_config" in vars(SDKTap)
+    assert TapPancake._env_var_prefix == "TAP_PANCAKE_"  # noqa: SLF001
+
+
+def test_the_sdk_calls_every_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: Counter[str] = Counter()
+
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            called[name] += 1
+            return method(*args, **kwargs)
+
+        return call
+
+    for own, names in ((SDKStream, STREAM_NAMES), (SDKTap, ("_validate_config",))):
+        for name in names:
+            monkeypatch.setattr(own, name, counted(name, getattr(own, name)))
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    with PancakeServer(Account.generate(pages=1, conversations=5)) as server:
+        TapPancake(config=config_for(server)).sync_all()
+
+    assert called.keys() == {*STREAM_NAMES, "_validate_config"}
+    run = read_output(output.getvalue())
+    assert output.getvalue().count('"SCHEMA"') == len(run.schemas) == 3
+    assert len(run.records["conversations"]) == 5
+
+
+def test_the_tap_answers_signals_itself() -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        tap = TapPancake(config={"access_token": "invented"})
+        assert signal.getsignal(signal.SIGTERM) == tap._handle_termination  # noqa: SLF001
+        tap._handle_termination(signal.SIGTERM, None)  # noqa: SLF001 - outside of a wait: no raise
+        with pytest.raises(SystemExit) as ended:
+            tap.interrupts.check()
+        assert ended.value.code == 128 + signal.SIGTERM
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_settings_of_the_environment_come_through_the_sdk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAP_PANCAKE_ACCESS_TOKEN", "invented")
+    monkeypatch.setenv("TAP_PANCAKE_LOOKBACK_DAYS", "2.5")
+    tap = TapPancake(parse_env_config=True)
+    assert tap.config["access_token"] == "invented"
+    assert tap.config["lookback_days"] == 2.5

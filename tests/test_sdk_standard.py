@@ -1,0 +1,48 @@
+"""The SDK's own standard tests, and what `singer-check-tap` says, on data of the bundled server."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from singer_sdk.testing import SuiteConfig, get_tap_test_class
+
+from tap_pancake.tap import TapPancake
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, sync
+
+# The SDK's tests are made when this module is read, so their server runs from then on; its threads
+# are daemons.
+_SERVER = PancakeServer(Account.generate(seed=3, pages=2, conversations=12)).start()
+
+TestTapPancake = get_tap_test_class(
+    TapPancake,
+    config=config_for(_SERVER),
+    suite_config=SuiteConfig(max_records_limit=None),
+    parse_env_config=False,
+)
+# Optional fields that the invented account has no value for are not worth a warning.
+TestTapPancake.pytestmark = [  # type: ignore[attr-defined]
+    pytest.mark.filterwarnings("ignore:Fields in transformed catalog but not in records"),
+    pytest.mark.filterwarnings("ignore:No records were available to test"),
+]
+
+SINGER_CHECK_TAP = Path(__file__).parents[1] / ".venv-singer-tools" / "bin" / "singer-check-tap"
+
+
+def test_singer_check_tap_finds_the_output_valid(tmp_path: Path) -> None:
+    # In an environment of its own, since it needs the old package `backoff`.
+    assert SINGER_CHECK_TAP.exists(), "scripts/test.sh installs singer-tools"
+    with PancakeServer(Account.generate(seed=5, pages=2, conversations=20)) as server:
+        run = sync(tmp_path, config_for(server))
+    check = subprocess.run(
+        [SINGER_CHECK_TAP],
+        input=run.stdout,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert check.returncode == 0, check.stdout + check.stderr
+    assert "The output is valid" in check.stdout
