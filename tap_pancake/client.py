@@ -175,7 +175,6 @@ class PancakeStream(SDKStream):
         where = f"page {page_id}, {self.name}" if page_id else self.name
         limiter = self.tap.limits.of(page_id)
         time.sleep(limiter.reserve())
-        self.tap.calls[self.name] += 1
         answer = self.tap.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},
@@ -259,14 +258,11 @@ class PancakeStream(SDKStream):
             yield [self.shape(row, context) for row in pager.take(rows)]
 
     def shape(self, row: Row, context: Context | None) -> Record:
-        """Give a row of the API as the record to write: fields of the schema, keys of the context.
-
-        Ids that the API leaves out are filled in from what was asked for.
-        """
+        """Give a row of the API as the record to write, with the ids of what was asked for."""
         record = self.shaper.shape(row)
         for name in ("page_id", "conversation_id"):
             if context and name in context and name in self.schema["properties"]:
-                record[name] = record.get(name) or context[name]
+                record[name] = context[name]
         return record
 
     @override

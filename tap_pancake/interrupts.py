@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -65,19 +64,9 @@ class Interrupts:
         Raises:
             Interrupted: a signal came before or meanwhile.
         """
-        self._waiting = True
+        outer, self._waiting = self._waiting, True
         try:
             self.check()
             yield
         finally:
-            self._waiting = False
-
-    def sleep(self, seconds: float) -> None:
-        """Wait so long, or until a signal.
-
-        Raises:
-            Interrupted: a signal came before or meanwhile.
-        """
-        with self.waiting():
-            if seconds > 0:
-                time.sleep(seconds)
+            self._waiting = outer

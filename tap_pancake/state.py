@@ -140,7 +140,8 @@ class PageWalk:
             self.rows_since = None
         if messages is not None:
             self.messages_since = max(first, _back(messages, minutes=lookback))
-            self._touched_since: str | None = messages.resume_from(self.messages_since)
+            # Where a list cuts off fractions, the time of the last message is up to a second less.
+            self._touched_since: str | None = _whole(messages.resume_from(self.messages_since))
             starts.append(self._touched_since)
         else:
             self.messages_since = BEGINNING
@@ -204,6 +205,11 @@ def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:
     if not bookmark.value:
         return BEGINNING
     return times.before(bookmark.value, days=days, minutes=minutes)
+
+
+def _whole(value: str) -> str:
+    """Give the whole second of a time."""
+    return value and value[: len("2024-01-31T00:00:00")] + ".000000Z"
 
 
 def check(state: object) -> None:

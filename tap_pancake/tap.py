@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
@@ -56,8 +55,6 @@ class TapPancake(SDKTap):
         self.interrupts = Interrupts()
         self.redactor = Redactor()
         self.redactor.guard()
-        self.calls: Counter[str] = Counter()
-        """Calls made so far, by stream."""
         self._failed: list[PageFailed] = []
         self._skipped: list[PageSkipped] = []
         self._walks: dict[str, PageWalk] = {}
