@@ -23,18 +23,17 @@ class PageTokens:
         self,
         configured: Mapping[str, str],
         redactor: Redactor,
-        relist: Callable[[], Mapping[str, str]] | None,
     ) -> None:
         """Start with what the settings hold.
 
         Args:
             configured: page id to token, from `page_access_tokens`; these go before listed ones.
             redactor: learns each token.
-            relist: asks list-pages for page id to token; None without a user token.
         """
         self._configured = dict(configured)
         self._listed: dict[str, str] = {}
-        self._relist = relist
+        self.relist: Callable[[], object] | None = None
+        """Asks list-pages again, and hands the tokens to `learn`; None without a user token."""
         self._asked_again: set[str] = set()
         self._redactor = redactor
         redactor.learn(self._configured.values())
@@ -65,10 +64,10 @@ class PageTokens:
         Returns:
             Whether there is one now.
         """
-        if self._relist is None or page_id in self._asked_again:
+        if self.relist is None or page_id in self._asked_again:
             return False
         self._asked_again.add(page_id)
-        self.learn(self._relist())
+        self.relist()
         found = self._listed.get(page_id)
         if not found or found == refused:
             return False

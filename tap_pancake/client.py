@@ -15,6 +15,7 @@ from urllib.parse import quote
 import backoff
 from singer_sdk import SchemaDirectory, StreamSchema, metrics
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
 
@@ -22,16 +23,18 @@ from tap_pancake import schemas
 from tap_pancake.errors import PageFailed, PageTokenRenewed, TransientError, check
 from tap_pancake.rows import RowShaper
 from tap_pancake.sdk import SDKStream
+from tap_pancake.state import Bookmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     import requests
     from backoff.types import Details
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record, RequestFunc
     from singer_sdk.pagination import BaseAPIPaginator
 
-    from tap_pancake.tap import TapPancake
+    from tap_pancake.run import Run
 
     Row = dict[str, Any]
     Body = dict[str, Any]
@@ -108,10 +111,10 @@ class PancakeStream(SDKStream):
     api: str = PAGE_API_V1
     """Which of Pancake's APIs the path belongs to."""
 
-    def __init__(self, tap: TapPancake) -> None:
-        """Belong to a tap, which holds what streams share: transport, limits, tokens, walks."""
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Belong to a tap, and share a run with its other streams."""
         super().__init__(tap)
-        self.tap = tap
+        self.run = run
         self.shaper = RowShaper(self.schema)
         self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, {metrics.Tag.STREAM: self.name})
         self._timer = _RunTimer(metrics.Metric.SYNC_DURATION, {metrics.Tag.STREAM: self.name})
@@ -153,29 +156,29 @@ class PancakeStream(SDKStream):
         """
         request = self.get_http_request(page=PageContext(context, window))
         page_id = context["page_id"] if context else None
-        with self.tap.interrupts.waiting():
+        with self.run.interrupts.waiting():
             # The SDK's types know this hook for its own kind of request only.
             attempt = cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
             body = attempt(request.url, request.params, page_id)
-        self.tap.state_clock.tick()
+        self.run.state_clock.tick()
         return body
 
     def _try(self, url: str, params: Mapping[str, Any], page_id: str | None) -> Body:
         """Ask once; once more at once if the page token had been replaced by one that is listed."""
-        token = self.tap.tokens.of(page_id) if page_id else str(self.config["access_token"])
+        token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
         try:
             return self._ask(url, params, page_id, token)
         except PageTokenRenewed:
-            if page_id is None or not self.tap.tokens.newer(page_id, token):
+            if page_id is None or not self.run.tokens.newer(page_id, token):
                 raise
-            newer = self.tap.tokens.of(page_id)
+            newer = self.run.tokens.of(page_id)
         return self._ask(url, params, page_id, newer)
 
     def _ask(self, url: str, params: Mapping[str, Any], page_id: str | None, token: str) -> Body:
         where = f"page {page_id}, {self.name}" if page_id else self.name
-        limiter = self.tap.limits.of(page_id)
+        limiter = self.run.limits.of(page_id)
         time.sleep(limiter.reserve())
-        answer = self.tap.transport.get(
+        answer = self.run.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},
             {"page_access_token" if page_id else "access_token": token},
@@ -272,9 +275,19 @@ class PancakeStream(SDKStream):
 
     # The rest of what the SDK does with a stream
 
+    def bookmark(self, context: Context) -> Bookmark | None:
+        """Give the stream's bookmark for a page; None if the stream is not selected."""
+        if not self.selected:
+            return None
+        return Bookmark(
+            self.get_context_state(context),
+            self.replication_key or "",
+            incremental=self.replication_method == REPLICATION_INCREMENTAL,
+        )
+
     @override
     def write_state(self) -> None:
-        self.tap.state_clock.tick()
+        self.run.state_clock.tick()
 
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:

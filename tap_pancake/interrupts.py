@@ -7,8 +7,6 @@ raises at once: what is given up there is an answer that nobody has seen yet.
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,12 +32,6 @@ class Interrupts:
         """Begin undisturbed."""
         self._signal: int | None = None
         self._waiting = False
-
-    def install(self) -> None:
-        """Listen to SIGTERM and SIGINT, where this thread is allowed to."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.handle)
-            signal.signal(signal.SIGINT, self.handle)
 
     def handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note the signal; raise only out of a wait."""

@@ -1,9 +1,8 @@
-"""The tap: its settings, its streams, and what the streams of one run share."""
+"""The tap: its settings and its streams, how a run begins and how it ends."""
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,18 +10,13 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator
 from typing_extensions import override
 
-from tap_pancake import settings, times
-from tap_pancake.auth import PageTokens
-from tap_pancake.errors import ConfigurationError, PageFailed, PageSkipped, PancakeError
+from tap_pancake import settings
+from tap_pancake.errors import ConfigurationError, PancakeError
 from tap_pancake.interrupts import Interrupts
-from tap_pancake.limits import Limits
-from tap_pancake.redaction import Redactor
+from tap_pancake.run import Run
 from tap_pancake.sdk import SDKTap
-from tap_pancake.state import Bookmark, PageWalk, StateClock
 from tap_pancake.state import check as check_state
-from tap_pancake.streams import STREAMS, ConversationsStream, MessagesStream, PagesStream
-from tap_pancake.streams.pages import tokens_of
-from tap_pancake.transport import Transport
+from tap_pancake.streams import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,99 +45,26 @@ class TapPancake(SDKTap):
     ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Check the settings, then set up what streams share; nothing is asked for yet."""
+        """Check the settings and set up the streams; nothing is asked for yet."""
+        # The SDK looks at settings and makes streams within its own constructor.
         self.interrupts = Interrupts()
-        self.redactor = Redactor()
-        self.redactor.guard()
-        self._failed: list[PageFailed] = []
-        self._skipped: list[PageSkipped] = []
-        self._walks: dict[str, PageWalk] = {}
-        self.state_clock = StateClock(self.emit_state)
         super().__init__(*args, **kwargs)
+
+    @cached_property
+    def shared(self) -> Run:
+        """What the streams share."""
+        run = Run(
+            self.config,
+            interrupts=self.interrupts,
+            write_state=self.emit_state,
+            user_agent=f"tap-pancake/{self.plugin_version}",
+        )
+        run.redactor.guard()
+        return run
 
     @override
     def discover_streams(self) -> Sequence[PancakeStream]:
-        return [stream(self) for stream in STREAMS]
-
-    # What streams share in a run
-
-    @cached_property
-    def transport(self) -> Transport:
-        """Sends the calls."""
-        return Transport(
-            timeout=float(self.config["request_timeout"]),
-            user_agent=self.config.get("user_agent") or f"tap-pancake/{self.plugin_version}",
-        )
-
-    @cached_property
-    def limits(self) -> Limits:
-        """Spaces the calls of each page."""
-        return Limits(float(self.config["requests_per_second"]))
-
-    @cached_property
-    def tokens(self) -> PageTokens:
-        """Knows the page tokens."""
-        access_token = self.config.get("access_token")
-        if access_token:
-            self.redactor.learn([access_token])
-        return PageTokens(
-            self.config.get("page_access_tokens") or {},
-            self.redactor,
-            self._relist if access_token else None,
-        )
-
-    def begin_walk(self, page_id: str) -> PageWalk:
-        """Begin to read a page's conversations and messages."""
-        walk = PageWalk(
-            self.config,
-            conversations=self._bookmark(ConversationsStream.name, page_id),
-            messages=self._bookmark(MessagesStream.name, page_id),
-            now=times.text(datetime.now(UTC)),
-        )
-        self._walks[page_id] = walk
-        return walk
-
-    def walk_of(self, page_id: str) -> PageWalk:
-        """Give the walk that is under way on a page."""
-        return self._walks[page_id]
-
-    def _bookmark(self, stream_name: str, page_id: str) -> Bookmark | None:
-        """Give a stream's bookmark for a page; None if the stream is not selected."""
-        stream = self.streams[stream_name]
-        if not stream.selected:
-            return None
-        return Bookmark(
-            stream.get_context_state({"page_id": page_id}),
-            stream.replication_key or "",
-            incremental=stream.replication_method == "INCREMENTAL",
-        )
-
-    def _relist(self) -> dict[str, str]:
-        pages = self.streams[PagesStream.name]
-        assert isinstance(pages, PagesStream)  # noqa: S101
-        return tokens_of(pages.list_pages())
-
-    def page_failed(self, failure: PageFailed) -> None:
-        """Note that a page cannot be read; its bookmarks stay where they are."""
-        self._failed.append(failure)
-        self.logger.error("%s", failure)
-
-    def page_skipped(self, refusal: PageSkipped) -> None:
-        """Note that a page may not be read; its bookmarks stay where they are."""
-        self._skipped.append(refusal)
-        self.logger.warning("Skipped: %s", refusal)
-
-    def raise_for_failed_pages(self) -> None:
-        """End a run in which a page failed with an error.
-
-        Raises:
-            PancakeError: at least one page failed.
-        """
-        if self._skipped:
-            self.logger.warning("Pages skipped: %d, see the warnings above", len(self._skipped))
-        if self._failed:
-            msg = f"pages that failed: {len(self._failed)}; all others were read: {self._failed[0]}"
-            raise PancakeError(msg)
+        return [stream(self, self.shared) for stream in STREAMS]
 
     # Settings
 
@@ -181,7 +102,7 @@ class TapPancake(SDKTap):
     def handle_signal(self, signum: int, frame: FrameType | None) -> None:
         self.interrupts.handle(signum, frame)
 
-    def run(self) -> None:
+    def read_all(self) -> None:
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
         try:
             self.sync_all()
@@ -189,7 +110,7 @@ class TapPancake(SDKTap):
             msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException:
-            self.state_clock.write()
+            self.shared.state_clock.write()
             raise
 
     @classmethod
@@ -214,7 +135,7 @@ class TapPancake(SDKTap):
             state=_read_object("--state", state),
             catalog=_read_object("--catalog", catalog),
             parse_env_config=config.parse_env,
-        ).run()
+        ).read_all()
 
     @classmethod
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -9,17 +10,17 @@ from typing_extensions import override
 from tap_pancake import times
 from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream
 from tap_pancake.errors import PageFailed
-from tap_pancake.state import BEGINNING
+from tap_pancake.state import BEGINNING, PageWalk
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.state import PageWalk
-    from tap_pancake.tap import TapPancake
+    from tap_pancake.run import Run
 
 CUT = 60
 """Rows in a full answer (reference, section 7.1; for v1 an assumption, which is checked)."""
@@ -40,9 +41,9 @@ class ConversationsStream(PancakeStream):
     replication_key = "updated_at"
     is_sorted = True
 
-    def __init__(self, tap: TapPancake) -> None:
+    def __init__(self, tap: Tap, run: Run) -> None:
         """Choose the version of the list."""
-        super().__init__(tap)
+        super().__init__(tap, run)
         self._v1 = self.config["conversations_api"] == "v1"
         self.api = PAGE_API_V1 if self._v1 else PAGE_API_V2
         self._unsorted: set[str] = set()
@@ -59,6 +60,22 @@ class ConversationsStream(PancakeStream):
             "last_conversation_id": None if self._v1 else window.last_id,
         }
 
+    def begin_walk(self, context: Context) -> PageWalk:
+        """Decide what this run reads of a page, for this stream and for messages."""
+        streams = [self, *self.child_streams]
+        bookmarks = {
+            stream.name: stream.bookmark(context)
+            for stream in streams
+            if isinstance(stream, PancakeStream)
+        }
+        walk = self.run.walks[context["page_id"]] = PageWalk(
+            self.config,
+            conversations=bookmarks["conversations"],
+            messages=bookmarks["messages"],
+            now=times.text(datetime.now(UTC)),
+        )
+        return walk
+
     def windows(self, walk: PageWalk) -> TimeWindows:
         """Give the time windows of one page's walk."""
         start = walk.start or (V1_BEGINNING if self._v1 else None)
@@ -74,7 +91,7 @@ class ConversationsStream(PancakeStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        walk = self.tap.begin_walk(context["page_id"])
+        walk = self.begin_walk(context)
         windows = self.windows(walk)
         newest = BEGINNING
         for records in self.read(windows, context):
@@ -109,12 +126,12 @@ class ConversationsStream(PancakeStream):
 
     @override
     def emits(self, record: Record) -> bool:
-        return self.tap.walk_of(record["page_id"]).wants_row(record.get("updated_at"))
+        return self.run.walks[record["page_id"]].wants_row(record.get("updated_at"))
 
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        if self.tap.walk_of(context["page_id"]).wants_messages(record.get("updated_at")):
+        if self.run.walks[context["page_id"]].wants_messages(record.get("updated_at")):
             customers = record.get("customers") or [{}]
             yield {
                 "page_id": context["page_id"],

@@ -13,9 +13,10 @@ from tap_pancake.streams.conversations import ConversationsStream
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.tap import TapPancake
+    from tap_pancake.run import Run
 
 
 class MessagesStream(PancakeStream):
@@ -29,9 +30,9 @@ class MessagesStream(PancakeStream):
     replication_key = "inserted_at"
     state_partitioning_keys = ("page_id",)
 
-    def __init__(self, tap: TapPancake) -> None:
-        """Begin a run with no batch seen."""
-        super().__init__(tap)
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with no batch seen."""
+        super().__init__(tap, run)
         self._sizes = BatchSizes()
 
     @override
@@ -45,7 +46,7 @@ class MessagesStream(PancakeStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of conversations always has one
-        walk = self.tap.walk_of(context["page_id"])
+        walk = self.run.walks[context["page_id"]]
         batches = MessageBatches(
             since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
         )

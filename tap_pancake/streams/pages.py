@@ -12,7 +12,10 @@ from tap_pancake.errors import PageFailed, PageSkipped, RunStopped
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.run import Run
 
     Row = dict[str, Any]
     Listed = dict[str, list[Row]]
@@ -68,10 +71,17 @@ class PagesStream(PancakeStream):
     api = USER_API
     primary_keys = ("id",)
 
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Offer list-pages as the place of newer page tokens."""
+        super().__init__(tap, run)
+        if self.config.get("access_token"):
+            run.redactor.learn([self.config["access_token"]])
+            run.tokens.relist = self.list_pages
+
     def list_pages(self) -> Listed:
         """Ask for all pages, and learn their tokens."""
         listed = listed_pages(self.fetch(None, None))
-        self.tap.tokens.learn(tokens_of(listed))
+        self.run.tokens.learn(tokens_of(listed))
         return listed
 
     @override
@@ -88,14 +98,14 @@ class PagesStream(PancakeStream):
             if page_id in activated or page_id in configured:
                 yield self.shape(rows.get(page_id, {"id": page_id}), context)
             elif page_id in rows:
-                self.tap.page_failed(
+                self.run.page_failed(
                     PageFailed(
                         f"page {page_id} of `page_ids` is {rows[page_id]['category']} in Pancake:"
                         " activate it there, or take it out of `page_ids`"
                     )
                 )
             else:
-                self.tap.page_failed(
+                self.run.page_failed(
                     PageFailed(
                         f"page {page_id} of `page_ids` is not in this account: correct the id, or"
                         " give its token in `page_access_tokens`"
@@ -115,17 +125,17 @@ class PagesStream(PancakeStream):
         try:
             super().sync_children(context)
         except PageSkipped as refusal:
-            self.tap.page_skipped(refusal)
+            self.run.page_skipped(refusal)
         except PageFailed as failure:
-            self.tap.page_failed(failure)
+            self.run.page_failed(failure)
 
     @override
     def write_state(self) -> None:
         # Of the root stream the SDK asks this at the end: all below it is done.
-        self.tap.state_clock.write()
+        self.run.state_clock.write()
 
     @override
     def finalize_state_progress_markers(self, state: dict[str, Any] | None = None) -> None:
         # The SDK calls this when the root stream and all below it are done.
         super().finalize_state_progress_markers(state)
-        self.tap.raise_for_failed_pages()
+        self.run.raise_for_failed_pages()
