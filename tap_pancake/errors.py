@@ -121,6 +121,12 @@ _WRONG_ADDRESS = _Case(Verdict.FAIL, "the API has no such path: check `api_url`"
 _REFUSED = _Case(Verdict.FAIL, "the API refused the call: see its message, then report this")
 
 
+def _code_of(body: dict[str, Any] | None) -> int | None:
+    """Find the error code in a body, which is a number; as text it would mean the same."""
+    code = str(body.get("error_code")) if body is not None else ""
+    return int(code) if code.isdecimal() else None
+
+
 def _by_status(status: int, *, user_api: bool) -> _Case | None:
     """Judge the HTTP status alone; None for a status that says nothing is wrong."""
     if status == HTTPStatus.UNAUTHORIZED:
@@ -145,8 +151,8 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _LIMITED
     if body is not None and body.get("success") is False:
-        code = body.get("error_code")
-        if isinstance(code, int):
+        code = _code_of(body)
+        if code is not None:
             table = _USER_CODES if user_api else _PAGE_CODES
             return table.get(code, _REFUSED)
         if _NO_PLAN in str(body.get("message", "")).lower():
@@ -194,8 +200,8 @@ def check(
     case = _judge(status, body, user_api=user_api)
     if case is None:
         return
-    code = body.get("error_code") if body is not None else None
-    facts = [f"error {code}" if isinstance(code, int) else f"HTTP {status}"]
+    code = _code_of(body)
+    facts = [f"HTTP {status}" if code is None else f"error {code}"]
     if request_id:
         facts.append(f"request {request_id}")
     text = f"{where}: {case.text} ({', '.join(facts)})"

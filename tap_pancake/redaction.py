@@ -42,7 +42,10 @@ class Redactor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Blot the record's text; every record passes."""
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # somebody's log line is wrong; logging itself says so
+            return True
         cleaned = self.clean(message)
         if cleaned != message:
             record.msg, record.args = cleaned, None

@@ -222,7 +222,7 @@ def check(state: object) -> None:
         ConfigurationError: it is no state of this tap; the text names stream and page.
     """
     remedy = "give the state that the tap wrote, or run without state to read everything again"
-    if not isinstance(state, dict) or not isinstance(state.get("bookmarks", {}), dict):
+    if not isinstance(state, dict) or (state and not isinstance(state.get("bookmarks"), dict)):
         msg = f"the state has no object `bookmarks`: {remedy}"
         raise ConfigurationError(msg)
     for stream, bookmark in state.get("bookmarks", {}).items():

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator
+from singer_sdk.singerlib import Catalog
 from typing_extensions import override
 
 from tap_pancake import settings
@@ -133,7 +134,7 @@ class TapPancake(SDKTap):
         cls(
             config=config.config,
             state=_read_object("--state", state),
-            catalog=_read_object("--catalog", catalog),
+            catalog=_read_catalog(catalog),
             parse_env_config=config.parse_env,
         ).read_all()
 
@@ -166,3 +167,19 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
         return content
     msg = f"{option}: the file {file.name} holds no JSON object: write it anew with the tap"
     raise ConfigurationError(msg)
+
+
+def _read_catalog(file: IO[str] | None) -> Catalog | None:
+    """Read the catalog that `--catalog` names.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    content = _read_object("--catalog", file)
+    if file is None or content is None:
+        return None
+    try:
+        return Catalog.from_dict(content)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        msg = f"--catalog: the file {file.name} is no Singer catalog: write it anew with --discover"
+        raise ConfigurationError(msg) from None

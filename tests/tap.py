@@ -7,19 +7,24 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jsonschema import Draft202012Validator, FormatChecker
 
+from tap_pancake import times
+
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from tests.pancake_api import PancakeServer
 
     Json = dict[str, Any]
+
+T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "tap_pancake")
 KEYS = {
@@ -188,3 +193,63 @@ def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
     process.send_signal(signum)
     stdout, stderr = process.communicate(timeout=60)
     return read_output(stdout, process.returncode, stderr)
+
+
+def run_command(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
+    """Run the tap with arguments that `run_tap` does not give, such as `--config=ENV`."""
+    process = subprocess.run(
+        [*COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, **(env or {})},
+        timeout=timeout,
+    )
+    return Run(process.returncode, process.stdout, process.stderr)
+
+
+def log_lines(run: Run, level: str) -> list[str]:
+    """Give the messages that a run logged at a level."""
+    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
+    return [parts[3] for parts in lines if len(parts) == 4 and parts[1].strip() == level]
+
+
+def patched(directory: Path, source: str) -> dict[str, str]:
+    """Give the environment in which the tap's process runs some Python of a test first."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sitecustomize.py").write_text(source, encoding="utf-8")
+    return {"PYTHONPATH": os.pathsep.join([str(directory), os.getcwd()])}  # noqa: PTH109
+
+
+def hurried(directory: Path) -> dict[str, str]:
+    """Give the environment in which waits of the tap take no time, so that a test can see them end.
+
+    For tests of what happens after the last try; how long the tap waits is tested elsewhere.
+    """
+    return patched(
+        directory,
+        "import time\nsleep = time.sleep\ntime.sleep = lambda seconds: sleep(min(seconds, 0.02))\n",
+    )
+
+
+def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[T]:
+    """Do jobs that mostly wait, such as runs of the tap, at the same time."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def assert_complete(server: PancakeServer, *runs: Run) -> None:
+    """Assert that what the runs wrote, one upserted over the other, is what the server holds."""
+    truth = server.expected()
+    for stream, time_field, rows in (
+        ("conversations", "updated_at", truth.conversations),
+        ("messages", "inserted_at", truth.messages),
+    ):
+        written: dict[tuple[str, ...], Json] = {}
+        for run in runs:
+            written |= run.by_key(stream)
+        assert written.keys() == rows.keys()
+        for key, row in rows.items():
+            assert written[key][time_field] == times.text(row[time_field]), (stream, key)
