@@ -105,6 +105,8 @@ class TapPancake(SDKTap):
 
     def read_all(self) -> None:
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
+        if not any(stream.selected for stream in self.streams.values()):
+            self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         try:
             self.sync_all()
         except BrokenPipeError:
