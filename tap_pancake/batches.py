@@ -3,9 +3,9 @@
 A conversation's messages have no time filter, only an offset that counts from the newest. How many
 come at a time is not certain: 30 now, 20 and then 25 on the older API. So a batch ends the
 conversation if it reaches back past what is wanted, or if it is shorter than batches of its kind
-can be *and* as many messages came as the conversation is said to have; an empty batch, or one with
-nothing new, always does. A message that arrives meanwhile shifts the offset by one: an overlap,
-never a gap.
+can be *and* as many messages came as the conversation is said to have; an empty batch, or the same
+one again, always does. A message that arrives meanwhile shifts the offset by one: an overlap, never
+a gap.
 
 Source: reference, section 8.
 """
@@ -55,12 +55,10 @@ class MessageBatches:
         self._expected = expected
         self._sizes = sizes
         self._seen: set[str] = set()
+        self._last: set[str] = set()
         self.finished = False
-
-    @property
-    def window(self) -> int:
+        self.window = 0
         """The offset to ask for next, counted from the newest message."""
-        return len(self._seen)
 
     def take(self, rows: list[Row]) -> list[Row]:
         """Move on by one batch.
@@ -71,14 +69,20 @@ class MessageBatches:
         Returns:
             Its new messages, oldest first.
         """
-        first = not self._seen
+        first = self.window == 0
         new = [row for row in rows if row["id"] not in self._seen]
-        self._seen.update(row["id"] for row in new)
+        ids = {row["id"] for row in rows}
+        self._seen |= ids
         sent = [
             at for row in rows if (at := times.unix_or_none(row.get("inserted_at"))) is not None
         ]
         past = self._since is not None and bool(sent) and min(sent) < self._since
         short = self._sizes.is_short(len(rows), first=first)
-        self.finished = not new or past or (short and len(self._seen) >= self._expected)
+        # An API that does not end with an empty batch answers with the same one again. A batch that
+        # only has nothing new was pushed down by as many messages as it holds.
+        end = not rows or ids == self._last
+        self.finished = end or past or (short and len(self._seen) >= self._expected)
+        self._last = ids
+        self.window += len(rows)
         new.sort(key=lambda row: times.unix_or_none(row.get("inserted_at")) or 0.0)
         return new

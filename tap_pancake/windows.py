@@ -52,9 +52,9 @@ class Cut:
         return cls(rows=rows, proven=rows - 1)
 
     @classmethod
-    def assumed(cls, rows: int) -> Cut:
+    def assumed(cls, rows: int, *, at_least: int) -> Cut:
         """State a cut that may be lower: answers longer than any before are looked at again."""
-        return cls(rows=rows, proven=0)
+        return cls(rows=rows, proven=at_least - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class _Sweeps:
     """
 
     key: Callable[[Row], Any]
+    counts: Callable[[Row], bool]
+    """Whether a row that is new asks for one more sweep; one touched meanwhile does not."""
     page: int = 1
     last_id: str | None = None
     finished: bool = False
@@ -94,7 +96,7 @@ class _Sweeps:
         keys = [self.key(row) for row in rows]
         new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
         self._seen.update(keys)
-        self._found = self._found or bool(new)
+        self._found = self._found or any(map(self.counts, new))
         if not at_end and not self._in_this_sweep.issuperset(keys):
             self._in_this_sweep.update(keys)
             self.page, self.last_id = self.page + 1, rows[-1]["id"]
@@ -148,6 +150,7 @@ class TimeWindows:
         self._marks: list[float] = []
         self._marks_top: int | None = None
         self._doubted: list[Row] | None = None
+        self._doubted_page = 2
         self._sweeps: _Sweeps | None = None
         self._gathered: list[Row] = []
         self.sorted = True
@@ -162,7 +165,8 @@ class TimeWindows:
         """What to ask for next."""
         page, last_id = 1, None
         if self._doubted is not None:
-            page, last_id = 2, self._doubted[-1]["id"]
+            page = self._doubted_page
+            last_id = self._doubted[-1]["id"] if page > 1 else None
         elif self._sweeps is not None:
             page, last_id = self._sweeps.page, self._sweeps.last_id
         if not self.sorted:
@@ -187,7 +191,7 @@ class TimeWindows:
             return self._newest_first(rows)
         if self._strays(rows):
             self.sorted = False
-            self._sweeps = _Sweeps(key=lambda row: (row["id"], self._time_of(row)))
+            self._sweeps = self._new_sweeps(key=lambda row: (row["id"], self._time_of(row)))
             return []
         if self._doubted is not None:
             return self._settle(rows)
@@ -196,7 +200,7 @@ class TimeWindows:
         if len(rows) >= self._cut.rows and not self._below(rows):
             return self._narrow(rows)
         if self._cut.proven < len(rows) < self._cut.rows:
-            self._doubted = rows
+            self._doubted, self._doubted_page = rows, 2
             return []
         return self._close(rows)
 
@@ -214,21 +218,34 @@ class TimeWindows:
         return times[-1] < self.low and times == sorted(times, reverse=True)
 
     def _settle(self, rows: list[Row]) -> list[Row]:
-        """Learn from a second page whether the first one was all there is."""
-        first, self._doubted = self._doubted or [], None
-        ids = {row["id"] for row in first}
-        if all(row["id"] in ids for row in rows):
-            self._cut.proven = max(self._cut.proven, len(first))
-            return self._close(first)
-        self._cut.rows = len(first)
-        return self._narrow(first)
+        """Find out whether an answer was whole: from a second page, and then the first one again.
+
+        An empty second page shows that all rows fit on the first, but not on the one that came
+        before it: a row may have moved up meanwhile.
+        """
+        first, page = self._doubted or [], self._doubted_page
+        known = {row["id"] for row in first}
+        fresh = any(row["id"] not in known for row in rows)
+        if page == 2:  # noqa: PLR2004
+            if fresh:
+                self._doubted, self._cut.rows = None, len(first)
+                return self._narrow(first)
+            self._doubted_page = 1
+            return []
+        if fresh:
+            self._doubted, self._doubted_page = rows, 2
+            return []
+        self._doubted = None
+        # So many rows can come at once; whether more can is still open.
+        self._cut.proven = max(self._cut.proven, len(first) - 1)
+        return self._close(rows)
 
     def _narrow(self, rows: list[Row]) -> list[Row]:
         """Answer to a full window: forget its rows but for their times, and ask for less."""
         times = sorted(at for row in rows if (at := self._time_of(row)) is not None)
         high = self._high or math.ceil(max(self._clock(), times[-1])) + 1
         if high - self.low <= 1:
-            self._sweeps = _Sweeps(key=lambda row: row["id"])
+            self._sweeps = self._new_sweeps(key=lambda row: row["id"])
             return self._page_through(rows)
         # A server that counts `until` in also answers with rows of the next window.
         self._marks, self._marks_top = [at for at in times if at < high], self._high
@@ -240,6 +257,11 @@ class TimeWindows:
             self._high = max(int(self.low) + 1, (int(self.low) + oldest) // 2)
         self._narrowed = True
         return []
+
+    def _new_sweeps(self, key: Callable[[Row], Any]) -> _Sweeps:
+        """Begin to page; rows touched from now on are the next run's."""
+        began = self._clock()
+        return _Sweeps(key=key, counts=lambda row: (self._time_of(row) or 0.0) < began)
 
     def _page_through(self, rows: list[Row]) -> list[Row]:
         """Gather all of one second, however many answers that takes."""

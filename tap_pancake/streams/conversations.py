@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CUT = 60
 """Rows in a full answer (reference, section 7.1; for v1 an assumption, which is checked)."""
+V1_CUT_AT_LEAST = 20
+"""No list of the API is known to be cut shorter; a longer answer of v1 is looked at again."""
 V1_LONGEST = 30 * 86_400
 """Seconds that a window of v1 may span: a month (reference, section 7.2)."""
 V1_BEGINNING = "2010-01-01T00:00:00Z"
@@ -47,7 +49,7 @@ class ConversationsStream(PancakeStream):
         self._v1 = self.config["conversations_api"] == "v1"
         self.api = PAGE_API_V1 if self._v1 else PAGE_API_V2
         self._unsorted: set[str] = set()
-        self._cut = Cut.assumed(CUT) if self._v1 else Cut.of(CUT)
+        self._cut = Cut.assumed(CUT, at_least=V1_CUT_AT_LEAST) if self._v1 else Cut.of(CUT)
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
