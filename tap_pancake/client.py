@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record, RequestFunc
     from singer_sdk.pagination import BaseAPIPaginator
+    from singer_sdk.singerlib import Catalog
 
     from tap_pancake.run import Run
 
@@ -274,6 +275,15 @@ class PancakeStream(SDKStream):
         raise NotImplementedError
 
     # The rest of what the SDK does with a stream
+
+    @override
+    def apply_catalog(self, catalog: Catalog) -> None:
+        super().apply_catalog(catalog)
+        # The SDK prefers the entry's own `replication_method`, which discovery always fills in; a
+        # user can change the metadata only.
+        forced = self.metadata.root.forced_replication_method
+        if forced:
+            self.forced_replication_method = forced
 
     def bookmark(self, context: Context) -> Bookmark | None:
         """Give the stream's bookmark for a page; None if the stream is not selected."""

@@ -49,7 +49,19 @@ class Redactor(logging.Filter):
         cleaned = self.clean(message)
         if cleaned != message:
             record.msg, record.args = cleaned, None
+        if record.exc_info and record.exc_info[1] is not None:
+            self._clean_exception(record.exc_info[1])
         return True
+
+    def _clean_exception(self, error: BaseException) -> None:
+        """Blot the texts of an exception, and of those behind it, for any formatter."""
+        error.args = tuple(self.clean(arg) if isinstance(arg, str) else arg for arg in error.args)
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            error.filename = self.clean(error.filename)
+        nested = [error.__cause__, error.__context__, *error.args]
+        for inner in nested:
+            if isinstance(inner, BaseException) and inner is not error:
+                self._clean_exception(inner)
 
     def guard(self) -> None:
         """Stand before all handlers there are, and before urllib3's own log of URLs."""

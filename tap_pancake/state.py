@@ -250,4 +250,5 @@ def _normalise(partition: dict[str, Any]) -> None:
         partition[BOOKMARK] = times.normalise(partition[BOOKMARK])
     if (resume := partition.get(RESUME)) is not None:
         for name in (_START, _REACHED):
-            resume[name] = resume[name] and times.normalise(resume[name])
+            if resume[name] != BEGINNING:
+                resume[name] = times.normalise(resume[name])

@@ -34,7 +34,7 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
         RunStopped: it is none of these forms; the text shows keys, never values.
     """
     groups = body.get("categorized", body.get("categorized_pages"))
-    if isinstance(groups, list):
+    if isinstance(groups, list) and all(isinstance(group, dict) for group in groups):
         groups = {str(group.get("group")): group.get("pages") for group in groups}
     if groups is None and isinstance(body.get("pages"), list):
         groups = {ACTIVATED: body["pages"]}
