@@ -92,7 +92,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "user_agent",
-        th.StringType(min_length=1, nullable=True),
+        th.StringType(min_length=1, pattern=r"^[ -~]*$", nullable=True),
         title="User agent",
         description="The User-Agent header. Default: `tap-pancake/VERSION`.",
     ),
@@ -113,6 +113,12 @@ _JSON_NAMES = {
     "number": "a number",
     "integer": "a whole number",
     "boolean": "true or false",
+}
+
+
+_PATTERNS = {
+    "api_url": "like https://pages.fm",
+    "user_agent": "one line of plain (ASCII) characters",
 }
 
 
@@ -158,8 +164,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         yield f"setting `{where}` must be one of {', '.join(map(str, limit))}"
     elif error.validator == "minLength":
         yield f"setting `{where}` must not be empty"
-    elif where == "api_url":
-        yield "setting `api_url` must be like https://pages.fm"
+    elif error.validator == "pattern":
+        yield f"setting `{where}` must be {_PATTERNS[where]}"
     else:
         yield f"setting `{where}` is not valid ({error.validator})"
 
@@ -182,13 +188,19 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield "setting `end_date` must not be before `start_date`"
 
 
-def from_text(name: str, schema: Mapping[str, Any], value: Any) -> Any:
-    """Turn the text of an environment variable into the number it stands for, if it is to be one.
+def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> Any:
+    """Check what the SDK made of an environment variable; make a number of what is to be one.
 
     Raises:
-        ConfigurationError: it is no number.
+        ConfigurationError: it is no number, or an array that is not JSON.
     """
     types = schema.get("type", [])
+    if "array" in types:
+        try:
+            json.loads(text)  # the SDK would split it at its commas
+        except ValueError:
+            msg = f"setting `{name}`: the environment variable must hold a JSON array"
+            raise ConfigurationError(msg) from None
     if "number" not in types or not isinstance(value, str):
         return value
     if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", value):

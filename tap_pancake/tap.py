@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
@@ -71,6 +72,8 @@ class TapPancake(SDKTap):
 
     @override
     def check_settings(self, *, raise_errors: bool) -> None:
+        for name in [name for name, value in self._config.items() if value is None]:
+            del self._config[name]
         # The SDK's validator also fills in the defaults, which discovery needs too.
         errors = list(JSONSchemaValidator(self.config_jsonschema).iter_errors(self._config))
         if raise_errors:
@@ -83,13 +86,14 @@ class TapPancake(SDKTap):
         schema = dict(cls.config_jsonschema)
         cls.append_builtin_config(schema)
         for name, kind in schema["properties"].items():
+            variable = f"TAP_PANCAKE_{name.upper()}"
             try:
                 read = cls.environment_setting(name, kind)
             except ValueError:
-                variable = f"TAP_PANCAKE_{name.upper()}"
                 msg = f"setting `{name}`: the environment variable {variable} must hold valid JSON"
                 raise ConfigurationError(msg) from None
-            found |= {key: settings.from_text(key, kind, value) for key, value in read.items()}
+            for value in read.values():
+                found[name] = settings.from_text(name, kind, value, os.environ[variable])
         return found
 
     # Beginning and end
