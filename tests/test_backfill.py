@@ -39,7 +39,7 @@ def backfill(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backfill]:
     # More channels than one, more messages than two batches hold, more rows than one list holds.
-    account = Account.generate(seed=11, pages=4, conversations=25, messages=(1, 70))
+    account = Account.generate(seed=11, pages=4, conversations=14, messages=(1, 70))
     account.add_page().fill(65, (1, 2), NOON, NOON + timedelta(days=200))
     account.add_page(category="nopermission")
     with PancakeServer(account, request.param) as server:

@@ -1,0 +1,71 @@
+"""Shows what target-jsonl wrote to a directory: `python scripts/summary.py output`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import duckdb
+
+# Field → type of those that are looked at; all else in the files is skipped.
+FIELDS = {
+    "pages": {"id": "VARCHAR", "name": "VARCHAR", "platform": "VARCHAR"},
+    "conversations": {"page_id": "VARCHAR", "id": "VARCHAR"},
+    "messages": {
+        "page_id": "VARCHAR",
+        "conversation_id": "VARCHAR",
+        "id": "VARCHAR",
+        "inserted_at": "TIMESTAMP",
+    },
+}
+# target-jsonl appends, and a tap may write a row again: so keys are counted, not lines.
+BY_PAGE = """
+WITH latest AS (
+    SELECT id, any_value(platform) AS platform, any_value(name) AS name FROM pages GROUP BY id
+), listed AS (
+    SELECT page_id AS id, count(DISTINCT id) AS conversations FROM conversations GROUP BY page_id
+), said AS (
+    SELECT page_id AS id, count(DISTINCT (conversation_id, id)) AS messages,
+        min(inserted_at) AS "first", max(inserted_at) AS "last"
+    FROM messages GROUP BY page_id
+)
+SELECT platform, name, coalesce(conversations, 0), coalesce(messages, 0),
+    coalesce(strftime("first", '%Y-%m-%d %H:%M'), ''),
+    coalesce(strftime("last", '%Y-%m-%d %H:%M'), '')
+FROM latest LEFT JOIN listed USING (id) LEFT JOIN said USING (id)
+ORDER BY platform, id
+"""
+HEADER = ("channel", "page", "conversations", "messages", "first message", "last message")
+
+
+def main(directory: Path) -> None:
+    """Print the tables."""
+    connection = duckdb.connect()
+    lines = {}
+    for stream, fields in FIELDS.items():
+        file = directory / f"{stream}.jsonl"
+        if not file.exists():
+            sys.exit(f"{file} is not there: has `meltano run tap-pancake target-jsonl` been run?")
+        names = connection.read_json(str(file), format="newline_delimited", columns=fields)
+        names.create(stream)
+        lines[stream] = connection.table(stream).shape[0]
+    rows = connection.execute(BY_PAGE).fetchall()
+    total = ("all", f"{len(rows)} pages", sum(row[2] for row in rows), sum(row[3] for row in rows))
+    show([HEADER, *rows, (*total, "", "")])
+    counts = ", ".join(f"{count} {stream}" for stream, count in lines.items())
+    print(f"Rows are counted once by their key. Lines in {directory}, of all runs: {counts}.")
+
+
+def show(rows: list[tuple[object, ...]]) -> None:
+    """Print rows below each other, numbers to the right."""
+    widths = [max(len(str(value)) for value in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            str(value).rjust(width) if isinstance(value, int) else str(value).ljust(width)
+            for value, width in zip(row, widths, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "output"))

@@ -1,0 +1,169 @@
+"""Message batches bring a conversation's messages, none twice, and end without a wasted call."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_pancake.batches import BatchSizes, MessageBatches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Row = dict[str, Any]
+
+BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def message(number: int) -> Row:
+    at = BEGAN + timedelta(seconds=number)
+    return {"id": f"m{number}", "inserted_at": at.isoformat()[:19]}
+
+
+def conversation(count: int) -> list[Row]:
+    """Messages of a conversation, oldest first, a second apart."""
+    return [message(number) for number in range(count)]
+
+
+def read(
+    held: list[Row],
+    *,
+    batch: tuple[int, int] = (30, 30),
+    since: str = "",
+    expected: int | None = None,
+    sizes: BatchSizes | None = None,
+    before_call: Callable[[int], object] | None = None,
+    newest_first: bool = False,
+) -> tuple[list[Row], int]:
+    """Read a conversation as the API answers; give what came, and the number of calls.
+
+    Args:
+        held: its messages, oldest first; it may grow meanwhile.
+        batch: the size of a batch on the first call, and on later ones.
+        since: messages sent before are not wanted.
+        expected: how many messages the conversation is said to have; the truth by default.
+        sizes: of the run; new ones by default.
+        before_call: what happens before each call, by its number.
+        newest_first: the order inside of a batch.
+    """
+    batches = MessageBatches(
+        since=since,
+        expected=len(held) if expected is None else expected,
+        sizes=sizes or BatchSizes(),
+    )
+    came: list[Row] = []
+    calls = 0
+    while not batches.finished:
+        calls += 1
+        assert calls < 500, "the batches do not end"
+        offset = batches.window
+        if before_call is not None:
+            before_call(calls)
+        end = max(0, len(held) - offset)
+        rows = held[max(0, end - batch[bool(offset)]) : end]
+        new = batches.take(rows[::-1] if newest_first else rows)
+        assert new == sorted(new, key=lambda row: row["inserted_at"])
+        came += new
+    return came, calls
+
+
+def numbers(rows: list[Row]) -> list[int]:
+    """The messages that came, in the order in which they were sent; each as often as it came."""
+    return sorted(int(row["id"][1:]) for row in rows)
+
+
+@pytest.fixture(params=[(30, 30), (20, 25)], ids=["present", "older"])
+def batch(request: pytest.FixtureRequest) -> tuple[int, int]:
+    sizes: tuple[int, int] = request.param
+    return sizes
+
+
+@pytest.fixture
+def known(batch: tuple[int, int]) -> BatchSizes:
+    """The batch sizes of a run that has read a long conversation before."""
+    sizes = BatchSizes()
+    read(conversation(100), batch=batch, sizes=sizes)
+    return sizes
+
+
+def calls_needed(count: int, batch: tuple[int, int]) -> int:
+    """Calls until one is not full, and so must be the last."""
+    return 1 if count < batch[0] else 2 + (count - batch[0]) // batch[1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 21, 29, 30, 31, 45, 60, 61, 300])
+def test_all_messages_come_once_without_a_wasted_call(
+    count: int, batch: tuple[int, int], known: BatchSizes, *, newest_first: bool
+) -> None:
+    came, calls = read(conversation(count), batch=batch, sizes=known, newest_first=newest_first)
+
+    assert numbers(came) == list(range(count))
+    assert calls == calls_needed(count, batch)
+
+
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 21, 29, 30, 31, 45, 60, 61, 300])
+def test_all_messages_come_before_any_size_is_known(count: int, batch: tuple[int, int]) -> None:
+    came, calls = read(conversation(count), batch=batch)
+
+    assert numbers(came) == list(range(count))
+    assert calls <= calls_needed(count, batch) + 1
+
+
+@pytest.mark.parametrize("error", [-300, -1, 1, 300])
+@pytest.mark.parametrize("count", [1, 29, 30, 31, 60, 100])
+def test_a_wrong_message_count_loses_nothing(
+    count: int, error: int, batch: tuple[int, int], known: BatchSizes
+) -> None:
+    expected = max(0, count + error)
+    came, calls = read(conversation(count), batch=batch, sizes=known, expected=expected)
+
+    assert numbers(came) == list(range(count))
+    assert calls <= calls_needed(count, batch) + 1
+
+
+@pytest.mark.parametrize("wanted", [1, 10, 19, 40, 70])
+def test_older_messages_than_wanted_are_not_asked_for(
+    wanted: int, batch: tuple[int, int], known: BatchSizes
+) -> None:
+    since = message(300 - wanted)["inserted_at"]
+    came, calls = read(conversation(300), batch=batch, sizes=known, since=since)
+
+    assert set(numbers(came)) >= set(range(300 - wanted, 300))
+    assert calls == calls_needed(wanted, batch)
+
+
+def test_messages_of_the_very_moment_are_wanted() -> None:
+    """The batch ends just at the moment, and more messages of that moment are below."""
+    held = [message(7) | {"id": f"m{number}"} for number in range(50)]
+    came, _ = read(held, since=message(7)["inserted_at"])
+    assert numbers(came) == list(range(50))
+
+
+def test_messages_that_arrive_meanwhile_hide_none(
+    batch: tuple[int, int], known: BatchSizes
+) -> None:
+    """Each shifts the offset by one, since it counts from the newest."""
+    for seed in range(200):
+        rng = random.Random(seed)
+        count, rate = rng.randrange(150), rng.choice([0, 1, 5, 15])
+        held = conversation(count)
+
+        def arrive(
+            _: int, held: list[Row] = held, rng: random.Random = rng, rate: int = rate
+        ) -> None:
+            held += [message(len(held) + i) for i in range(rng.randrange(rate + 1))]
+
+        came, _ = read(
+            held,
+            batch=batch,
+            sizes=known,
+            expected=max(0, count + rng.choice([-1, 0, 0, 1])),
+            before_call=arrive,
+            newest_first=rng.random() < 0.5,
+        )
+        assert set(numbers(came)) >= set(range(count)), seed
+        assert len(set(numbers(came))) == len(came), seed

@@ -1,0 +1,332 @@
+"""A run from state reads what is new, and what the lookbacks cover, and hardly anything else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, sync
+from tests.truth import (
+    assert_all_arrived,
+    catalog,
+    conversation_key,
+    merged,
+    message_calls,
+    message_keys,
+    rows_of,
+    state_of,
+    text,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.pancake_api import Page
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+SECOND = timedelta(seconds=1)
+STREAMS = ("conversations", "messages")
+
+
+def keys(run_rows: list[dict[str, str]], *names: str) -> list[tuple[str, ...]]:
+    """Keys of records, sorted, each as often as it came."""
+    return sorted(tuple(row[name] for name in names) for row in run_rows)
+
+
+# Calls.
+
+
+def test_only_what_moved_is_read(tmp_path: Path) -> None:
+    account = Account.generate(seed=23, pages=3, conversations=300, messages=(1, 2))
+    pages = account.pages[:3]
+    with PancakeServer(account) as server:
+        first = sync(tmp_path, config_for(server))
+        every = [known for page in pages for known in page.conversations.values()]
+        moved = every[7::23][:38] + every[-2:]
+        sent = [account.page(known.page_id).receive(known.id) for known in moved]
+        covered: set[tuple[str, str]] = set()
+        for page in pages:
+            bookmark = datetime.fromisoformat(first.bookmark("conversations", page.id) or "")
+            covered |= page.expected_conversations(since=bookmark - timedelta(days=1)).keys()
+        server.reset_calls()
+        second = sync(tmp_path, config_for(server), state=first.state)
+
+        assert server.count() <= 150
+        assert keys(second.records["messages"], "conversation_id", "id") == sorted(
+            (message.conversation_id, message.id) for message in sent
+        )
+        assert keys(second.records["conversations"], "page_id", "id") == sorted(covered)
+        assert {conversation_key(known) for known in moved} <= covered
+        assert_all_arrived(server, first, second)
+
+
+@pytest.mark.parametrize("dialect", ["observed", "older"])
+def test_a_run_without_changes_makes_at_most_three_calls_a_page(
+    tmp_path: Path, dialect: str
+) -> None:
+    end = datetime.now(UTC) - timedelta(hours=2)
+    account = Account.generate(
+        29, pages=3, conversations=62, messages=(1, 1), start=end - timedelta(days=90), end=end
+    )
+    account.pages[0].fill(20, (1, 1), end - timedelta(hours=5), end)
+    with PancakeServer(account, dialect) as server:
+        first = sync(tmp_path, config_for(server, start_date="2026-06-01"))
+        server.reset_calls()
+        second = sync(tmp_path, config_for(server), state=first.state)
+
+        assert "messages" not in second.records
+        assert server.count("messages") == 0
+        covered: set[tuple[str, str]] = set()
+        for page in account.pages[:3]:
+            bookmark = first.bookmark("conversations", page.id) or ""
+            assert second.bookmark("conversations", page.id) == bookmark
+            covered |= page.expected_conversations(
+                since=datetime.fromisoformat(bookmark) - timedelta(days=1)
+            ).keys()
+            assert server.count(page_id=page.id) <= 3
+        assert second.by_key("conversations").keys() == covered
+
+
+def test_an_hourly_run_asks_for_messages_of_that_hour_only(tmp_path: Path) -> None:
+    """1,000 conversations a day: a day's rows are read again, but not their messages."""
+    account = Account()
+    page = account.add_page()
+    now = datetime.now(UTC)
+    for number in range(1_500):
+        page.add_conversation(at=now - timedelta(seconds=10 + number * 86.4))
+    hour = now - timedelta(hours=1)
+    state = state_of(page, conversations=hour, messages=hour)
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server), state=state)
+
+        recent = page.expected_conversations(since=hour - timedelta(minutes=15))
+        assert 40 < len(recent) < 60
+        assert message_calls(server) == dict.fromkeys((key[1] for key in recent), 1)
+        assert run.by_key("conversations").keys() == (
+            page.expected_conversations(since=hour - timedelta(days=1)).keys()
+        )
+        assert server.count("conversations") <= 60
+
+
+# Lookbacks.
+
+
+@pytest.mark.parametrize(("days", "minutes"), [(0, 0), (0.25, 0.5), (1, 15), (2.5, 0), (0, 90)])
+def test_lookbacks_reach_back_to_the_second(tmp_path: Path, days: float, minutes: float) -> None:
+    account = Account()
+    page = account.add_page()
+    rows_from = NOON - timedelta(days=days)
+    messages_from = NOON - timedelta(minutes=minutes)
+    offsets = (-SECOND, -MICROSECOND, timedelta(0), SECOND)
+    rows = [page.add_conversation(at=rows_from + offset) for offset in offsets]
+    talk = page.add_conversation(at=messages_from - timedelta(days=3))
+    said = [page.receive(talk.id, at=messages_from + offset) for offset in offsets]
+    wanted = page.expected_messages(since=messages_from)
+    assert {(talk.id, message.id) for message in said[2:]} <= wanted.keys()
+    with PancakeServer(account) as server:
+        run = sync(
+            tmp_path,
+            config_for(server, lookback_days=days, message_lookback_minutes=minutes),
+            state=state_of(page, conversations=NOON, messages=NOON),
+        )
+        assert {conversation_key(row) for row in rows[2:]} <= run.by_key("conversations").keys()
+        assert run.by_key("conversations").keys() == (
+            page.expected_conversations(since=rows_from).keys()
+        )
+        assert run.by_key("messages").keys() == wanted.keys()
+        touched = page.expected_conversations(since=messages_from)
+        assert message_calls(server) == dict.fromkeys((key[1] for key in touched), 1)
+
+
+def test_a_tag_changed_without_a_message_arrives_within_the_lookback(tmp_path: Path) -> None:
+    account = Account()
+    page = account.add_page()
+    ages = [timedelta(0), timedelta(days=1), timedelta(days=1) + MICROSECOND, timedelta(days=9)]
+    made = [page.add_conversation(at=NOON - age) for age in ages]
+    with PancakeServer(account) as server:
+        first = sync(tmp_path, config_for(server))
+        for conversation in made:
+            page.tag(conversation.id, 3)
+        second = sync(tmp_path, config_for(server), state=first.state)
+        third = sync(tmp_path, config_for(server, lookback_days=10), state=second.state)
+        truth = rows_of(server)["conversations"]
+
+        assert second.by_key("conversations") == {
+            conversation_key(known): truth[conversation_key(known)] for known in made[:2]
+        }
+        assert [tag["id"] for tag in second.records["conversations"][0]["tags"]] == [3]
+        assert third.by_key("conversations") == truth
+        assert "messages" not in second.records | third.records
+
+
+# Start and end.
+
+
+@pytest.fixture
+def year() -> Page:
+    """A page on which a conversation lives all along, and others around noon of two days."""
+    page = Account().add_page()
+    talk = page.add_conversation(at=NOON - timedelta(days=30))
+    for day in (0, 10):
+        for offset in (-SECOND, -MICROSECOND, timedelta(0), MICROSECOND, SECOND):
+            page.add_conversation(at=NOON + timedelta(days=day) + offset)
+            page.receive(talk.id, at=NOON + timedelta(days=day) + offset)
+    for number in range(80):
+        page.add_conversation(at=NOON + timedelta(hours=number * 5))
+    page.receive(talk.id, at=NOON + timedelta(days=40))
+    return page
+
+
+def test_nothing_before_the_start_date_is_read(tmp_path: Path, year: Page) -> None:
+    with PancakeServer(year.account) as server:
+        run = sync(tmp_path, config_for(server, start_date="2026-03-11T19:00:00+07:00"))
+        start = NOON + timedelta(days=10)
+
+        assert run.by_key("conversations").keys() == year.expected_conversations(start).keys()
+        assert run.by_key("messages").keys() == year.expected_messages(start).keys()
+        assert message_calls(server) == dict.fromkeys(
+            (key[1] for key in year.expected_conversations(start)), 1
+        )
+
+
+@pytest.mark.parametrize("dialect", ["observed", "older"])
+def test_nothing_after_the_end_date_is_read_until_a_later_run(
+    tmp_path: Path, year: Page, dialect: str
+) -> None:
+    """Without lookbacks, nothing may be lost at the boundary."""
+    end = NOON + timedelta(days=10)
+    settings = {"lookback_days": 0, "message_lookback_minutes": 0, "start_date": "2026-01-01"}
+    with PancakeServer(year.account, dialect) as server:
+        first = sync(tmp_path, config_for(server, **settings, end_date=end.isoformat()))
+        second = sync(tmp_path, config_for(server, **settings), state=first.state)
+
+        assert first.by_key("conversations").keys() == (
+            year.expected_conversations(until=end).keys()
+        )
+        assert first.by_key("messages").keys() == year.expected_messages(until=end).keys()
+        assert first.bookmark("messages", year.id) == text(end)
+        assert first.bookmark("conversations", year.id) == text(end)
+        assert second.by_key("messages").keys() == year.expected_messages(since=end).keys()
+        assert_all_arrived(server, first, second)
+
+
+def test_with_conversations_alone_the_list_is_not_read_past_the_end_date(
+    tmp_path: Path, year: Page
+) -> None:
+    end = NOON + timedelta(days=10)
+    with PancakeServer(year.account) as server:
+        config = config_for(server, end_date=end.isoformat())
+        run = sync(tmp_path, config, catalog=catalog("conversations"))
+        asked = [call.params for call in server.calls if call.endpoint == "conversations"]
+
+        assert run.by_key("conversations").keys() == year.expected_conversations(until=end).keys()
+        assert all(int(params["until"]) <= end.timestamp() + 1 for params in asked)
+
+
+def test_start_and_end_date_bound_an_extract(tmp_path: Path, year: Page) -> None:
+    start, end = NOON, NOON + timedelta(days=10)
+    with PancakeServer(year.account) as server:
+        run = sync(
+            tmp_path,
+            config_for(server, start_date=start.isoformat(), end_date=end.isoformat()),
+        )
+        assert run.by_key("conversations").keys() == year.expected_conversations(start, end).keys()
+        assert run.by_key("messages").keys() == year.expected_messages(start, end).keys()
+
+
+def test_an_end_date_in_the_future_holds_nothing_back_and_loses_nothing(tmp_path: Path) -> None:
+    account = Account.generate(seed=31, pages=1, conversations=20, messages=(1, 3))
+    page = account.pages[0]
+    talk = next(iter(page.conversations.values()))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with PancakeServer(account) as server:
+        config = config_for(server, end_date=tomorrow.isoformat(), message_lookback_minutes=0)
+        first = sync(tmp_path, config)
+        page.receive(talk.id)
+        second = sync(tmp_path, config, state=first.state)
+        sent = page.receive(talk.id)
+        del config["end_date"]
+        third = sync(tmp_path, config, state=second.state)
+
+        bookmarks = [run.bookmark("messages", page.id) or "" for run in (first, second, third)]
+        assert bookmarks == sorted(bookmarks)
+        assert bookmarks[1] < text(sent.inserted_at)
+        assert third.by_key("messages").keys() == {(talk.id, sent.id)}
+        assert_all_arrived(server, first, second, third)
+
+
+# Pages.
+
+
+def test_only_the_chosen_pages_are_read(tmp_path: Path) -> None:
+    account = Account.generate(seed=37, pages=3, conversations=5, messages=(1, 2))
+    chosen = [account.pages[0].id, account.pages[2].id]
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server, page_ids=chosen))
+        truth = rows_of(server)
+
+        assert {call.page_id for call in server.calls if call.endpoint != "pages"} == set(chosen)
+        assert {key[0] for key in run.by_key("pages")} == set(chosen)
+        assert run.by_key("conversations") == {
+            key: row for key, row in truth["conversations"].items() if key[0] in chosen
+        }
+        assert run.by_key("messages") == {
+            key: row for key, row in truth["messages"].items() if row["page_id"] in chosen
+        }
+
+
+def test_a_page_that_is_chosen_later_is_read_from_its_beginning(tmp_path: Path) -> None:
+    account = Account.generate(seed=37, pages=2, conversations=5, messages=(1, 2))
+    with PancakeServer(account) as server:
+        first = sync(tmp_path, config_for(server, page_ids=[account.pages[0].id]))
+        second = sync(tmp_path, config_for(server), state=first.state)
+        assert_all_arrived(server, first, second)
+        assert {row["page_id"] for row in second.records["messages"]} == {account.pages[1].id}
+
+
+# Bookmarks.
+
+
+def test_bookmarks_never_move_back(tmp_path: Path, year: Page) -> None:
+    """Neither when an earlier part is read again, nor when the inbox holds older rows only."""
+    mark = NOON + timedelta(days=20)
+    late = datetime.now(UTC) + timedelta(days=1)
+    with PancakeServer(year.account) as server:
+        for at, settings in (
+            (mark, {"end_date": NOON.isoformat()}),
+            (mark, {"end_date": (mark - SECOND).isoformat(), "lookback_days": 5}),
+            (late, {"lookback_days": 300}),
+        ):
+            state = state_of(year, conversations=at, messages=at)
+            run = sync(tmp_path, config_for(server, **settings), state=state)
+            while run.states:
+                assert [run.bookmark(stream, year.id) for stream in STREAMS] == [text(at)] * 2
+                run.states.pop()
+
+
+def test_a_message_that_was_sent_while_a_run_read_is_brought_by_the_next(tmp_path: Path) -> None:
+    """The bookmark is the start of the run, whatever newer messages it has seen."""
+    account = Account.generate(seed=41, pages=1, conversations=10, messages=(1, 1))
+    page = account.pages[0]
+    quiet, lively = list(page.conversations.values())[:2]
+    with PancakeServer(account) as server:
+
+        def move() -> None:
+            if server.count() == server.count("pages") + server.count("conversations"):
+                return
+            server.movers.clear()
+            page.receive(quiet.id, text="while the run reads")
+            page.receive(lively.id, text="a moment later")
+
+        server.move_every(1, move)
+        config = config_for(server, message_lookback_minutes=0)
+        began = text(datetime.now(UTC))
+        first = sync(tmp_path, config)
+        assert began < (first.bookmark("messages", page.id) or "") < text(quiet.updated_at)
+        second = sync(tmp_path, config, state=first.state)
+        assert message_keys(quiet, lively) <= merged("messages", first, second).keys()
+        assert_all_arrived(server, first, second)

@@ -1,0 +1,137 @@
+"""`meltano run` with the project's own meltano.yml, in environments that Meltano makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.pancake_api import Account, PancakeServer
+
+ROOT = Path(__file__).parents[1]
+MELTANO = Path(sys.executable).with_name("meltano")
+
+
+@dataclass
+class Project:
+    """A Meltano project, and all that its commands printed."""
+
+    directory: Path
+    environment: dict[str, str]
+    output: str = field(default="", init=False)
+
+    def meltano(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [MELTANO, *arguments],
+            cwd=self.directory,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=300,
+        )
+        self.output += done.stdout + done.stderr
+        return done
+
+    def written(self, stream: str, key: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Give the keys of a stream's rows, in the order in which they were written."""
+        lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
+        rows = [json.loads(line) for line in lines.splitlines()]
+        return [tuple(row[name] for name in key) for row in rows]
+
+    def files(self) -> list[Path]:
+        """Give all files but those of the plugins' environments."""
+        return [
+            path
+            for path in self.directory.rglob("*")
+            if path.is_file() and "venv" not in path.relative_to(self.directory).parts
+        ]
+
+
+@pytest.fixture(name="project")
+def meltano_project(tmp_path: Path) -> Project:
+    directory, home = tmp_path / "project", tmp_path / "home"
+    directory.mkdir()
+    home.mkdir()
+    definition = (ROOT / "meltano.yml").read_text(encoding="utf-8")
+    assert definition.count("pip_url: -e .\n") == 1
+    definition = definition.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
+    (directory / "meltano.yml").write_text(definition, encoding="utf-8")
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MELTANO_", "TAP_PANCAKE_", "TARGET_", "SINGER_"))
+    }
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    project = Project(
+        directory,
+        inherited
+        | {
+            "HOME": str(home),
+            "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
+            # What was downloaded once is not downloaded again: half of the time.
+            "PIP_CACHE_DIR": str(caches / "pip"),
+            "UV_CACHE_DIR": str(caches / "uv"),
+            "UV_SYSTEM_CERTS": "1",
+        },
+    )
+    # As in scripts/demo.sh: by uv if that can reach what pip can.
+    plugins = ("tap-pancake", "target-jsonl")
+    if project.meltano("install", *plugins).returncode:
+        pip = {"MELTANO_VENV_BACKEND": "virtualenv"}
+        done = project.meltano("install", "--clean", *plugins, **pip)
+        assert done.returncode == 0, project.output
+    return project
+
+
+def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) -> None:
+    account = Account.generate(pages=2, conversations=10)
+    tokens = [account.user_token, *(page.token for page in account.pages if page.token)]
+    with PancakeServer(account) as server:
+        settings = {
+            "TAP_PANCAKE_API_URL": server.url,
+            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
+            "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
+        }
+
+        first = project.meltano("run", "tap-pancake", "target-jsonl", **settings)
+        assert first.returncode == 0, first.stderr
+        all_messages = server.expected().messages.keys()
+        messages = project.written("messages", ("conversation_id", "id"))
+        assert sorted(messages) == sorted(all_messages)
+        conversations = project.written("conversations", ("page_id", "id"))
+        assert sorted(conversations) == sorted(server.expected().conversations)
+        assert len(project.written("pages", ("id",))) == 2
+
+        state = json.loads(
+            project.meltano("state", "get", "dev:tap-pancake-to-target-jsonl").stdout
+        )
+        partitions = state["singer_state"]["bookmarks"]["messages"]["partitions"]
+        assert len(partitions) == 2
+
+        page = account.pages[0]
+        conversation = next(iter(page.conversations))
+        page.receive(conversation)
+        server.reset_calls()
+        # Where more is said, more could be given away.
+        second = project.meltano(
+            "--log-level", "debug", "run", "tap-pancake", "target-jsonl", **settings
+        )
+        assert second.returncode == 0, second.stderr
+        (new,) = server.expected().messages.keys() - all_messages
+        assert project.written("messages", ("conversation_id", "id")) == [*messages, new]
+        assert server.count("messages") == 1
+        assert server.count() < 10
+
+    for token in tokens:
+        assert token not in project.output
+        for path in project.files():
+            assert token.encode() not in path.read_bytes(), path

@@ -1,0 +1,214 @@
+"""What is selected is read, whole; what is not is neither written nor asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, sync
+from tests.truth import (
+    catalog,
+    message_calls,
+    metadata_of,
+    rows_of,
+    state_of,
+    text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.tap import Json
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def server() -> Iterator[PancakeServer]:
+    """Two pages; a few conversations are longer than a batch."""
+    account = Account.generate(seed=53, pages=2, conversations=8, messages=(1, 5))
+    for page in account.pages[:2]:
+        talk = page.add_conversation(at=NOON)
+        for minute in range(70):
+            page.receive(talk.id, at=NOON + timedelta(minutes=minute))
+    with PancakeServer(account) as server:
+        yield server
+
+
+def test_messages_alone(tmp_path: Path, server: PancakeServer) -> None:
+    """Their bookmark is kept, and the next run goes on from it."""
+    config = config_for(server)
+    began = text(datetime.now(UTC))
+    first = sync(tmp_path, config, catalog=catalog("messages"))
+    truth = rows_of(server)
+    talk = next(iter(server.account.pages[0].conversations.values()))
+    sent = server.account.pages[0].receive(talk.id)
+    server.reset_calls()
+    second = sync(tmp_path, config, catalog=catalog("messages"), state=first.state)
+
+    assert first.records.keys() == {"messages"}
+    assert first.schemas.keys() == {"messages"}
+    assert first.by_key("messages") == truth["messages"]
+    for page in server.account.pages[:2]:
+        assert began < (first.bookmark("messages", page.id) or "") < text(sent.inserted_at)
+        assert first.bookmark("conversations", page.id) is None
+    assert "progress_markers" not in str(first.state)
+    assert [row["id"] for row in second.records["messages"]] == [sent.id]
+    assert message_calls(server) == {talk.id: 1}
+
+
+def test_messages_chosen_later_come_with_their_whole_history(
+    tmp_path: Path, server: PancakeServer
+) -> None:
+    config = config_for(server)
+    first = sync(tmp_path, config, catalog=catalog("pages", "conversations"))
+    second = sync(tmp_path, config, catalog=catalog("conversations", "messages"), state=first.state)
+
+    assert second.by_key("messages") == rows_of(server)["messages"]
+    recent: set[tuple[str, str]] = set()
+    for page in server.account.pages[:2]:
+        bookmark = datetime.fromisoformat(first.bookmark("conversations", page.id) or "")
+        recent |= page.expected_conversations(since=bookmark - timedelta(days=1)).keys()
+    assert len(recent) < len(rows_of(server)["conversations"])
+    assert second.by_key("conversations").keys() == recent
+
+
+def test_conversations_chosen_later_come_whole_without_old_messages(
+    tmp_path: Path, server: PancakeServer
+) -> None:
+    config = config_for(server)
+    first = sync(tmp_path, config, catalog=catalog("messages"))
+    server.reset_calls()
+    second = sync(tmp_path, config, catalog=catalog("conversations", "messages"), state=first.state)
+
+    assert second.by_key("conversations") == rows_of(server)["conversations"]
+    assert "messages" not in second.records
+    assert server.count("messages") == 0
+
+
+def test_pages_alone_cost_one_call(tmp_path: Path, server: PancakeServer) -> None:
+    run = sync(tmp_path, config_for(server), catalog=catalog("pages"))
+
+    assert run.by_key("pages") == rows_of(server)["pages"]
+    assert run.records.keys() == {"pages"}
+    assert [call.endpoint for call in server.calls] == ["pages"]
+
+
+def test_conversations_alone_ask_for_no_messages(tmp_path: Path, server: PancakeServer) -> None:
+    run = sync(tmp_path, config_for(server), catalog=catalog("conversations"))
+
+    assert run.by_key("conversations") == rows_of(server)["conversations"]
+    assert run.records.keys() == {"conversations"}
+    assert server.count("messages") == 0
+
+
+def test_fields_that_are_not_selected_are_not_written(
+    tmp_path: Path, server: PancakeServer
+) -> None:
+    """Not even those that the tap itself needs to ask for messages in the older dialect."""
+    left_out: dict[str, set[str]] = {
+        "pages": {"name", "users"},
+        "conversations": {"snippet", "customers", "message_count"},
+        "messages": {"original_message", "attachments"},
+    }
+    selection = catalog(*left_out)
+    for stream, fields in left_out.items():
+        for name in fields:
+            metadata_of(selection, stream, "properties", name)["selected"] = False
+    with PancakeServer(server.account, "older") as older:
+        run = sync(tmp_path, config_for(older), catalog=selection)
+        truth = rows_of(older)
+
+    for stream, rows in truth.items():
+        assert run.by_key(stream) == {
+            key: {name: value for name, value in row.items() if name not in left_out[stream]}
+            for key, row in rows.items()
+        }
+        assert not left_out[stream] & run.schemas[stream]["properties"].keys()
+
+
+def test_keys_and_bookmarks_cannot_be_deselected(tmp_path: Path, server: PancakeServer) -> None:
+    selection = catalog("conversations", "messages")
+    for stream, key in (("conversations", "updated_at"), ("messages", "inserted_at")):
+        for name in ("id", "page_id", key):
+            metadata_of(selection, stream, "properties", name)["selected"] = False
+    first = sync(tmp_path, config_for(server), catalog=selection)
+    truth = rows_of(server)
+
+    assert first.by_key("conversations") == truth["conversations"]
+    assert first.bookmark("conversations", server.account.pages[0].id) == max(
+        row["updated_at"]
+        for key, row in truth["conversations"].items()
+        if key[0] == server.account.pages[0].id
+    )
+
+
+def full_table(stream: str, said_in: str) -> Json:
+    """A catalog in which a stream is to be read in full each time."""
+    selection = catalog("pages", "conversations", "messages")
+    if said_in == "metadata":
+        metadata_of(selection, stream)["forced-replication-method"] = "FULL_TABLE"
+    else:
+        for entry in selection["streams"]:
+            if entry["tap_stream_id"] == stream:
+                entry["replication_method"] = "FULL_TABLE"
+    return selection
+
+
+@pytest.mark.parametrize("said_in", ["metadata", "entry"])
+@pytest.mark.parametrize("stream", ["conversations", "messages"])
+def test_a_stream_that_is_forced_to_full_table_is_read_whole_again(
+    tmp_path: Path, server: PancakeServer, stream: str, said_in: str
+) -> None:
+    now = datetime.now(UTC)
+    first_page, second_page = server.account.pages[:2]
+    state = state_of(first_page, conversations=now, messages=now)
+    other = state_of(second_page, conversations=now, messages=now)
+    for name, bookmark in state["bookmarks"].items():
+        bookmark["partitions"] += other["bookmarks"][name]["partitions"]
+    run = sync(tmp_path, config_for(server), catalog=full_table(stream, said_in), state=state)
+
+    assert run.by_key(stream) == rows_of(server)[stream]
+    assert run.records.keys() == {"pages", stream}
+
+
+# What the SDK does with records on their way out.
+
+
+def test_stream_maps(tmp_path: Path, server: PancakeServer) -> None:
+    maps: dict[str, Any] = {
+        "conversations": {
+            "id": "id",
+            "page_id": "page_id",
+            "said": "snippet",
+            "__else__": None,
+        },
+        "messages": {"from": None},
+    }
+    run = sync(tmp_path, config_for(server, stream_maps=maps))
+    truth = rows_of(server)
+
+    assert run.by_key("conversations") == {
+        key: {"id": row["id"], "page_id": row["page_id"], "said": row["snippet"]}
+        for key, row in truth["conversations"].items()
+    }
+    assert run.by_key("messages").keys() == truth["messages"].keys()
+    assert not any("from" in row for row in run.records["messages"])
+
+
+def test_flattening(tmp_path: Path, server: PancakeServer) -> None:
+    settings = {"flattening_enabled": True, "flattening_max_depth": 2}
+    run = sync(tmp_path, config_for(server, **settings))
+    truth = rows_of(server)
+
+    flat = run.by_key("conversations")
+    assert {key: row["page_customer__name"] for key, row in flat.items()} == {
+        key: row["page_customer"]["name"] for key, row in truth["conversations"].items()
+    }
+    assert {key: row["from__id"] for key, row in run.by_key("messages").items()} == {
+        key: row["from"]["id"] for key, row in truth["messages"].items()
+    }

@@ -1,0 +1,311 @@
+"""Time windows give out every row of a live list once, oldest first, in few calls."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_pancake.windows import Cut, TimeWindows, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Row = dict[str, Any]
+
+DAY = 86_400
+NOW = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC).timestamp()
+FIRST = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
+LAST = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
+SPAN = LAST - FIRST
+
+
+@dataclass
+class Inbox:
+    """A list as the API answers it, newest first and cut short; a call takes 0.2 seconds."""
+
+    rows: dict[str, float]
+    size: int = 60
+    bounds: str = "[]"
+    numbered: bool = False
+    filters: bool = True
+    now: float = NOW
+    windows: list[Window] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, times: Iterable[float], **options: Any) -> Inbox:
+        return cls({str(number): at for number, at in enumerate(times)}, **options)
+
+    def answer(self, window: Window) -> list[Row]:
+        self.windows.append(window)
+        self.now += 0.2
+        listed = sorted(
+            ((at, row_id) for row_id, at in self.rows.items() if self._inside(at, window)),
+            reverse=True,
+        )
+        below = 0
+        if self.numbered:
+            below = (window.page - 1) * self.size
+        elif window.last_id is not None:
+            ids = [row_id for _, row_id in listed]
+            below = ids.index(window.last_id) + 1 if window.last_id in ids else 0
+        return [{"id": row_id, "at": at} for at, row_id in listed[below : below + self.size]]
+
+    def _inside(self, at: float, window: Window) -> bool:
+        if not self.filters:
+            return True
+        since, until = window.since, window.until
+        above = since is None or at > since or (at == since and self.bounds[0] == "[")
+        return above and (until is None or at < until or (at == until and self.bounds[1] == "]"))
+
+
+@dataclass
+class Walk:
+    """What came of walking through an inbox."""
+
+    inbox: Inbox
+    given: list[Row]
+    sorted: bool
+
+    @property
+    def calls(self) -> int:
+        return len(self.inbox.windows)
+
+    def assert_once_and_in_order(self, times: Iterable[float]) -> None:
+        """Assert that rows of these times came, each once, oldest first."""
+        assert [row["at"] for row in self.given] == sorted(times)
+        assert len({row["id"] for row in self.given}) == len(self.given)
+
+
+def walk(
+    inbox: Inbox,
+    *,
+    cut: Cut | None = None,
+    move: Callable[[], object] | None = None,
+    **options: Any,
+) -> Walk:
+    """Read an inbox to its end; what windows say of their progress must be true at any moment."""
+    windows = TimeWindows(
+        **{"start": None, "end": None} | options,
+        cut=cut or Cut.of(60),
+        time_of=lambda row: row["at"],
+        clock=lambda: inbox.now,
+    )
+    start = options.get("start") or 0.0
+    given: list[Row] = []
+    certain: set[tuple[str, float]] = set()
+    while not windows.finished:
+        assert len(inbox.windows) < 5_000, "the walk does not end"
+        window = windows.window
+        if move is not None:
+            move()
+        rows = windows.take(inbox.answer(window))
+        given += rows
+        certain.update((row["id"], row["at"]) for row in rows)
+        if windows.sorted:
+            done = {(row_id, at) for row_id, at in inbox.rows.items() if start <= at < windows.low}
+            assert done <= certain, "a run that went on from here would lose these"
+    return Walk(inbox, given, windows.sorted)
+
+
+def spread(count: int, seed: int = 1) -> list[float]:
+    rng = random.Random(seed)
+    return [rng.uniform(FIRST, LAST) for _ in range(count)]
+
+
+@pytest.mark.parametrize("start", [None, FIRST])
+@pytest.mark.parametrize(
+    ("count", "calls"),
+    [(0, 1), (1, 1), (59, 1), (60, 4), (61, 4), (118, 4), (120, 16), (900, 48), (6_000, 200)],
+)
+def test_all_rows_come_once_and_in_order_in_few_calls(
+    count: int, calls: int, start: float | None
+) -> None:
+    times = spread(count)
+    found = walk(Inbox.of(times), start=start)
+
+    found.assert_once_and_in_order(times)
+    assert found.sorted
+    assert found.calls <= calls
+
+
+@pytest.mark.parametrize("count", [0, 1, 59])
+def test_one_call_without_an_upper_end_is_enough_for_few_rows(count: int) -> None:
+    inbox = Inbox.of(spread(count))
+    walk(inbox, start=FIRST)
+    assert [(window.until, window.page, window.last_id) for window in inbox.windows] == [
+        (None, 1, None)
+    ]
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("bounds", ["[]", "[)", "(]", "()"])
+def test_rows_of_one_second_come_once_whatever_the_bounds(bounds: str, *, numbered: bool) -> None:
+    rng = random.Random(2)
+    times = [FIRST + rng.randrange(1_000) for _ in range(1_000)]
+    times += [FIRST + 77.0] * 200 + [FIRST + 78.0] * 130 + [FIRST + 78.999_999] * 60
+    found = walk(Inbox.of(times, bounds=bounds, numbered=numbered))
+    found.assert_once_and_in_order(times)
+
+
+@pytest.mark.parametrize("count", [59, 60, 61, 120, 200])
+def test_rows_of_the_present_second_come_once(count: int) -> None:
+    times = [NOW] * count
+    found = walk(Inbox.of(times, now=NOW + 0.1))
+    found.assert_once_and_in_order(times)
+
+
+@pytest.mark.parametrize("size", [25, 50, 60, 100])
+def test_a_list_that_demands_bounds_gets_them_and_its_cut_is_found_out(size: int) -> None:
+    times = spread(900)
+    inbox = Inbox.of(times, size=size, numbered=True)
+    found = walk(
+        inbox, cut=Cut.assumed(60, at_least=20), start=LONG_AGO, longest=30 * DAY, bounded=True
+    )
+
+    found.assert_once_and_in_order(times)
+    assert found.sorted
+    for window in inbox.windows:
+        assert window.since is not None
+        assert window.until is not None
+        assert window.until - window.since <= 31 * DAY
+    assert inbox.windows[-1].until is not None
+    assert inbox.windows[-1].until > inbox.now
+    # A month at a time since 2010 takes 206 calls.
+    assert found.calls <= 300
+
+
+def test_a_cut_that_was_found_out_serves_the_next_page() -> None:
+    times = spread(900)
+    cut = Cut.assumed(60, at_least=20)
+    options: dict[str, Any] = {"start": FIRST, "longest": 30 * DAY, "bounded": True, "cut": cut}
+    first = walk(Inbox.of(times, size=25, numbered=True), **options)
+    second = walk(Inbox.of(times, size=25, numbered=True), **options)
+
+    second.assert_once_and_in_order(times)
+    assert cut.rows == 25
+    assert second.calls < first.calls
+
+
+def test_a_whole_answer_that_was_just_full_proves_nothing_about_the_next_one() -> None:
+    """A month with as many rows as an answer can hold, and then one with more."""
+    times = [FIRST + number * 3_600 for number in range(25)]
+    times += [FIRST + 31 * DAY + number * 3_600 for number in range(40)]
+    inbox = Inbox.of(times, size=25, numbered=True, now=FIRST + 90 * DAY)
+    found = walk(
+        inbox, cut=Cut.assumed(60, at_least=20), start=FIRST, longest=30 * DAY, bounded=True
+    )
+    found.assert_once_and_in_order(times)
+
+
+def test_a_row_that_moves_up_while_the_cut_is_found_out_is_not_lost() -> None:
+    """The last row of 26 takes the place of one that is touched between two answers of 25."""
+    inbox = Inbox.of([FIRST + number * 3_600 for number in range(26)], size=25, numbered=True)
+    inbox.now = FIRST + 90 * DAY
+
+    def touch() -> None:
+        if inbox.windows and inbox.windows[-1].page == 1 and inbox.rows["25"] < FIRST + 30 * DAY:
+            inbox.rows["25"] = inbox.now
+
+    options: dict[str, Any] = {"start": FIRST, "longest": 30 * DAY, "bounded": True}
+    found = walk(inbox, cut=Cut.assumed(60, at_least=20), move=touch, **options)
+    assert {row["id"] for row in found.given} == set(inbox.rows)
+
+
+def test_years_without_rows_cost_few_calls() -> None:
+    times = [LONG_AGO + second * 50 for second in range(100)]
+    times += [LAST - second * 50 for second in range(100)]
+    found = walk(Inbox.of(times))
+
+    found.assert_once_and_in_order(times)
+    assert found.calls <= 60
+
+
+def test_start_and_end_belong_to_what_is_read() -> None:
+    start, end = FIRST + 1_000.25, LAST - 1_000.25
+    edge = 0.000_001
+    times = [start - edge, start, start + edge, end - edge, end, end + edge, *spread(200)]
+    found = walk(Inbox.of(times), start=start, end=end)
+    found.assert_once_and_in_order(at for at in times if start <= at <= end)
+
+
+def test_an_end_before_the_start_gives_nothing_in_one_call() -> None:
+    found = walk(Inbox.of(spread(200)), start=LAST, end=FIRST)
+    assert found.given == []
+    assert found.calls == 1
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("start", [None, LAST - 40 * DAY])
+def test_a_list_that_does_not_filter_is_read_whole(start: float | None, *, numbered: bool) -> None:
+    times = spread(900)
+    found = walk(Inbox.of(times, filters=False, numbered=numbered), start=start)
+
+    wanted = sorted(at for at in times if at >= (start or 0))
+    assert sorted(row["at"] for row in found.given) == wanted
+    assert len({row["id"] for row in found.given}) == len(wanted)
+    assert not found.sorted
+    assert found.calls <= 2 * (len(wanted) // 60 + 2) + 1
+
+
+class Lively:
+    """An inbox of random shape in which rows are touched, and new ones appear, at each call."""
+
+    def __init__(self, seed: int) -> None:
+        rng = self.rng = random.Random(seed)
+        count, span = rng.choice([30, 70, 150, 400]), rng.choice([3, 60, 3_600, 300 * DAY])
+        ages = [rng.uniform(0, span) for _ in range(count)]
+        times = [NOW - age if rng.random() < 0.8 else float(int(NOW - age)) for age in ages]
+        if rng.random() < 0.3:
+            times += [NOW - span / 2] * rng.choice([70, 130])
+        self.inbox = Inbox.of(times, bounds=rng.choice(["[]", "[)", "(]", "()"]))
+        self.options: dict[str, Any] = {"start": rng.choice([None, NOW - span - 5])}
+        if rng.random() < 0.5:
+            self.inbox.numbered, self.inbox.size = True, rng.choice([25, 60])
+            self.options = {"start": NOW - span - 5, "longest": 30 * DAY, "bounded": True}
+            self.options["cut"] = Cut.assumed(60, at_least=20)
+        self.before = set(self.inbox.rows)
+        self.moves = rng.random() * rng.choice([0.1, 1, 3])
+        self.calls_of_peace = len(times) / self.inbox.size + 1
+
+    def move(self) -> None:
+        rows, now, rng = self.inbox.rows, self.inbox.now, self.rng
+        for _ in range(int(self.moves) + (rng.random() < self.moves % 1)):
+            rows[rng.choice(list(rows))] = now - rng.random() * 0.01
+        if rng.random() < 0.2:
+            rows[f"new {len(rows)}"] = now
+
+
+@pytest.mark.parametrize("rounds", [range(i, i + 100) for i in range(0, 400, 100)], ids=str)
+def test_no_row_of_a_lively_inbox_is_lost(rounds: range) -> None:
+    for seed in rounds:
+        lively = Lively(seed)
+        found = walk(lively.inbox, move=lively.move, **lively.options)
+        times = [row["at"] for row in found.given]
+        states = [(row["id"], row["at"]) for row in found.given]
+
+        assert lively.before <= {row["id"] for row in found.given}, seed
+        assert len(set(states)) == len(states), f"{seed}: twice, though it did not move"
+        assert found.sorted, seed
+        assert times == sorted(times), seed
+        assert found.calls <= 30 * lively.calls_of_peace, seed
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_lively_list_that_does_not_filter_loses_nothing_and_comes_to_an_end(
+    *, numbered: bool
+) -> None:
+    inbox = Inbox.of(spread(300), filters=False, numbered=numbered)
+    before = set(inbox.rows)
+    rng = random.Random(4)
+
+    def touch() -> None:
+        inbox.rows[rng.choice(list(inbox.rows))] = inbox.now
+
+    found = walk(inbox, move=touch)
+    assert before <= {row["id"] for row in found.given}
+    assert found.calls <= 100

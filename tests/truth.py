@@ -1,0 +1,152 @@
+"""What the server holds, in the form in which the tap must write it; and states to begin from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.tap import catalog_of, key_of
+
+if TYPE_CHECKING:
+    from tests.pancake_api import Conversation, Page, PancakeServer
+    from tests.tap import Json, Run
+
+    Rows = dict[str, dict[tuple[str, ...], Json]]
+
+SECRETS = frozenset({"settings", "session_id", "token_for_business"})
+UNDESCRIBED = "edit_history"
+"""Nobody knows what is in it, so that a text in it that looks like a time stays what it is."""
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z?")
+
+
+def text(at: datetime) -> str:
+    """A time in the one form that the tap writes."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def written(value: Any, *, described: bool = True) -> Any:
+    """A value of the wire as a record must hold it: one form of time, no credentials."""
+    if isinstance(value, dict):
+        return {
+            name: written(part, described=described and name != UNDESCRIBED)
+            for name, part in value.items()
+            if name not in SECRETS
+        }
+    if isinstance(value, list):
+        return [written(part, described=described) for part in value]
+    if described and isinstance(value, str) and (time := _TIME.fullmatch(value)):
+        return f"{time[1]}{time[2] or '.':0<7}Z"
+    return value
+
+
+def rows_of(server: PancakeServer) -> Rows:
+    """All that the server holds of activated pages, by stream and primary key."""
+    body = server.dialect.pages_body(server.account)
+    groups = body.get("categorized") or body.get("categorized_pages")
+    pages = groups["activated"] if groups else body["pages"]
+    wire: dict[str, list[Json]] = {
+        "pages": [{**page, "category": "activated"} for page in pages],
+        "conversations": [],
+        "messages": [],
+    }
+    for page_id, conversation_id in server.expected().conversations:
+        wire["conversations"].append(server.row(page_id, conversation_id))
+        wire["messages"] += server.message_rows(page_id, conversation_id)
+    return {
+        stream: {key_of(stream, row): written(row) for row in rows} for stream, rows in wire.items()
+    }
+
+
+def merged(stream: str, *runs: Run) -> dict[tuple[str, ...], Json]:
+    """What a target that upserts holds after some runs."""
+    rows: dict[tuple[str, ...], Json] = {}
+    for run in runs:
+        rows |= run.by_key(stream)
+    return rows
+
+
+def assert_all_arrived(server: PancakeServer, *runs: Run) -> None:
+    """Assert that a target that upserts holds after some runs what the server holds now."""
+    for stream, rows in rows_of(server).items():
+        arrived = merged(stream, *runs)
+        assert arrived.keys() == rows.keys(), stream
+        assert arrived == rows, stream
+
+
+def assert_bookmarks_hold(server: PancakeServer, *runs: Run) -> None:
+    """Assert that all messages before the messages bookmark of the last run have arrived."""
+    arrived = merged("messages", *runs)
+    for page in server.account.pages:
+        bookmark = runs[-1].bookmark("messages", page.id)
+        if bookmark is not None:
+            before = page.expected_messages(until=datetime.fromisoformat(bookmark))
+            assert before.keys() <= arrived.keys()
+
+
+def conversation_key(conversation: Conversation) -> tuple[str, str]:
+    """A conversation's primary key."""
+    return conversation.page_id, conversation.id
+
+
+def message_keys(*conversations: Conversation) -> set[tuple[str, str]]:
+    """The primary keys of all messages of some conversations."""
+    return {(known.id, message.id) for known in conversations for message in known.messages}
+
+
+def message_calls(server: PancakeServer) -> Counter[str]:
+    """The conversations whose messages were asked for, with the calls of each."""
+    return Counter(
+        call.conversation_id or "" for call in server.calls if call.endpoint == "messages"
+    )
+
+
+def state_of(
+    page: Page, *, conversations: datetime | None = None, messages: datetime | None = None
+) -> Json:
+    """The state after runs that left these bookmarks of one page."""
+    bookmarks = {
+        "conversations": ("updated_at", conversations),
+        "messages": ("inserted_at", messages),
+    }
+    return {
+        "bookmarks": {
+            stream: {
+                "partitions": [
+                    {
+                        "context": {"page_id": page.id},
+                        "replication_key": key,
+                        "replication_key_value": text(at),
+                    }
+                ]
+            }
+            for stream, (key, at) in bookmarks.items()
+            if at is not None
+        }
+    }
+
+
+@cache
+def _discovered() -> str:
+    return json.dumps(catalog_of(Path(__file__).parent, lambda _: True))
+
+
+def catalog(*streams: str) -> Json:
+    """A discovered catalog in which just these streams are selected."""
+    found: Json = json.loads(_discovered())
+    for stream in found["streams"]:
+        metadata_of(found, stream["tap_stream_id"])["selected"] = stream["tap_stream_id"] in streams
+    return found
+
+
+def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
+    """A part of a stream's metadata in a catalog, to be changed: of a field, or of the stream."""
+    entry = next(entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
+    metadata: Json = next(
+        part["metadata"] for part in entry["metadata"] if part["breadcrumb"] == list(breadcrumb)
+    )
+    return metadata
