@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from functools import cached_property
@@ -33,7 +34,7 @@ class TapPancake(SDKTap):
     """Singer tap for Pancake (pages.fm): pages, conversations, messages."""
 
     name = "tap-pancake"
-    config_jsonschema = settings.SETTINGS
+    config_jsonschema = copy.deepcopy(settings.SETTINGS)  # the SDK adds its own settings to it
     # Not BATCH, which ignores the selection of fields; not ACTIVATE_VERSION, since `page_ids` makes
     # the only full table partial.
     capabilities = [  # noqa: RUF012 - typed by the SDK

@@ -56,7 +56,9 @@ def load(directory: Path, database: str, messages: str) -> None:
 def test_rows_load_twice_with_the_same_counts_and_values(
     tmp_path: Path, database: str, dialect: str
 ) -> None:
-    with PancakeServer(Account.generate(seed=21, pages=8, conversations=12), dialect) as server:
+    with PancakeServer(
+        Account.generate(seed=21, pages=8, conversations=8, messages=(1, 40)), dialect
+    ) as server:
         run = sync(tmp_path, config_for(server))
         truth = server.expected()
     with psycopg.connect(database) as connection:
