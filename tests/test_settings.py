@@ -138,8 +138,11 @@ def wrong_runs(
         if isinstance(item, pytest.Function) and "wrong_runs" in item.fixturenames
     ]
 
+    root = tmp_path_factory.mktemp("wrong")
+
     def run(case: str) -> Run:
-        directory = tmp_path_factory.mktemp("wrong")
+        directory = root / case.replace(" ", "_")
+        directory.mkdir()
         config = {"api_url": NOWHERE} | WRONG[case][0]
         return run_tap(directory, config, env=hurried(directory / "env"))
 
