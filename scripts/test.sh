@@ -7,5 +7,6 @@ cd -- "$(dirname -- "$0")/.."
 install .venv --editable . --group test
 # Apart, since it needs `backoff`, which would overwrite the files of python-backoff.
 install .venv-singer-tools singer-tools
-# More at a time than there are cores: most tests wait for a process.
-exec .venv/bin/python -m pytest -n 4 --dist worksteal "$@" </dev/null
+# More at a time than there are cores, since most tests wait for a process; a file stays together,
+# since some share runs that take long.
+exec .venv/bin/python -m pytest -n 4 --dist loadfile "$@" </dev/null

@@ -8,7 +8,6 @@ which rows are certain, `rows.py` shapes them, and the SDK writes them.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
 from urllib.parse import quote
 
@@ -178,7 +177,7 @@ class PancakeStream(SDKStream):
     def _ask(self, url: str, params: Mapping[str, Any], page_id: str | None, token: str) -> Body:
         where = f"page {page_id}, {self.name}" if page_id else self.name
         limiter = self.run.limits.of(page_id)
-        time.sleep(limiter.reserve())
+        limiter.wait()
         answer = self.run.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},

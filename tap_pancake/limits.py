@@ -29,12 +29,15 @@ class Limiter:
         self._clock = clock
         self._next = clock()
 
-    def reserve(self) -> float:
-        """Take the next free place for a call; give the seconds to wait for it."""
-        now = self._clock()
-        place = max(self._next, now)
-        self._next = place + self._gap
-        return place - now
+    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait for the next free place for a call, and take it.
+
+        The place after it is counted from when this call really leaves, so that a late one is not
+        followed too soon.
+        """
+        while (ahead := self._next - self._clock()) > 0:
+            sleep(ahead)
+        self._next = self._clock() + self._gap
 
     def pause(self, seconds: float) -> None:
         """Let no call begin for so many seconds."""

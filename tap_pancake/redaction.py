@@ -14,6 +14,9 @@ from urllib.parse import quote, quote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+# Shorter text is no token, and blotting it out would leave no log line legible.
+_SHORTEST = 6
+
 BLOT = "[redacted]"
 
 # As a query parameter, and as a key of JSON or of Python's repr.
@@ -31,7 +34,8 @@ class Redactor(logging.Filter):
     def learn(self, tokens: Iterable[str]) -> None:
         """Blot out these tokens too, plain and as they stand in a URL."""
         for token in tokens:
-            self._known |= {token, quote(token), quote(token, safe=""), quote_plus(token)}
+            if len(token) >= _SHORTEST:
+                self._known |= {token, quote(token), quote(token, safe=""), quote_plus(token)}
 
     def clean(self, text: str) -> str:
         """Give the text without any token."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -146,6 +145,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
     schema: Any = error.schema
     instance: Any = error.instance
     if error.validator == "additionalProperties":
+        import difflib  # noqa: PLC0415 - for this error only
+
         known = schema.get("properties", {})
         for name in sorted(set(instance) - set(known)):
             near = difflib.get_close_matches(name, known, n=1)

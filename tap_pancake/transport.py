@@ -8,6 +8,7 @@ here, outside of any `except` block, so that not even ``__context__`` leads to a
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,9 +97,10 @@ class Transport:
 
 def _seconds(header: str | None) -> float | None:
     try:
-        return max(0.0, float(header)) if header else None
+        seconds = float(header) if header else math.nan
     except ValueError:  # the other form of Retry-After, a date, is not known of this API
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _reason(exc: BaseException) -> str:
