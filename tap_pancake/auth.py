@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_pancake.errors import PageFailed
+from tap_pancake.errors import PageFailed, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,11 +63,20 @@ class PageTokens:
 
         Returns:
             Whether there is one now.
+
+        Raises:
+            PageFailed: list-pages could not be asked.
         """
         if self.relist is None or page_id in self._asked_again:
             return False
         self._asked_again.add(page_id)
-        self.relist()
+        try:
+            self.relist()
+        except RunStopped as refusal:  # other pages' tokens may still be good
+            msg = (
+                f"page {page_id}: its token was replaced, and no newer one can be found: {refusal}"
+            )
+            raise PageFailed(msg) from None
         found = self._listed.get(page_id)
         if not found or found == refused:
             return False

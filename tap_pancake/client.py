@@ -47,6 +47,8 @@ PAGE_API_V2 = "/api/public_api/v2"
 _TRIES = 8
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
+# Characters of the API's own message that an error quotes.
+_LONGEST_QUOTE = 200
 
 
 class Pager(Protocol):
@@ -155,27 +157,36 @@ class PancakeStream(SDKStream):
             Interrupted: a signal came.
         """
         request = self.get_http_request(page=PageContext(context, window))
-        page_id = context["page_id"] if context else None
         with self.run.interrupts.waiting():
             # The SDK's types know this hook for its own kind of request only.
             attempt = cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
-            body = attempt(request.url, request.params, page_id)
+            body = attempt(request.url, request.params, context)
         self.run.state_clock.tick()
         return body
 
-    def _try(self, url: str, params: Mapping[str, Any], page_id: str | None) -> Body:
+    def place(self, context: Context | None) -> str:
+        """Say where the tap is, for messages: page, conversation and stream."""
+        kinds = ("page", "conversation")
+        ids = [(kind, (context or {}).get(f"{kind}_id")) for kind in kinds]
+        return ", ".join([*(f"{kind} {value}" for kind, value in ids if value), self.name])
+
+    def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Body:
         """Ask once; once more at once if the page token had been replaced by one that is listed."""
+        page_id = context["page_id"] if context else None
         token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
         try:
-            return self._ask(url, params, page_id, token)
+            return self._ask(url, params, context, token)
         except PageTokenRenewed:
             if page_id is None or not self.run.tokens.newer(page_id, token):
                 raise
             newer = self.run.tokens.of(page_id)
-        return self._ask(url, params, page_id, newer)
+        return self._ask(url, params, context, newer)
 
-    def _ask(self, url: str, params: Mapping[str, Any], page_id: str | None, token: str) -> Body:
-        where = f"page {page_id}, {self.name}" if page_id else self.name
+    def _ask(
+        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Body:
+        page_id = context["page_id"] if context else None
+        where = self.place(context)
         limiter = self.run.limits.of(page_id)
         limiter.wait()
         answer = self.run.transport.get(
@@ -191,6 +202,7 @@ class PancakeStream(SDKStream):
                 body,
                 where=where,
                 user_api=page_id is None,
+                said=self._said(body),
                 request_id=answer.request_id,
                 retry_after=answer.retry_after,
             )
@@ -199,6 +211,13 @@ class PancakeStream(SDKStream):
                 limiter.pause(fault.retry_after or 1.0)
             raise
         return body or {}
+
+    def _said(self, body: Body | None) -> str | None:
+        """Give what the API says about an error, if that is a line without an address or token."""
+        message = body.get("message") if body else None
+        if not isinstance(message, str) or self.run.redactor.clean(message) != message:
+            return None
+        return None if "://" in message else " ".join(message.split())[:_LONGEST_QUOTE]
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
@@ -245,7 +264,7 @@ class PancakeStream(SDKStream):
         rows = body.get(self.records_key)
         if isinstance(rows, list) and all(isinstance(row, dict) and row.get("id") for row in rows):
             return rows
-        where = f"page {context['page_id']}, {self.name}" if context else self.name
+        where = self.place(context)
         found = (
             f"has no list `{self.records_key}` (it has: {', '.join(sorted(body)) or 'nothing'})"
             if not isinstance(rows, list)

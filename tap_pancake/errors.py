@@ -117,8 +117,10 @@ _LIMITED = _Case(
     Verdict.RETRY, "the rate limit was met at every try: lower `requests_per_second`, or stop other"
     " programs that read this page"
 )  # fmt: skip
-_WRONG_ADDRESS = _Case(Verdict.FAIL, "the API has no such path: check `api_url`")
-_REFUSED = _Case(Verdict.FAIL, "the API refused the call: see its message, then report this")
+_WRONG_ADDRESS = _Case(
+    Verdict.FAIL, "the API knows no such page, conversation or path: check `api_url` and `page_ids`"
+)
+_REFUSED = _Case(Verdict.FAIL, "the API refused the call: if its reason does not help, report this")
 
 
 def _code_of(body: dict[str, Any] | None) -> int | None:
@@ -181,6 +183,7 @@ def check(
     *,
     where: str,
     user_api: bool,
+    said: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> None:
@@ -191,6 +194,7 @@ def check(
         body: the JSON object of the body; None if it was none.
         where: page and stream, for the message.
         user_api: true for the API of the user token, false for that of a page token.
+        said: the API's own message, fit to be shown.
         request_id: the answer's ``x-request-id``, which Pancake's support can look up.
         retry_after: seconds the answer asked to wait.
 
@@ -202,6 +206,8 @@ def check(
         return
     code = _code_of(body)
     facts = [f"HTTP {status}" if code is None else f"error {code}"]
+    if said:
+        facts.append(f"the API says: {said}")
     if request_id:
         facts.append(f"request {request_id}")
     text = f"{where}: {case.text} ({', '.join(facts)})"

@@ -97,7 +97,7 @@ class SDKStream(RESTStream[Any]):
 class SDKTap(Tap):
     """A tap that checks its own settings and handles its own signals."""
 
-    def check_settings(self, *, raise_errors: bool) -> None:
+    def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
         """Fill in defaults, and raise if the settings cannot be used."""
         raise NotImplementedError
 
@@ -114,7 +114,7 @@ class SDKTap(Tap):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         # The SDK's messages quote the value that is wrong, which may be a token.
         self.append_builtin_config(self.config_jsonschema)
-        self.check_settings(raise_errors=raise_errors)
+        self.check_settings(self._config, raise_errors=raise_errors)
         return []
 
     @override

@@ -178,6 +178,8 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             "one of the settings `access_token` (Pancake: Account → Personal settings) and"
             " `page_access_tokens` (Pancake: the page's Settings → Tools) is needed"
         )
+    if config.get("page_ids") == []:
+        yield "setting `page_ids` must not be empty: leave it out to read all pages"
     dates = {}
     for name in ("start_date", "end_date"):
         if config.get(name):

@@ -3,7 +3,8 @@
 State is keyed by page, never by conversation. One *walk* over a page's conversations, from old to
 new, serves two streams:
 
-- the bookmark of `conversations` is the newest `updated_at` that was written;
+- the bookmark of `conversations` is the newest `updated_at` that was written, but at most
+  `message_lookback_minutes` before the walk began, since younger rows can still appear late;
 - the bookmark of `messages` is the start of the last walk that came to its end: every message of
   the page that was sent before it has been written. So it is no message's time, and moves only when
   a walk is done. (The newest message seen would lose data: a conversation can be passed over while
@@ -29,7 +30,7 @@ STATE_INTERVAL = 3.0
 
 BOOKMARK = "replication_key_value"
 RESUME = "resume"
-_START, _REACHED = "start", "reached"
+_START, _REACHED, _END = "start", "reached", "end"
 
 # Sorts before every time.
 BEGINNING = ""
@@ -83,18 +84,24 @@ class Bookmark:
             self._state["replication_key"] = self._key
             self._state[BOOKMARK] = value
 
-    def resume_from(self, start: str) -> str:
+    def resume_from(self, start: str, end: str | None) -> str:
         """Give where to go on: behind what an unfinished walk from `start` or before has done."""
         resume = self._state.get(RESUME)
-        if resume and resume[_START] <= start:
-            return max(start, str(resume[_REACHED]))
-        self._state.pop(RESUME, None)
-        return start
+        if not resume or resume[_START] > start:
+            self._state.pop(RESUME, None)
+            return start
+        if resume.get(_END) not in {None, end}:
+            # What that walk passed above its end, it did not read up to now.
+            resume[_REACHED] = min(resume[_REACHED], resume.pop(_END))
+        return max(start, str(resume[_REACHED]))
 
-    def reached(self, start: str, place: str) -> None:
+    def reached(self, start: str, end: str | None, place: str) -> None:
         """Keep how far an unfinished walk has come."""
-        resume = self._state.setdefault(RESUME, {_START: start, _REACHED: start})
-        resume[_REACHED] = max(place, resume[_REACHED])
+        before = self._state.get(RESUME, {}).get(_REACHED, start)
+        # The start is this walk's own: one that began later has not done what lies before it.
+        self._state[RESUME] = {_START: start, _REACHED: max(place, before)}
+        if end is not None:
+            self._state[RESUME][_END] = end
 
     def finish(self) -> None:
         """Forget the walk: it is done."""
@@ -134,14 +141,16 @@ class PageWalk:
         starts = []
         if conversations is not None:
             self._rows_start = max(first, _back(conversations, days=float(config["lookback_days"])))
-            self.rows_since: str | None = conversations.resume_from(self._rows_start)
+            self.rows_since: str | None = conversations.resume_from(self._rows_start, self.end)
             starts.append(self.rows_since)
         else:
             self.rows_since = None
         if messages is not None:
             self.messages_since = max(first, _back(messages, minutes=lookback))
             # Where a list cuts off fractions, the time of the last message is up to a second less.
-            self._touched_since: str | None = _whole(messages.resume_from(self.messages_since))
+            self._touched_since: str | None = _whole(
+                messages.resume_from(self.messages_since, self.end)
+            )
             starts.append(self._touched_since)
         else:
             self.messages_since = BEGINNING
@@ -175,16 +184,16 @@ class PageWalk:
     def passed(self, updated_at: str) -> None:
         """Note that a conversation, and all that came before it, is done."""
         if self._conversations is not None and self.wants_row(updated_at):
-            self._conversations.advance(updated_at)
+            self._advance_conversations(updated_at)
         self.cleared(updated_at)
 
     def cleared(self, until: str) -> None:
         """Note that nothing is left to read before a time."""
-        place = min(until, self._settled, self._done)
+        place = min(until, self._settled)
         if self._conversations is not None:
-            self._conversations.reached(self._rows_start, place)
+            self._conversations.reached(self._rows_start, self.end, place)
         if self._messages is not None:
-            self._messages.reached(self.messages_since, place)
+            self._messages.reached(self.messages_since, self.end, place)
 
     def finish(self, newest: str) -> None:
         """Note that the whole page is done.
@@ -193,11 +202,16 @@ class PageWalk:
             newest: the highest `updated_at` written; `BEGINNING` if there was none.
         """
         if self._conversations is not None:
-            self._conversations.advance(min(newest, self._done))
+            self._advance_conversations(newest)
             self._conversations.finish()
         if self._messages is not None:
             self._messages.advance(self._done)
             self._messages.finish()
+
+    def _advance_conversations(self, updated_at: str) -> None:
+        """Move the bookmark of conversations, but not to where rows can still appear late."""
+        assert self._conversations is not None  # noqa: S101 - the callers asked
+        self._conversations.advance(min(updated_at, self._settled, self._done))
 
 
 def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:
@@ -249,6 +263,6 @@ def _normalise(partition: dict[str, Any]) -> None:
     if partition.get(BOOKMARK) is not None:
         partition[BOOKMARK] = times.normalise(partition[BOOKMARK])
     if (resume := partition.get(RESUME)) is not None:
-        for name in (_START, _REACHED):
+        for name in {_START, _REACHED} | resume.keys():
             if resume[name] != BEGINNING:
                 resume[name] = times.normalise(resume[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -72,13 +73,13 @@ class TapPancake(SDKTap):
     # Settings
 
     @override
-    def check_settings(self, *, raise_errors: bool) -> None:
-        for name in [name for name, value in self._config.items() if value is None]:
-            del self._config[name]
+    def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
+        for name in [name for name, value in config.items() if value is None]:
+            del config[name]
         # The SDK's validator also fills in the defaults, which discovery needs too.
-        errors = list(JSONSchemaValidator(self.config_jsonschema).iter_errors(self._config))
+        errors = list(JSONSchemaValidator(self.config_jsonschema).iter_errors(config))
         if raise_errors:
-            settings.check(self.config, errors)
+            settings.check(config, errors)
 
     @classmethod
     @override
@@ -114,11 +115,13 @@ class TapPancake(SDKTap):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         try:
             self.sync_all()
+            self.shared.raise_for_failed_pages()
         except BrokenPipeError:
             msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException:
-            self.shared.state_clock.write()
+            with contextlib.suppress(BrokenPipeError):
+                self.shared.state_clock.write()
             raise
 
     @classmethod
@@ -150,11 +153,10 @@ class TapPancake(SDKTap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         try:
             return super().cb_config(ctx, param, value)
-        except FileNotFoundError as exc:
-            msg = f"--config: {exc}"
-            raise ConfigurationError(msg) from None
         except (OSError, ValueError, TypeError):
-            msg = f"--config: no JSON object could be read from {', '.join(value)}"
+            # Somebody may have given the settings themselves, tokens and all.
+            named = ", ".join(name for name in value if "{" not in name) or "what was given"
+            msg = f"--config: no file with a JSON object could be read: {named}"
             raise ConfigurationError(msg) from None
 
 

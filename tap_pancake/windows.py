@@ -33,6 +33,8 @@ _GROWTH = 8
 _AHEAD = 86_400
 # Clocks and rounding: a row this many seconds outside of its window is no sign of anything.
 _SLACK = 2
+# So many sweeps may be led astray by a cursor that moves.
+_PATIENCE = 10
 # A row touched within so many seconds can be anywhere in an answer.
 _RECENT = 600
 
@@ -82,6 +84,8 @@ class _Sweeps:
     page: int = 1
     last_id: str | None = None
     finished: bool = False
+    repeated: int = 0
+    """How many sweeps were led back to rows they had had."""
     _seen: set[Any] = field(default_factory=set)
     _in_this_sweep: set[Any] = field(default_factory=set)
     _found: bool = False
@@ -97,14 +101,17 @@ class _Sweeps:
         new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
         self._seen.update(keys)
         self._found = self._found or any(map(self.counts, new))
-        if not at_end and not self._in_this_sweep.issuperset(keys):
-            self._in_this_sweep.update(keys)
+        ids = {row["id"] for row in rows}
+        if not at_end and not self._in_this_sweep >= ids:
+            self._in_this_sweep |= ids
             self.page, self.last_id = self.page + 1, rows[-1]["id"]
-        elif self._found:
-            self.page, self.last_id, self._found = 1, None, False
-            self._in_this_sweep = set()
-        else:
+            return new
+        # A sweep that only came back to where it had been has shown nothing about the rest.
+        self.repeated += not at_end
+        if at_end and not self._found:
             self.finished = True
+        self.page, self.last_id, self._found = 1, None, False
+        self._in_this_sweep = set()
         return new
 
 
@@ -203,6 +210,11 @@ class TimeWindows:
             self._doubted, self._doubted_page = rows, 2
             return []
         return self._close(rows)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the list moves too much under its cursor to be read to its end."""
+        return self._sweeps is not None and self._sweeps.repeated >= _PATIENCE
 
     def _strays(self, rows: list[Row]) -> bool:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""

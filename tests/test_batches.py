@@ -125,7 +125,7 @@ def test_a_wrong_message_count_loses_nothing(
     assert calls <= calls_needed(count, batch) + 1
 
 
-@pytest.mark.parametrize("wanted", [1, 10, 19, 40, 70])
+@pytest.mark.parametrize("wanted", [1, 10, 17, 40, 70])
 def test_older_messages_than_wanted_are_not_asked_for(
     wanted: int, batch: tuple[int, int], known: BatchSizes
 ) -> None:
@@ -134,6 +134,13 @@ def test_older_messages_than_wanted_are_not_asked_for(
 
     assert set(numbers(came)) >= set(range(300 - wanted, 300))
     assert calls == calls_needed(wanted, batch)
+
+
+def test_a_message_with_an_odd_time_does_not_end_a_conversation(batch: tuple[int, int]) -> None:
+    held = conversation(59)
+    held[50] |= {"inserted_at": "2020-01-01T00:00:00"}
+    came, _ = read(held, batch=batch, since=message(0)["inserted_at"])
+    assert numbers(came) == list(range(59))
 
 
 def test_messages_of_the_very_moment_are_wanted() -> None:

@@ -73,7 +73,7 @@ def test_many_messages_of_one_moment(tmp_path: Path, dialect: str) -> None:
         assert not run.repeated("messages")
 
 
-@pytest.mark.parametrize(("dialect", "calls"), [("observed", 60), ("older", 230)])
+@pytest.mark.parametrize(("dialect", "calls"), [("observed", 60), ("older", 250)])
 def test_years_without_data_cost_few_calls(tmp_path: Path, dialect: str, calls: int) -> None:
     """The v1 list shows a month at a time; from 2010 on these are some 206."""
     account = Account()

@@ -198,7 +198,8 @@ def test_a_fault_that_does_not_end_is_told_in_one_line(endless: Endless, kind: s
     level, other = ("WARNING", "ERROR") if kind in SKIPPED else ("ERROR", "WARNING")
     lines = [line for line in log_lines(endless.run, level) if page_id in line]
     assert len(lines) == 1
-    assert f"page {page_id}, {stream}: " in lines[0]
+    assert f"page {page_id}, " in lines[0]
+    assert f", {stream}: " in lines[0]
     assert lines[0].startswith("Skipped: ") == (kind in SKIPPED)
     assert REMEDIES[kind] in lines[0]
     assert not [line for line in log_lines(endless.run, other) if page_id in line]
@@ -273,7 +274,7 @@ def test_a_missing_token_stops_the_run(tmp_path: Path, endpoint: Any) -> None:
     account = inbox(3)
     with PancakeServer(account, faults=[Fault("error:101", endpoint=endpoint)]) as server:
         run = run_tap(tmp_path, config_for(server))
-        assert_stopped(run, f"page {account.pages[0].id}, {endpoint}: ", PAGE_TOKEN)
+        assert_stopped(run, f"page {account.pages[0].id}, ", f", {endpoint}: ", PAGE_TOKEN)
         assert server.count(page_id=account.pages[1].id) == 0
 
 

@@ -64,45 +64,63 @@ def test_a_full_table_keeps_and_knows_no_bookmark() -> None:
     before = at(MARCH, resume={"start": "", "reached": FEBRUARY})
     place = bookmark(state, incremental=False)
     assert place.value == BEGINNING
-    assert place.resume_from(BEGINNING) == BEGINNING
+    assert place.resume_from(BEGINNING, None) == BEGINNING
     place.advance(APRIL)
-    place.reached(BEGINNING, APRIL)
+    place.reached(BEGINNING, None, APRIL)
     assert state == before
 
 
 @pytest.mark.parametrize("start", [FEBRUARY, MARCH], ids=["same", "later"])
 def test_a_walk_goes_on_from_one_that_began_at_the_same_time_or_earlier(start: str) -> None:
     state: State = {"resume": {"start": FEBRUARY, "reached": APRIL}}
-    assert bookmark(state).resume_from(start) == APRIL
+    assert bookmark(state).resume_from(start, None) == APRIL
 
 
 def test_a_walk_never_goes_on_before_its_own_start() -> None:
     state: State = {"resume": {"start": JANUARY, "reached": FEBRUARY}}
-    assert bookmark(state).resume_from(MARCH) == MARCH
+    assert bookmark(state).resume_from(MARCH, None) == MARCH
 
 
 def test_a_walk_that_begins_earlier_forgets_the_other_one() -> None:
     """What the other walk did not look at would be lost."""
     state: State = {"resume": {"start": FEBRUARY, "reached": APRIL}}
     place = bookmark(state)
-    assert place.resume_from(JANUARY) == JANUARY
+    assert place.resume_from(JANUARY, None) == JANUARY
     assert "resume" not in state
 
 
 def test_a_walk_over_everything_is_not_shortened_by_one_from_a_start_date() -> None:
     state: State = {"resume": {"start": JANUARY, "reached": APRIL}}
-    assert bookmark(state).resume_from(BEGINNING) == BEGINNING
+    assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
 
 
 def test_the_reached_place_moves_forward_only_and_is_forgotten_in_the_end() -> None:
     state: State = {}
     place = bookmark(state)
-    place.reached(JANUARY, MARCH)
-    place.reached(JANUARY, FEBRUARY)
+    place.reached(JANUARY, None, MARCH)
+    place.reached(JANUARY, None, FEBRUARY)
     assert state["resume"]["reached"] == MARCH
-    assert bookmark(state).resume_from(JANUARY) == MARCH
+    assert bookmark(state).resume_from(JANUARY, None) == MARCH
     place.finish()
     assert state == {}
+
+
+def test_a_walk_from_a_later_start_does_not_vouch_for_what_lies_before_it() -> None:
+    state: State = {"resume": {"start": BEGINNING, "reached": JANUARY}}
+    place = bookmark(state)
+    assert place.resume_from(MARCH, None) == MARCH
+    place.reached(MARCH, None, APRIL)
+    assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
+
+
+def test_what_was_passed_above_an_end_is_read_again_for_another_end() -> None:
+    state: State = {}
+    bookmark(state).reached(JANUARY, FEBRUARY, APRIL)
+    assert bookmark(state).resume_from(JANUARY, FEBRUARY) == APRIL
+    place = bookmark(state)
+    assert place.resume_from(JANUARY, None) == FEBRUARY
+    place.reached(JANUARY, None, MARCH)
+    assert bookmark(state).resume_from(JANUARY, None) == MARCH
 
 
 # A walk: where it begins.
@@ -214,7 +232,7 @@ def test_no_bookmark_passes_the_end_date() -> None:
     assert capped.wants_messages(APRIL), "it can hold messages from before the end date"
     capped.passed(APRIL)
     assert "replication_key_value" not in conversations
-    assert messages["resume"]["reached"] == MARCH
+    assert messages["resume"] == {"start": BEGINNING, "reached": APRIL, "end": MARCH}
     capped.finish(APRIL)
     assert conversations == at(MARCH)
     assert messages == at(MARCH)

@@ -309,3 +309,42 @@ def test_a_lively_list_that_does_not_filter_loses_nothing_and_comes_to_an_end(
     found = walk(inbox, move=touch)
     assert before <= {row["id"] for row in found.given}
     assert found.calls <= 100
+
+
+@pytest.mark.parametrize("calls", [{2, 4}, {3, 5}, {3, 4, 5, 7}, {4}])
+def test_a_cursor_that_moves_to_the_top_hides_nothing(calls: set[int]) -> None:
+    inbox = Inbox.of(spread(300), filters=False)
+    before = set(inbox.rows)
+    windows = TimeWindows(
+        start=None,
+        end=None,
+        cut=Cut.of(60),
+        time_of=lambda row: row["at"],
+        clock=lambda: inbox.now,
+    )
+    given: set[str] = set()
+    while not windows.finished:
+        assert not windows.unsettled
+        window = windows.window
+        if len(inbox.windows) in calls and window.last_id is not None:
+            inbox.rows[window.last_id] = inbox.now
+        given |= {row["id"] for row in windows.take(inbox.answer(window))}
+    assert before <= given
+
+
+def test_a_cursor_that_moves_at_every_call_is_told_and_not_followed_for_ever() -> None:
+    inbox = Inbox.of(spread(300), filters=False)
+    windows = TimeWindows(
+        start=None,
+        end=None,
+        cut=Cut.of(60),
+        time_of=lambda row: row["at"],
+        clock=lambda: inbox.now,
+    )
+    while not windows.unsettled:
+        assert not windows.finished
+        assert len(inbox.windows) < 4_000
+        window = windows.window
+        if window.last_id is not None:
+            inbox.rows[window.last_id] = inbox.now
+        windows.take(inbox.answer(window))

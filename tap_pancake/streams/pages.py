@@ -59,7 +59,9 @@ def tokens_of(listed: Listed) -> dict[str, str]:
     return {
         page_id: token
         for page_id, setting in settings.items()
-        if isinstance(setting, dict) and (token := setting.get("page_access_token"))
+        if isinstance(setting, dict)
+        and isinstance(token := setting.get("page_access_token"), str)
+        and token
     }
 
 
@@ -74,7 +76,7 @@ class PagesStream(PancakeStream):
     def __init__(self, tap: Tap, run: Run) -> None:
         """Offer list-pages as the place of newer page tokens."""
         super().__init__(tap, run)
-        if self.config.get("access_token"):
+        if isinstance(self.config.get("access_token"), str):
             run.redactor.learn([self.config["access_token"]])
             run.tokens.relist = self.list_pages
 
@@ -94,7 +96,10 @@ class PagesStream(PancakeStream):
         }
         configured = dict.fromkeys(self.config.get("page_access_tokens") or {})
         activated = dict.fromkeys(str(page["id"]) for page in listed.get(ACTIVATED, []))
-        for page_id in self.config.get("page_ids") or activated | configured:
+        chosen = dict.fromkeys(self.config.get("page_ids") or activated | configured)
+        if not chosen:
+            self.logger.warning("The account has no activated page: activate one in Pancake")
+        for page_id in chosen:
             if page_id in activated or page_id in configured:
                 yield self.shape(rows.get(page_id, {"id": page_id}), context)
             elif page_id in rows:
@@ -133,9 +138,3 @@ class PagesStream(PancakeStream):
     def write_state(self) -> None:
         # Of the root stream the SDK asks this at the end: all below it is done.
         self.run.state_clock.write()
-
-    @override
-    def finalize_state_progress_markers(self, state: dict[str, Any] | None = None) -> None:
-        # The SDK calls this when the root stream and all below it are done.
-        super().finalize_state_progress_markers(state)
-        self.run.raise_for_failed_pages()
