@@ -277,7 +277,12 @@ class PancakeStream(SDKStream):
         """Read a whole list; for each answer, give the rows that are now certain, as records."""
         while not pager.finished:
             rows = self.rows_of(self.fetch(context, pager.window), context)
-            yield [self.shape(row, context) for row in pager.take(rows)]
+            try:
+                certain = pager.take(rows)
+            except ValueError as exc:
+                msg = f"{self.place(context)}: {exc}: the API may have changed, please report this"
+                raise PageFailed(msg) from None
+            yield [self.shape(row, context) for row in certain]
 
     def shape(self, row: Row, context: Context | None) -> Record:
         """Give a row of the API as the record to write, with the ids of what was asked for."""

@@ -193,6 +193,9 @@ class TimeWindows:
 
         Returns:
             The rows that are now certain, oldest first; often none, sometimes of several answers.
+
+        Raises:
+            ValueError: the rows have no times to go by.
         """
         if not self.sorted:
             return self._newest_first(rows)
@@ -255,6 +258,9 @@ class TimeWindows:
     def _narrow(self, rows: list[Row]) -> list[Row]:
         """Answer to a full window: forget its rows but for their times, and ask for less."""
         times = sorted(at for row in rows if (at := self._time_of(row)) is not None)
+        if not times:
+            msg = "no row of a full answer has a time that can be read"
+            raise ValueError(msg)
         high = self._high or math.ceil(max(self._clock(), times[-1])) + 1
         if high - self.low <= 1:
             self._sweeps = self._new_sweeps(key=lambda row: row["id"])

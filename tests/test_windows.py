@@ -348,3 +348,9 @@ def test_a_cursor_that_moves_at_every_call_is_told_and_not_followed_for_ever() -
         if window.last_id is not None:
             inbox.rows[window.last_id] = inbox.now
         windows.take(inbox.answer(window))
+
+
+def test_a_full_answer_without_times_is_refused_and_not_guessed_at() -> None:
+    windows = TimeWindows(start=None, end=None, cut=Cut.of(60), time_of=lambda _: None)
+    with pytest.raises(ValueError, match="time"):
+        windows.take([{"id": str(number)} for number in range(60)])
