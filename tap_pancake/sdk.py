@@ -7,6 +7,7 @@ that the rest of the tap speaks of pages, rows and bookmarks only.
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import RESTStream, Tap
@@ -35,9 +36,9 @@ class SDKStream(RESTStream[Any]):
         """Tell whether a record is written; one that is not still has its children read."""
         return True
 
+    @abc.abstractmethod
     def write_state(self) -> None:
         """Write the STATE, if it is time to."""
-        raise NotImplementedError
 
     def sync_children(self, context: Context) -> None:
         """Read the child streams of one record."""
@@ -97,13 +98,13 @@ class SDKStream(RESTStream[Any]):
 class SDKTap(Tap):
     """A tap that checks its own settings and handles its own signals."""
 
+    @abc.abstractmethod
     def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
         """Fill in defaults, and raise if the settings cannot be used."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def handle_signal(self, signum: int, frame: FrameType | None) -> None:
         """Act on SIGTERM or SIGINT."""
-        raise NotImplementedError
 
     def emit_state(self) -> None:
         """Write a STATE message with the state of all streams, now."""
@@ -123,9 +124,9 @@ class SDKTap(Tap):
         self.handle_signal(signum, frame)
 
     @classmethod
+    @abc.abstractmethod
     def settings_from_environment(cls) -> dict[str, Any]:
         """Read the settings from variables ``TAP_PANCAKE_…``."""
-        raise NotImplementedError
 
     @classmethod
     def environment_setting(cls, name: str, schema: dict[str, Any]) -> dict[str, Any]:

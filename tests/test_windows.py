@@ -311,17 +311,21 @@ def test_a_lively_list_that_does_not_filter_loses_nothing_and_comes_to_an_end(
     assert found.calls <= 100
 
 
-@pytest.mark.parametrize("calls", [{2, 4}, {3, 5}, {3, 4, 5, 7}, {4}])
-def test_a_cursor_that_moves_to_the_top_hides_nothing(calls: set[int]) -> None:
-    inbox = Inbox.of(spread(300), filters=False)
-    before = set(inbox.rows)
-    windows = TimeWindows(
+def windows_over(inbox: Inbox) -> TimeWindows:
+    return TimeWindows(
         start=None,
         end=None,
         cut=Cut.of(60),
         time_of=lambda row: row["at"],
         clock=lambda: inbox.now,
     )
+
+
+@pytest.mark.parametrize("calls", [{2, 4}, {3, 5}, {3, 4, 5, 7}, {4}])
+def test_a_cursor_that_moves_to_the_top_hides_nothing(calls: set[int]) -> None:
+    inbox = Inbox.of(spread(300), filters=False)
+    before = set(inbox.rows)
+    windows = windows_over(inbox)
     given: set[str] = set()
     while not windows.finished:
         assert not windows.unsettled
@@ -334,13 +338,7 @@ def test_a_cursor_that_moves_to_the_top_hides_nothing(calls: set[int]) -> None:
 
 def test_a_cursor_that_moves_at_every_call_is_told_and_not_followed_for_ever() -> None:
     inbox = Inbox.of(spread(300), filters=False)
-    windows = TimeWindows(
-        start=None,
-        end=None,
-        cut=Cut.of(60),
-        time_of=lambda row: row["at"],
-        clock=lambda: inbox.now,
-    )
+    windows = windows_over(inbox)
     while not windows.unsettled:
         assert not windows.finished
         assert len(inbox.windows) < 4_000
