@@ -238,6 +238,15 @@ def test_no_bookmark_passes_the_end_date() -> None:
     assert messages == at(MARCH)
 
 
+def test_a_time_in_the_future_does_not_move_the_bookmark_of_conversations_there() -> None:
+    """Rows that appear between now and then would be passed over."""
+    conversations: State = {}
+    begun = walk(conversations, None, now=APRIL, message_lookback_minutes=15)
+    begun.passed(MAY)
+    begun.finish(MAY)
+    assert conversations["replication_key_value"] == "2026-03-31T23:45:00.000000Z"
+
+
 def test_an_end_date_in_the_future_does_not_move_messages_ahead_of_now() -> None:
     messages: State = {}
     walk(None, messages, now=MARCH, end_date=MAY).finish(BEGINNING)
