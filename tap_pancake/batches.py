@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # The shortest full batch of any form of the API.
 _SHORTEST_FULL = 20
-
-
 # So many messages older than wanted end a conversation: one may just have an odd time.
 _PAST = 3
 

@@ -11,12 +11,8 @@ import abc
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import RESTStream, Tap
-from singer_sdk.configuration._dict_config import (
-    parse_environment_config,
-)
-from singer_sdk.helpers._classproperty import (
-    classproperty,
-)
+from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.singerlib import StateMessage
 from typing_extensions import override
 

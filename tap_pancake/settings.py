@@ -114,7 +114,6 @@ _JSON_NAMES = {
     "boolean": "true or false",
 }
 
-
 _PATTERNS = {
     "api_url": "like https://pages.fm",
     "user_agent": "one line of plain (ASCII) characters",

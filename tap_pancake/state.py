@@ -10,8 +10,9 @@ new, serves two streams:
   a walk is done. (The newest message seen would lose data: a conversation can be passed over while
   it moves.)
 
-An unfinished walk leaves `resume` in the state of the streams it reads: where it began and how far
-it came. The next run goes on from there. A finished walk leaves none.
+An unfinished walk leaves `resume` in the state of the streams it reads: where it began, how far it
+came, and the `end_date` it had, if any. The next run goes on from there; a finished walk leaves
+none.
 """
 
 from __future__ import annotations
@@ -130,9 +131,9 @@ class PageWalk:
         self._conversations = conversations
         self._messages = messages
         lookback = float(config["message_lookback_minutes"])
-        first = times.text(times.parse(config["start_date"])) if config.get("start_date") else ""
+        first = times.normalise(config["start_date"]) if config.get("start_date") else BEGINNING
         self.end: str | None = (
-            times.text(times.parse(config["end_date"])) if config.get("end_date") else None
+            times.normalise(config["end_date"]) if config.get("end_date") else None
         )
         # Rows younger than this can still appear late, so a walk that goes on reads them again.
         self._settled = times.before(now, minutes=lookback)
@@ -155,7 +156,7 @@ class PageWalk:
         else:
             self.messages_since = BEGINNING
             self._touched_since = None
-        self.start: str | None = min(starts, default="") or None
+        self.start: str | None = min(starts, default=BEGINNING) or None
         """The first `updated_at` to ask for; None is the beginning of all."""
         # A conversation touched after the end date may hold messages sent before it.
         self.stop: str | None = self.end if messages is None else None

@@ -87,7 +87,7 @@ class _Sweeps:
     repeated: int = 0
     """How many sweeps were led back to rows they had had."""
     _seen: set[Any] = field(default_factory=set)
-    _in_this_sweep: set[Any] = field(default_factory=set)
+    _in_this_sweep: set[str] = field(default_factory=set)
     _found: bool = False
 
     def take(self, rows: list[Row], *, at_end: bool) -> list[Row]:
@@ -224,8 +224,11 @@ class TimeWindows:
         # A row touched just now may have left its window while the answer was made.
         recent = self._clock() - _RECENT
         oldest, newest = self.low - 1 - _SLACK, min((self._high or math.inf) + _SLACK, recent)
-        times = [at for row in rows if (at := self._time_of(row)) is not None]
-        return any(at < oldest or (newest <= at < recent) for at in times)
+        return any(at < oldest or (newest <= at < recent) for at in self._times(rows))
+
+    def _times(self, rows: list[Row]) -> list[float]:
+        """Give the times of an answer's rows, in its order, but for those that have none."""
+        return [at for row in rows if (at := self._time_of(row)) is not None]
 
     def _below(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
@@ -257,7 +260,7 @@ class TimeWindows:
 
     def _narrow(self, rows: list[Row]) -> list[Row]:
         """Answer to a full window: forget its rows but for their times, and ask for less."""
-        times = sorted(at for row in rows if (at := self._time_of(row)) is not None)
+        times = sorted(self._times(rows))
         if not times:
             msg = "no row of a full answer has a time that can be read"
             raise ValueError(msg)
@@ -296,8 +299,7 @@ class TimeWindows:
         """Read a list that does not filter: all of it that is new enough, in its own order."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
-        times = [at for row in rows if (at := self._time_of(row)) is not None]
-        at_end = self._start is not None and bool(times) and min(times) < self._start
+        at_end = self._start is not None and min(self._times(rows), default=math.inf) < self._start
         new = sweeps.take(rows, at_end=at_end or len(rows) < self._cut.rows)
         self.finished = sweeps.finished
         return [row for row in new if self._wanted(self._time_of(row))]
@@ -329,7 +331,7 @@ class TimeWindows:
         return self.low <= at and (self._high is None or at < self._high) and self._wanted(at)
 
     def _set_high(self) -> None:
-        """Choose the upper end of the window that begins at `_low`; None is open."""
+        """Choose the upper end of the window that begins at `low`; None is open."""
         now = self._clock()
         high = self._guess_high()
         if high is not None and high >= now:
@@ -346,7 +348,7 @@ class TimeWindows:
         self._high = high
 
     def _guess_high(self) -> int | None:
-        """Guess where a window that begins at `_low` has a good number of rows."""
+        """Guess where a window that begins at `low` has a good number of rows."""
         ahead = [at for at in self._marks if at >= self.low]
         if ahead and len(ahead) < len(self._marks):
             # Every row from here to the top of the marks has been seen: no need to guess.
