@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_pancake.errors import PageFailed, RunStopped
+from tap_pancake.errors import PageLost, PageSkipped, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +47,7 @@ class PageTokens:
         """Give a page's token.
 
         Raises:
-            PageFailed: there is none.
+            PageLost: there is none.
         """
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
@@ -55,7 +55,7 @@ class PageTokens:
                 f"page {page_id} has no page token: have an administrator of the page create one in"
                 " Pancake under the page's Settings → Tools, or put it into `page_access_tokens`"
             )
-            raise PageFailed(msg)
+            raise PageLost(msg)
         return token
 
     def newer(self, page_id: str, refused: str) -> bool:
@@ -65,18 +65,18 @@ class PageTokens:
             Whether there is one now.
 
         Raises:
-            PageFailed: list-pages could not be asked.
+            PageLost: list-pages could not be asked.
         """
         if self.relist is None or page_id in self._asked_again:
             return False
         self._asked_again.add(page_id)
         try:
             self.relist()
-        except RunStopped as refusal:  # other pages' tokens may still be good
+        except (RunStopped, PageSkipped) as refusal:  # other pages' tokens may still be good
             msg = (
                 f"page {page_id}: its token was replaced, and no newer one can be found: {refusal}"
             )
-            raise PageFailed(msg) from None
+            raise PageLost(msg) from None
         found = self._listed.get(page_id)
         if not found or found == refused:
             return False

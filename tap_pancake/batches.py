@@ -62,11 +62,12 @@ class MessageBatches:
         self.window = 0
         """The offset to ask for next, counted from the newest message."""
 
-    def take(self, rows: list[Row]) -> list[Row]:
+    def take(self, rows: list[Row], total: int | None = None) -> list[Row]:  # noqa: ARG002
         """Move on by one batch.
 
         Args:
             rows: the batch, in any order.
+            total: not used; messages are not counted.
 
         Returns:
             Its new messages, oldest first.

@@ -8,7 +8,8 @@ which rows are certain, `rows.py` shapes them, and the SDK writes them.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, cast
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self, cast
 from urllib.parse import quote
 
 import backoff
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from tap_pancake.run import Run
+    from tap_pancake.windows import Cut
 
     Row = dict[str, Any]
     Body = dict[str, Any]
@@ -49,6 +51,8 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # Characters of the API's own message that an error quotes.
 _LONGEST_QUOTE = 200
+# What no row is told from others by; 0 is an id of tags.
+_NO_ID = (None, "")
 
 
 class Pager(Protocol):
@@ -60,8 +64,8 @@ class Pager(Protocol):
     def window(self) -> Any:
         """What to ask for next; `PancakeStream.get_url_params` puts it into words."""
 
-    def take(self, rows: list[Row]) -> list[Row]:
-        """Move on by one answer; give the rows to write."""
+    def take(self, rows: list[Row], total: int | None = None) -> list[Row]:
+        """Move on by one answer, and by how many rows it says there are; give the rows to write."""
 
 
 class _RunCounter(metrics.Counter):
@@ -108,15 +112,26 @@ class PancakeStream(SDKStream):
     # Rows are shaped to the schema once, by `rows.py`.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
+    state_partitioning_keys: tuple[str, ...] | None = ("page_id",)
+
     records_key: str
     """The key of an answer that holds its rows."""
+    row_id = "id"
+    """The field of a row that tells it from others of its page; every row has it."""
     api: str = PAGE_API_V1
     """Which of Pancake's APIs the path belongs to."""
+    cut: Cut | None = None
+    """How many rows an answer holds at most; None if it is never cut off."""
+    fails_when_idle = False
+    """Whether this endpoint is known to answer 500 for a page without traffic."""
+    brings: ClassVar[str]
+    """What one call brings, for the table of streams in the README."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Belong to a tap, and share a run with its other streams."""
         super().__init__(tap)
         self.run = run
+        run.streams[self.name] = self
         self.shaper = RowShaper(self.schema)
         self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, {metrics.Tag.STREAM: self.name})
         self._timer = _RunTimer(metrics.Metric.SYNC_DURATION, {metrics.Tag.STREAM: self.name})
@@ -164,6 +179,10 @@ class PancakeStream(SDKStream):
         self.run.state_clock.tick()
         return body
 
+    def explains(self, body: Body) -> bool:  # noqa: ARG002
+        """Tell whether the stream makes sense itself of what the API calls a failure."""
+        return False
+
     def place(self, context: Context | None) -> str:
         """Say where the tap is, for messages: page, conversation and stream."""
         kinds = ("page", "conversation")
@@ -175,16 +194,19 @@ class PancakeStream(SDKStream):
         page_id = context["page_id"] if context else None
         token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
         try:
-            return self._ask(url, params, context, token)
+            return self.ask(url, params, context, token)
         except PageTokenRenewed:
             if page_id is None or not self.run.tokens.newer(page_id, token):
                 raise
             newer = self.run.tokens.of(page_id)
-        return self._ask(url, params, context, newer)
+        return self.ask(url, params, context, newer)
 
-    def _ask(
-        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
-    ) -> Body:
+    def ask(self, url: str, params: Mapping[str, Any], context: Context | None, token: str) -> Body:
+        """Ask once.
+
+        Raises:
+            PancakeError: whatever the table of errors says about the answer.
+        """
         page_id = context["page_id"] if context else None
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
@@ -196,6 +218,8 @@ class PancakeStream(SDKStream):
             where=where,
         )
         body = answer.body()
+        if body and answer.status == HTTPStatus.OK and self.explains(body):
+            return body
         try:
             check(
                 answer.status,
@@ -262,26 +286,44 @@ class PancakeStream(SDKStream):
             PageFailed: it has none of the expected shape; the text shows keys, never values.
         """
         rows = body.get(self.records_key)
-        if isinstance(rows, list) and all(isinstance(row, dict) and row.get("id") for row in rows):
-            return rows
+        if not isinstance(rows, list):
+            found = ", ".join(sorted(body)) or "nothing"
+            self.reject(f"has no list `{self.records_key}` (it has: {found})", context)
+        if not all(isinstance(row, dict) and row.get(self.row_id) not in _NO_ID for row in rows):
+            self.reject(f"has rows without `{self.row_id}`", context)
+        return rows
+
+    def reject(self, what: str, context: Context | None) -> NoReturn:
+        """Raise the error for an answer of no known shape.
+
+        Args:
+            what: what is wrong with it; names of keys, never values.
+            context: of what was asked for.
+
+        Raises:
+            PageFailed: always.
+        """
         where = self.place(context)
-        found = (
-            f"has no list `{self.records_key}` (it has: {', '.join(sorted(body)) or 'nothing'})"
-            if not isinstance(rows, list)
-            else f"has rows without `id` in `{self.records_key}`"
-        )
-        msg = f"{where}: the answer {found}: the API may have changed, please report this"
-        raise PageFailed(msg)
+        msg = f"{where}: the answer {what}: the API may have changed, please report this"
+        raise PageFailed(msg) from None
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        # A stream whose rows come in one answer needs no more than this.
+        for row in self.rows_of(self.fetch(context, None), context):
+            yield self.shape(row, context)
 
     def read(self, pager: Pager, context: Context | None) -> Iterator[list[Record]]:
         """Read a whole list; for each answer, give the rows that are now certain, as records."""
         while not pager.finished:
-            rows = self.rows_of(self.fetch(context, pager.window), context)
+            body = self.fetch(context, pager.window)
+            total = body.get("total")
             try:
-                certain = pager.take(rows)
+                certain = pager.take(
+                    self.rows_of(body, context), total if type(total) is int else None
+                )
             except ValueError as exc:
-                msg = f"{self.place(context)}: {exc}: the API may have changed, please report this"
-                raise PageFailed(msg) from None
+                self.reject(f"shows that {exc}", context)
             yield [self.shape(row, context) for row in certain]
 
     def shape(self, row: Row, context: Context | None) -> Record:
@@ -308,7 +350,12 @@ class PancakeStream(SDKStream):
         if forced:
             self.forced_replication_method = forced
 
-    def bookmark(self, context: Context) -> Bookmark | None:
+    @property
+    def is_wanted(self) -> bool:
+        """Whether this stream has something to read of a page."""
+        return bool(self.selected or self.has_selected_descendents)
+
+    def bookmark(self, context: Context | None) -> Bookmark | None:
         """Give the stream's bookmark for a page; None if the stream is not selected."""
         if not self.selected:
             return None

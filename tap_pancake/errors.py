@@ -34,31 +34,61 @@ class RunStopped(PancakeError):
 
 
 class PageFailed(PancakeError):
-    """One page cannot be read further; the others can. The run ends with an exit code not 0."""
+    """A stream of one page cannot be read further. The run ends with an exit code not 0."""
+
+    whole_page = False
+    """Whether the page's other streams would meet the same, so that they are not tried."""
+
+
+class PageLost(PageFailed):
+    """Nothing of a page can be read, such as when its token was refused."""
+
+    whole_page = True
 
 
 class PageSkipped(PageFailed):
-    """A page may not be read with these rights or this plan: a WARNING, not a failed run."""
+    """A stream may not be read with these rights or this plan: a WARNING, not a failed run."""
 
 
-class PageTokenRenewed(PageFailed):
+class PageTokenRenewed(PageLost):
     """The page token is no longer valid; list-pages may hold a newer one."""
 
 
-class TransientError(PageFailed):
-    """A fault that is expected to pass; raised to the user only after the last try.
+class NothingThere(PageFailed):
+    """The API knows no such path."""
 
-    ``retry_after`` is in seconds, None where the answer did not say. ``limited`` is true for
-    answers 429, which hold for the whole page.
-    """
+
+class TransientError(PageFailed):
+    """A fault that is expected to pass; raised to the user only after the last try."""
 
     def __init__(
-        self, text: str, *, retry_after: float | None = None, limited: bool = False
+        self,
+        text: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        unreadable: bool = False,
+        whole_page: bool = False,
     ) -> None:
-        """Keep what the next try needs to know."""
+        """Keep what the next try, and who gives up, need to know.
+
+        Args:
+            text: for the user, if the fault does not pass.
+            status: HTTP status; None if no whole answer came.
+            retry_after: seconds that the answer asked to wait, if it did.
+            unreadable: the body was no JSON, as that of a path that does not exist may be.
+            whole_page: the fault is not the stream's own.
+        """
         super().__init__(text)
+        self.status = status
         self.retry_after = retry_after
-        self.limited = limited
+        self.unreadable = unreadable
+        self.whole_page = whole_page
+
+    @property
+    def limited(self) -> bool:
+        """Whether it is an answer 429, which holds for the whole page."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 class Verdict(Enum):
@@ -66,8 +96,10 @@ class Verdict(Enum):
 
     RETRY = "try again, later"
     REREAD = "read the page token from list-pages again, once"
-    SKIP = "leave this page out, with a warning"
-    FAIL = "this page fails"
+    SKIP = "leave this stream of the page out, with a warning"
+    FAIL = "this stream of the page fails"
+    ABSENT = "this stream fails, unless its path has another form"
+    LOSE = "this page fails, with all its streams"
     STOP = "the run stops"
 
 
@@ -77,7 +109,7 @@ class _Case:
     text: str
 
 
-_PAGE_TOKEN_REFUSED = _Case(Verdict.FAIL, f"the page token was refused: {_OTHER_TOKEN}")
+_PAGE_TOKEN_REFUSED = _Case(Verdict.LOSE, f"the page token was refused: {_OTHER_TOKEN}")
 _PAGE_TOKEN_RENEWED = _Case(
     Verdict.REREAD, f"the page token was replaced by a newer one: {_NEW_PAGE_TOKEN}"
 )
@@ -107,9 +139,9 @@ _USER_CODES: dict[int, _Case] = {
     103: _USER_TOKEN_EXPIRED,
     105: _USER_TOKEN_EXPIRED,
     106: _USER_TOKEN_REFUSED,
-    107: _Case(Verdict.STOP, "permission was denied: use a user token of a member of the pages"),
-    121: _Case(Verdict.STOP, "the account has no valid plan: renew the subscription in Pancake"),
-    122: _Case(Verdict.STOP, "the account's plan has expired: renew the subscription in Pancake"),
+    107: _Case(Verdict.SKIP, "permission was denied: use a user token of a member of the pages"),
+    121: _Case(Verdict.SKIP, "the account has no valid plan: renew the subscription in Pancake"),
+    122: _Case(Verdict.SKIP, "the account's plan has expired: renew the subscription in Pancake"),
     190: _USER_TOKEN_REFUSED,
 }
 _TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
@@ -117,10 +149,25 @@ _LIMITED = _Case(
     Verdict.RETRY, "the rate limit was met at every try: lower `requests_per_second`, or stop other"
     " programs that read this page"
 )  # fmt: skip
+_NO_JSON = _Case(
+    Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
+)
 _WRONG_ADDRESS = _Case(
-    Verdict.FAIL, "the API knows no such page, conversation or path: check `api_url` and `page_ids`"
+    Verdict.ABSENT,
+    "the API knows no such page, conversation or path: check `api_url` and `page_ids`",
 )
 _REFUSED = _Case(Verdict.FAIL, "the API refused the call: if its reason does not help, report this")
+
+
+# These come from what stands before the API, whatever the path.
+_GATEWAY = frozenset(
+    {
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
 
 
 def _code_of(body: dict[str, Any] | None) -> int | None:
@@ -162,9 +209,7 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
         return _by_status(status, user_api=user_api) or _TRANSIENT
     by_status = _by_status(status, user_api=user_api)
     if by_status is None and body is None:
-        return _Case(
-            Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
-        )
+        return _NO_JSON
     return by_status
 
 
@@ -173,6 +218,8 @@ _VERDICTS: dict[Verdict, type[PancakeError]] = {
     Verdict.REREAD: PageTokenRenewed,
     Verdict.SKIP: PageSkipped,
     Verdict.FAIL: PageFailed,
+    Verdict.ABSENT: NothingThere,
+    Verdict.LOSE: PageLost,
     Verdict.STOP: RunStopped,
 }
 
@@ -213,5 +260,11 @@ def check(
     text = f"{where}: {case.text} ({', '.join(facts)})"
     error = _VERDICTS[case.verdict]
     if error is TransientError:
-        raise TransientError(text, retry_after=retry_after, limited=case is _LIMITED)
+        raise TransientError(
+            text,
+            status=status,
+            retry_after=retry_after,
+            unreadable=case is _NO_JSON,
+            whole_page=status in _GATEWAY,
+        )
     raise error(text)

@@ -8,6 +8,7 @@ declared type, the SDK's own conformance is switched off.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -147,16 +148,25 @@ def _time(value: Any) -> str:
 def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
-    number = int(value)
-    if isinstance(value, float) and number != value:
+    try:
+        return int(value) if not isinstance(value, float) else _whole(value)
+    except ValueError:
+        return _whole(float(value))
+
+
+def _whole(value: float) -> int:
+    if not value.is_integer():
         raise ValueError
-    return number
+    return int(value)
 
 
 def _number(value: Any) -> int | float:
     if isinstance(value, bool):
         raise TypeError
-    return value if isinstance(value, (int, float)) else float(value)
+    number = value if isinstance(value, (int, float)) else float(value)
+    if not math.isfinite(number):  # which text can say, and JSON cannot
+        raise ValueError
+    return number
 
 
 def _boolean(value: Any) -> bool:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.auth import PageTokens
-from tap_pancake.errors import PageFailed, PageSkipped, PancakeError
+from tap_pancake.errors import PageFailed, PancakeError
 from tap_pancake.limits import Limits
 from tap_pancake.redaction import Redactor
 from tap_pancake.state import PageWalk, StateClock
@@ -44,10 +44,13 @@ class Run:
         self.interrupts = interrupts
         self.redactor = Redactor()
         self.state_clock = StateClock(write_state)
+        self.streams: dict[str, Any] = {}
+        """The streams by name, for those that work together."""
         self.walks: dict[str, PageWalk] = {}
-        """The walk that is under way, by page."""
+        """The walk over conversations that is under way, by page."""
+        self._said: set[str] = set()
         self._failed: list[PageFailed] = []
-        self._skipped: list[PageSkipped] = []
+        self._skipped = 0
 
     @cached_property
     def transport(self) -> Transport:
@@ -67,24 +70,30 @@ class Run:
         """Knows the page tokens."""
         return PageTokens(self._config.get("page_access_tokens") or {}, self.redactor)
 
+    def is_new(self, what: str) -> bool:
+        """Tell whether something is to be said for the first time in this run."""
+        new = what not in self._said
+        self._said.add(what)
+        return new
+
     def page_failed(self, failure: PageFailed) -> None:
-        """Note that a page cannot be read; its bookmarks stay where they are."""
+        """Note that something of a page cannot be read; its bookmarks stay where they are."""
         self._failed.append(failure)
         self._logger.error("%s", failure)
 
-    def page_skipped(self, refusal: PageSkipped) -> None:
-        """Note that a page may not be read; its bookmarks stay where they are."""
-        self._skipped.append(refusal)
+    def page_skipped(self, refusal: PageFailed) -> None:
+        """Note that something of a page may not be read; its bookmarks stay where they are."""
+        self._skipped += 1
         self._logger.warning("Skipped: %s", refusal)
 
     def raise_for_failed_pages(self) -> None:
-        """End a run in which a page failed with an error.
+        """End a run in which something failed with an error.
 
         Raises:
-            PancakeError: at least one page failed.
+            PancakeError: something of at least one page failed.
         """
         if self._skipped:
-            self._logger.warning("Pages skipped: %d, see the warnings above", len(self._skipped))
+            self._logger.warning("In all %d skipped: see the warnings above", self._skipped)
         if self._failed:
-            msg = f"pages that failed: {len(self._failed)}; all others were read: {self._failed[0]}"
+            msg = f"failed in all: {len(self._failed)}; the rest was read: {self._failed[0]}"
             raise PancakeError(msg)

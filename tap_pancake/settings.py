@@ -68,6 +68,31 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         " skew.",
     ),
     th.Property(
+        "statistics_lookback_days",
+        th.NumberType(minimum=0),
+        default=3,
+        title="Statistics lookback (days)",
+        description="How far before the bookmark statistics are read again: they are corrected"
+        " later.",
+    ),
+    th.Property(
+        "statistics_window_days",
+        th.IntegerType(minimum=1, maximum=31),
+        default=7,
+        title="Statistics window (days)",
+        description="How many days one call asks for, of statistics whose rows carry their own hour"
+        " or date; the others take a day a call.",
+    ),
+    th.Property(
+        "sip_package_ids",
+        th.ObjectType(
+            additional_properties=th.CustomType({"type": ["string", "integer"]}), nullable=True
+        ),
+        title="SIP package ids",
+        description="Page id → id of the page's SIP package, which `call_logs` needs; pages that"
+        " are not named have none.",
+    ),
+    th.Property(
         "conversations_api",
         th.StringType,
         allowed_values=["v2", "v1"],
@@ -158,6 +183,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         yield f"setting `{where}` must be {kinds}"
     elif error.validator == "minimum":
         yield f"setting `{where}` must be {limit} or more"
+    elif error.validator == "maximum":
+        yield f"setting `{where}` must be {limit} or less"
     elif error.validator == "exclusiveMinimum":
         yield f"setting `{where}` must be more than {limit}"
     elif error.validator == "enum":

@@ -1,7 +1,7 @@
-"""What is read of a page, what its bookmarks mean, and when STATE is written.
+"""What is read of a page's lists, what their bookmarks mean, and when STATE is written.
 
-State is keyed by page, never by conversation. One *walk* over a page's conversations, from old to
-new, serves two streams:
+State is keyed by page, never by conversation. A *walk* reads a list from old to new. The one over a
+page's conversations serves two streams:
 
 - the bookmark of `conversations` is the newest `updated_at` that was written, but at most
   `message_lookback_minutes` before the walk began, since younger rows can still appear late;
@@ -9,6 +9,9 @@ new, serves two streams:
   the page that was sent before it has been written. So it is no message's time, and moves only when
   a walk is done. (The newest message seen would lose data: a conversation can be passed over while
   it moves.)
+
+The walk over any other list (customers, posts, …) serves the one stream, as that of conversations
+does without `messages`. Statistics have walks of their own, see `buckets.py`.
 
 An unfinished walk leaves `resume` in the state of the streams it reads: where it began, how far it
 came, and the `end_date` it had, if any. The next run goes on from there; a finished walk leaves
@@ -110,25 +113,25 @@ class Bookmark:
 
 
 class PageWalk:
-    """What one run reads of one page's conversations and messages. All times are in one form."""
+    """What one run reads of one list of a page, and of what hangs on it. Times are in one form."""
 
     def __init__(
         self,
         config: Mapping[str, Any],
         *,
-        conversations: Bookmark | None,
-        messages: Bookmark | None,
+        rows: Bookmark | None,
+        messages: Bookmark | None = None,
         now: str,
     ) -> None:
         """Decide where to begin.
 
         Args:
             config: the settings.
-            conversations: the bookmark of that stream; None if it is not selected.
-            messages: the bookmark of that stream; None if it is not selected.
+            rows: the bookmark of the list's own stream; None if it is not selected.
+            messages: the bookmark of `messages`; None if it is not selected, or hangs on another.
             now: the start of this walk.
         """
-        self._conversations = conversations
+        self._rows = rows
         self._messages = messages
         lookback = float(config["message_lookback_minutes"])
         first = times.normalise(config["start_date"]) if config.get("start_date") else BEGINNING
@@ -140,9 +143,9 @@ class PageWalk:
         self._done = now if self.end is None else min(now, self.end)
 
         starts = []
-        if conversations is not None:
-            self._rows_start = max(first, _back(conversations, days=float(config["lookback_days"])))
-            self.rows_since: str | None = conversations.resume_from(self._rows_start, self.end)
+        if rows is not None:
+            self._rows_start = max(first, _back(rows, days=float(config["lookback_days"])))
+            self.rows_since: str | None = rows.resume_from(self._rows_start, self.end)
             starts.append(self.rows_since)
         else:
             self.rows_since = None
@@ -157,18 +160,18 @@ class PageWalk:
             self.messages_since = BEGINNING
             self._touched_since = None
         self.start: str | None = min(starts, default=BEGINNING) or None
-        """The first `updated_at` to ask for; None is the beginning of all."""
+        """The first time to ask for; None is the beginning of all."""
         # A conversation touched after the end date may hold messages sent before it.
         self.stop: str | None = self.end if messages is None else None
-        """The last `updated_at` to ask for; None is no end."""
+        """The last time to ask for; None is no end."""
 
-    def wants_row(self, updated_at: str | None) -> bool:
-        """Tell whether a conversation is written as a row of its own."""
+    def wants_row(self, at: str | None) -> bool:
+        """Tell whether a row of the list is written."""
         if self.rows_since is None:
             return False
-        if updated_at is None:
+        if at is None:
             return True
-        return updated_at >= self.rows_since and (self.end is None or updated_at <= self.end)
+        return at >= self.rows_since and (self.end is None or at <= self.end)
 
     def wants_messages(self, updated_at: str | None) -> bool:
         """Tell whether a conversation can have messages to read; if not, it costs no call."""
@@ -182,17 +185,17 @@ class PageWalk:
             return True
         return inserted_at >= self.messages_since and (self.end is None or inserted_at <= self.end)
 
-    def passed(self, updated_at: str) -> None:
-        """Note that a conversation, and all that came before it, is done."""
-        if self._conversations is not None and self.wants_row(updated_at):
-            self._advance_conversations(updated_at)
-        self.cleared(updated_at)
+    def passed(self, at: str) -> None:
+        """Note that a row, and all that came before it, is done."""
+        if self._rows is not None and self.wants_row(at):
+            self._advance_rows(at)
+        self.cleared(at)
 
     def cleared(self, until: str) -> None:
         """Note that nothing is left to read before a time."""
         place = min(until, self._settled)
-        if self._conversations is not None:
-            self._conversations.reached(self._rows_start, self.end, place)
+        if self._rows is not None:
+            self._rows.reached(self._rows_start, self.end, place)
         if self._messages is not None:
             self._messages.reached(self.messages_since, self.end, place)
 
@@ -200,19 +203,19 @@ class PageWalk:
         """Note that the whole page is done.
 
         Args:
-            newest: the highest `updated_at` written; `BEGINNING` if there was none.
+            newest: the highest time of a row written; `BEGINNING` if there was none.
         """
-        if self._conversations is not None:
-            self._advance_conversations(newest)
-            self._conversations.finish()
+        if self._rows is not None:
+            self._advance_rows(newest)
+            self._rows.finish()
         if self._messages is not None:
             self._messages.advance(self._done)
             self._messages.finish()
 
-    def _advance_conversations(self, updated_at: str) -> None:
-        """Move the bookmark of conversations, but not to where rows can still appear late."""
-        assert self._conversations is not None  # noqa: S101 - the callers asked
-        self._conversations.advance(min(updated_at, self._settled, self._done))
+    def _advance_rows(self, at: str) -> None:
+        """Move the bookmark of the rows, but not to where they can still appear late."""
+        assert self._rows is not None  # noqa: S101 - the callers asked
+        self._rows.advance(min(at, self._settled, self._done))
 
 
 def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:
@@ -245,6 +248,7 @@ def check(state: object) -> None:
         if not isinstance(partitions, list):
             msg = f"the state of stream {stream} is damaged: {remedy}"
             raise ConfigurationError(msg)
+        _check_part(bookmark, f"stream {stream}", remedy)
         pages = set()
         for partition in partitions:
             context = partition.get("context") if isinstance(partition, dict) else None
@@ -253,17 +257,19 @@ def check(state: object) -> None:
                 msg = f"the state of stream {stream} has a part of no one page: {remedy}"
                 raise ConfigurationError(msg)
             pages.add(page_id)
-            try:
-                _normalise(partition)
-            except (TypeError, ValueError, KeyError, AttributeError):
-                msg = f"the state of stream {stream}, page {page_id} has no valid time: {remedy}"
-                raise ConfigurationError(msg) from None
+            _check_part(partition, f"stream {stream}, page {page_id}", remedy)
 
 
-def _normalise(partition: dict[str, Any]) -> None:
-    if partition.get(BOOKMARK) is not None:
-        partition[BOOKMARK] = times.normalise(partition[BOOKMARK])
-    if (resume := partition.get(RESUME)) is not None:
-        for name in {_START, _REACHED} | resume.keys():
-            if resume[name] != BEGINNING:
-                resume[name] = times.normalise(resume[name])
+def _check_part(part: dict[str, Any], what: str, remedy: str) -> None:
+    """Bring one stream's bookmark, of a page or of its own, to the tap's one form of time."""
+    try:
+        if (value := part.get(BOOKMARK)) is not None:
+            day = part.get("replication_key") == "date"  # as daily statistics have it
+            part[BOOKMARK] = times.day(value) if day else times.normalise(value)
+        if (resume := part.get(RESUME)) is not None:
+            for name in {_START, _REACHED} | resume.keys():
+                if resume[name] != BEGINNING:
+                    resume[name] = times.normalise(resume[name])
+    except (TypeError, ValueError, KeyError, AttributeError):
+        msg = f"the state of {what} has no valid time: {remedy}"
+        raise ConfigurationError(msg) from None

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class TapPancake(SDKTap):
-    """Singer tap for Pancake (pages.fm): pages, conversations, messages."""
+    """Singer tap for Pancake (pages.fm): conversations, messages, customers, statistics, ads."""
 
     name = "tap-pancake"
     config_jsonschema = copy.deepcopy(settings.SETTINGS)  # the SDK adds its own settings to it
@@ -92,7 +92,8 @@ class TapPancake(SDKTap):
             try:
                 read = cls.environment_setting(name, kind)
             except ValueError:
-                msg = f"setting `{name}`: the environment variable {variable} must hold valid JSON"
+                what = "a whole number" if "integer" in kind.get("type", []) else "valid JSON"
+                msg = f"setting `{name}`: the environment variable {variable} must hold {what}"
                 raise ConfigurationError(msg) from None
             for value in read.values():
                 found[name] = settings.from_text(name, kind, value, os.environ[variable])

@@ -37,6 +37,15 @@ def parse(value: str) -> datetime:
         raise ValueError(value) from exc
 
 
+def day(value: str) -> str:
+    """Bring the date of a bookmark to its one form, ``2024-01-31``.
+
+    Raises:
+        ValueError: the text is neither a date nor a time.
+    """
+    return datetime.fromisoformat(value).date().isoformat()
+
+
 def text(time: datetime) -> str:
     """Write an aware time in the tap's one form, UTC with microseconds and ``Z``."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -56,6 +65,14 @@ def normalise(value: str) -> str:
         datetime.fromisoformat(value)
         return value + ".000000Z"
     return text(parse(value))
+
+
+def normalised_or_none(value: object) -> str | None:
+    """Bring a time of the API to the tap's one form; None if it is no time."""
+    try:
+        return normalise(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def unix(value: str) -> float:

@@ -33,12 +33,18 @@ class Answer:
     """Seconds to wait, if the answer said so in numbers."""
 
     def body(self) -> dict[str, Any] | None:
-        """Read the JSON object in the body; None if there is none."""
+        """Read the JSON object in the body; None if there is none.
+
+        A bare array, as the official document has it for ads, is given as ``{"data": array}``, the
+        form that was seen (reference, section 20).
+        """
         try:
             # NaN and Infinity are not JSON, and no target takes them.
             body = json.loads(self.content, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             return None
+        if isinstance(body, list):
+            return {"data": body}
         return body if isinstance(body, dict) else None
 
 
@@ -87,12 +93,14 @@ class Transport:
                 request_id=response.headers.get("x-request-id"),
                 retry_after=_seconds(response.headers.get("Retry-After")),
             )
-        except requests.Timeout:
+        except requests.Timeout as exc:
+            lost = isinstance(exc, requests.ConnectTimeout)
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
+            lost = True
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
         msg = f"{where}: {fault}, or run the tap again later"
-        raise TransientError(msg)
+        raise TransientError(msg, whole_page=lost)
 
 
 def _seconds(header: str | None) -> float | None:

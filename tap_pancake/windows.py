@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class Cut:
         return cls(rows=rows, proven=at_least - 1)
 
 
+def _descending(times: list[float]) -> bool:
+    """Tell whether times go from new to old."""
+    return all(later >= earlier for later, earlier in pairwise(times))
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What one call asks for. Bounds are Unix seconds; None is no bound."""
@@ -78,6 +84,8 @@ class _Sweeps:
     it is in another place in the next one.
     """
 
+    id: str
+    """The field that identifies a row."""
     key: Callable[[Row], Any]
     counts: Callable[[Row], bool]
     """Whether a row that is new asks for one more sweep; one touched meanwhile does not."""
@@ -101,10 +109,10 @@ class _Sweeps:
         new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
         self._seen.update(keys)
         self._found = self._found or any(map(self.counts, new))
-        ids = {row["id"] for row in rows}
+        ids = {row[self.id] for row in rows}
         if not at_end and not self._in_this_sweep >= ids:
             self._in_this_sweep |= ids
-            self.page, self.last_id = self.page + 1, rows[-1]["id"]
+            self.page, self.last_id = self.page + 1, rows[-1][self.id]
             return new
         # A sweep that only came back to where it had been has shown nothing about the rest.
         self.repeated += not at_end
@@ -128,8 +136,10 @@ class TimeWindows:
         end: float | None,
         cut: Cut,
         time_of: Callable[[Row], float | None],
+        row_id: str = "id",
         longest: int | None = None,
         bounded: bool = False,
+        from_top: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin with one window over everything.
@@ -139,16 +149,22 @@ class TimeWindows:
             end: Unix seconds; newer rows are not given out. None is no end.
             cut: the length of a full answer.
             time_of: a row's time in Unix seconds, by which the list sorts and filters.
+            row_id: the field that identifies a row.
             longest: seconds that a window may span at most; None is any.
             bounded: the list demands both bounds.
+            from_top: ask for no lower bound. Answers are longer, but show by themselves where they
+                end, and whether the list filters by the time that it sorts by: if it does not, the
+                newest rows are above the upper bound.
             clock: Unix seconds now.
         """
         self._start = start
         self._end = end
         self._cut = cut
         self._time_of = time_of
+        self._id = row_id
         self._longest = longest
         self._bounded = bounded
+        self._from_top = from_top
         self._clock = clock
         self.low = start or 0.0
         """Unix seconds: every row older than this has been given out."""
@@ -160,6 +176,7 @@ class TimeWindows:
         self._doubted_page = 2
         self._sweeps: _Sweeps | None = None
         self._gathered: list[Row] = []
+        self._ordered = True
         self.sorted = True
         """Whether rows come oldest first. False once the list was seen not to filter."""
         self.finished = False
@@ -173,23 +190,22 @@ class TimeWindows:
         page, last_id = 1, None
         if self._doubted is not None:
             page = self._doubted_page
-            last_id = self._doubted[-1]["id"] if page > 1 else None
+            last_id = self._doubted[-1][self._id] if page > 1 else None
         elif self._sweeps is not None:
             page, last_id = self._sweeps.page, self._sweeps.last_id
-        if not self.sorted:
-            return Window(None, None, page, last_id)
-        since = math.floor(self.low) - 1
-        until = self._high
+        since = math.floor(self.low) - 1 if self.sorted and not self._from_top else 0
+        until = self._high if self.sorted else None
         if self._bounded:
-            since = max(since, 0)
             until = math.ceil(self._clock()) + _AHEAD if until is None else until
-        return Window(since if since > 0 or self._bounded else None, until, page, last_id)
+            return Window(max(since, 0), until, page, last_id)
+        return Window(since if since > 0 else None, until, page, last_id)
 
-    def take(self, rows: list[Row]) -> list[Row]:
+    def take(self, rows: list[Row], total: int | None = None) -> list[Row]:
         """Move on by one answer.
 
         Args:
             rows: the answer to `window`, in the order it came.
+            total: how many rows the API says there are, on all pages of this window.
 
         Returns:
             The rows that are now certain, oldest first; often none, sometimes of several answers.
@@ -201,15 +217,17 @@ class TimeWindows:
             return self._newest_first(rows)
         if self._strays(rows):
             self.sorted = False
-            self._sweeps = self._new_sweeps(key=lambda row: (row["id"], self._time_of(row)))
+            self._sweeps = self._new_sweeps(key=lambda row: (row[self._id], self._time_of(row)))
             return []
         if self._doubted is not None:
             return self._settle(rows)
         if self._sweeps is not None:
             return self._page_through(rows)
-        if len(rows) >= self._cut.rows and not self._below(rows):
+        if not rows or self._below(rows):
+            return self._close(rows)
+        if len(rows) >= self._cut.rows:
             return self._narrow(rows)
-        if self._cut.proven < len(rows) < self._cut.rows:
+        if len(rows) > self._cut.proven if total is None else len(rows) < total:
             self._doubted, self._doubted_page = rows, 2
             return []
         return self._close(rows)
@@ -223,8 +241,13 @@ class TimeWindows:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""
         # A row touched just now may have left its window while the answer was made.
         recent = self._clock() - _RECENT
-        oldest, newest = self.low - 1 - _SLACK, min((self._high or math.inf) + _SLACK, recent)
-        return any(at < oldest or (newest <= at < recent) for at in self._times(rows))
+        times = self._times(rows)
+        newest = (self._high or math.inf) + _SLACK
+        if any(newest <= at < recent for at in times):
+            return True
+        if self._from_top:
+            return not _descending([at for at in times if at < recent])
+        return any(at < self.low - 1 - _SLACK for at in times)
 
     def _times(self, rows: list[Row]) -> list[float]:
         """Give the times of an answer's rows, in its order, but for those that have none."""
@@ -233,7 +256,7 @@ class TimeWindows:
     def _below(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
         times = [self._time_of(row) or 0.0 for row in rows]
-        return times[-1] < self.low and times == sorted(times, reverse=True)
+        return times[-1] < self.low and _descending(times)
 
     def _settle(self, rows: list[Row]) -> list[Row]:
         """Find out whether an answer was whole: from a second page, and then the first one again.
@@ -242,8 +265,8 @@ class TimeWindows:
         before it: a row may have moved up meanwhile.
         """
         first, page = self._doubted or [], self._doubted_page
-        known = {row["id"] for row in first}
-        fresh = any(row["id"] not in known for row in rows)
+        known = {row[self._id] for row in first}
+        fresh = any(row[self._id] not in known for row in rows)
         if page == 2:  # noqa: PLR2004
             if fresh:
                 self._doubted, self._cut.rows = None, len(first)
@@ -266,8 +289,13 @@ class TimeWindows:
             raise ValueError(msg)
         high = self._high or math.ceil(max(self._clock(), times[-1])) + 1
         if high - self.low <= 1:
-            self._sweeps = self._new_sweeps(key=lambda row: row["id"])
+            self._sweeps = self._new_sweeps(key=lambda row: row[self._id])
             return self._page_through(rows)
+        enough = int(times[int(len(times) * _AIM)]) + 1
+        if times[0] < times[-1] and self._times(rows) == times and enough < high:
+            # A list that is oldest first shows itself where the window should end.
+            self._marks, self._high, self._narrowed = [], enough, True
+            return []
         # A server that counts `until` in also answers with rows of the next window.
         self._marks, self._marks_top = [at for at in times if at < high], self._high
         oldest = min(int(times[0]) + 1, high)
@@ -282,7 +310,7 @@ class TimeWindows:
     def _new_sweeps(self, key: Callable[[Row], Any]) -> _Sweeps:
         """Begin to page; rows touched from now on are the next run's."""
         began = self._clock()
-        return _Sweeps(key=key, counts=lambda row: (self._time_of(row) or 0.0) < began)
+        return _Sweeps(id=self._id, key=key, counts=lambda row: (self._time_of(row) or 0.0) < began)
 
     def _page_through(self, rows: list[Row]) -> list[Row]:
         """Gather all of one second, however many answers that takes."""
@@ -299,8 +327,12 @@ class TimeWindows:
         """Read a list that does not filter: all of it that is new enough, in its own order."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
-        at_end = self._start is not None and min(self._times(rows), default=math.inf) < self._start
-        new = sweeps.take(rows, at_end=at_end or len(rows) < self._cut.rows)
+        times = self._times(rows)
+        # What comes out of order may be followed by anything: then the list is read to its end.
+        self._ordered = self._ordered and _descending(times)
+        old = self._start is not None and min(times, default=math.inf) < self._start
+        at_end = (old and self._ordered) or len(rows) < self._cut.rows
+        new = sweeps.take(rows, at_end=at_end)
         self.finished = sweeps.finished
         return [row for row in new if self._wanted(self._time_of(row))]
 

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -18,12 +19,10 @@ from tap_pancake import times
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from tests.pancake_api import PancakeServer
 
-    Json = dict[str, Any]
-
+Json = dict[str, Any]
 T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "tap_pancake")
@@ -31,7 +30,27 @@ KEYS = {
     "pages": ("id",),
     "conversations": ("page_id", "id"),
     "messages": ("conversation_id", "id"),
+    "tags": ("page_id", "id"),
+    "users": ("page_id", "id"),
+    "customers": ("page_id", "id"),
+    "posts": ("page_id", "id"),
+    "call_logs": ("page_id", "call_id"),
+    "page_statistics": ("page_id", "hour"),
+    "user_statistics": ("page_id", "user_id", "hour"),
+    "multi_page_user_statistics": ("user_id", "date"),
+    "tag_statistics": ("page_id", "tag_id", "category"),
+    "new_customer_statistics": ("page_id", "date"),
+    "customer_engagements": ("page_id", "date"),
+    "user_engagements": ("page_id", "user_id", "date"),
+    "ad_statistics": ("page_id", "date", "ad_id"),
+    "campaign_statistics": ("page_id", "date", "ad_id"),
+    "ad_conversations": ("page_id", "id"),
 }
+INBOX = ("pages", "conversations", "messages")
+"""What is selected by tests that do not say: statistics have nothing to do with most behaviours."""
+NO_CATALOG: Json = {}
+"""The tap chooses itself what to read."""
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
 @dataclass
@@ -128,10 +147,15 @@ def start_tap(
     env: Mapping[str, str] | None = None,
     stdout: Any = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Start the tap, with its files in a directory of the test."""
+    """Start the tap, with its files in a directory of the test.
+
+    Without a catalog it reads `INBOX`; with `NO_CATALOG`, what it reads when none is given to it.
+    """
+    if catalog is None:
+        catalog = select(*INBOX)
     command = [*COMMAND]
     for name, content in (("config", config), ("state", state), ("catalog", catalog)):
-        if content is not None:
+        if content is not None and content is not NO_CATALOG:
             path = directory / f"{name}.json"
             path.write_text(json.dumps(content), encoding="utf-8")
             command += [f"--{name}", str(path)]
@@ -173,6 +197,25 @@ def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
     assert run.returncode == 0, run.stderr
     run.check_records()
     return run
+
+
+def select(*streams: str) -> Json:
+    """Give the catalog, as the snapshots have it, in which just these streams are selected."""
+    entries = [json.loads(path.read_text(encoding="utf-8")) for path in SNAPSHOTS.glob("*.json")]
+    for entry in entries:
+        metadata_of({"streams": [entry]}, entry["tap_stream_id"])["selected"] = (
+            entry["tap_stream_id"] in streams
+        )
+    return {"streams": entries}
+
+
+def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
+    """A part of a stream's metadata in a catalog, to be changed: of a field, or of the stream."""
+    entry = next(entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
+    metadata: Json = next(
+        part["metadata"] for part in entry["metadata"] if part["breadcrumb"] == list(breadcrumb)
+    )
+    return metadata
 
 
 def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:

@@ -11,8 +11,8 @@ import pytest
 from tap_pancake.streams.pages import listed_pages
 from tests.pancake_api import Account, Message, Page, PancakeServer
 from tests.pancake_api.dialects import Observed
-from tests.tap import config_for, sync
-from tests.truth import assert_all_arrived, catalog, rows_of
+from tests.tap import config_for, select, sync
+from tests.truth import assert_all_arrived, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +206,7 @@ def test_it_does_not_matter_whether_bounds_are_inclusive(tmp_path: Path, bounds:
     for number in range(300):
         page.add_conversation(at=NOON + timedelta(seconds=number // 4))
     with PancakeServer(account, window_bounds=bounds) as server:
-        run = sync(tmp_path, config_for(server), catalog=catalog("conversations"))
+        run = sync(tmp_path, config_for(server), catalog=select("conversations"))
 
         assert run.by_key("conversations") == rows_of(server)["conversations"]
         assert not run.repeated("conversations")
@@ -215,7 +215,7 @@ def test_it_does_not_matter_whether_bounds_are_inclusive(tmp_path: Path, bounds:
 def test_v1_is_read_whole_though_its_page_size_is_not_known(tmp_path: Path) -> None:
     account = Account.generate(seed=13, pages=2, conversations=150, messages=(1, 1))
     with PancakeServer(account, "older", v1_page_size=25) as server:
-        run = sync(tmp_path, config_for(server), catalog=catalog("conversations"))
+        run = sync(tmp_path, config_for(server), catalog=select("conversations"))
 
         assert run.by_key("conversations") == rows_of(server)["conversations"]
         assert not run.repeated("conversations")

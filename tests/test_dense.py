@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pancake_api import Account, Call, PancakeServer
-from tests.tap import config_for, run_tap, sync
-from tests.truth import assert_all_arrived, assert_bookmarks_hold, catalog, rows_of
+from tests.tap import config_for, run_tap, select, sync
+from tests.truth import assert_all_arrived, assert_bookmarks_hold, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_second_with_more_rows_than_one_answer_holds(tmp_path: Path, dialect: 
     crowd(account, NOON)
     with PancakeServer(account, dialect) as server:
         config = config_for(server, start_date=START)
-        run = sync(tmp_path, config, catalog=catalog("conversations"))
+        run = sync(tmp_path, config, catalog=select("conversations"))
 
         assert run.by_key("conversations") == rows_of(server)["conversations"]
         assert not run.repeated("conversations")
@@ -53,8 +53,8 @@ def test_a_crowded_second_at_the_end_of_the_list(tmp_path: Path, dialect: str) -
     crowd(account, datetime.now(UTC) - timedelta(seconds=2))
     with PancakeServer(account, dialect) as server:
         config = config_for(server, start_date=START)
-        first = sync(tmp_path, config, catalog=catalog("conversations"))
-        second = sync(tmp_path, config, catalog=catalog("conversations"), state=first.state)
+        first = sync(tmp_path, config, catalog=select("conversations"))
+        second = sync(tmp_path, config, catalog=select("conversations"), state=first.state)
 
         assert first.by_key("conversations") == rows_of(server)["conversations"]
         assert not first.repeated("conversations")
@@ -81,7 +81,7 @@ def test_years_without_data_cost_few_calls(tmp_path: Path, dialect: str, calls: 
     for year in (2012, 2026):
         page.fill(70, (1, 1), datetime(year, 3, 1, tzinfo=UTC), datetime(year, 3, 3, tzinfo=UTC))
     with PancakeServer(account, dialect) as server:
-        run = sync(tmp_path, config_for(server), catalog=catalog("conversations"))
+        run = sync(tmp_path, config_for(server), catalog=select("conversations"))
 
         assert run.by_key("conversations") == rows_of(server)["conversations"]
         assert server.count("conversations") <= calls
@@ -106,9 +106,8 @@ def test_a_v2_list_that_does_not_filter_is_read_whole_with_one_warning(
 
         assert_all_arrived(server, run)
         assert_bookmarks_hold(server, run)
-        assert len(warned) == 2
-        for page in account.pages[:2]:
-            assert sum(page.id in line and "conversations" in line for line in warned) == 1
+        assert len(warned) == 1
+        assert f"page {account.pages[0].id}, conversations" in warned[0]
 
 
 def test_a_v2_list_that_does_not_filter_can_be_read_incrementally(tmp_path: Path) -> None:

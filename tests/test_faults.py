@@ -251,8 +251,8 @@ def test_pages_that_failed_make_the_exit_code_1_and_are_counted(endless: Endless
     assert endless.run.returncode == 1
     last = log_lines(endless.run, "CRITICAL")
     assert len(last) == 1
-    assert f"pages that failed: {len(TRANSIENT) + len(FAILED)};" in last[0]
-    assert f"Pages skipped: {len(SKIPPED)}," in endless.run.stderr
+    assert f"failed in all: {len(TRANSIENT) + len(FAILED)};" in last[0]
+    assert f"In all {len(SKIPPED)} skipped:" in endless.run.stderr
     assert "Traceback" not in endless.run.stderr
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, sync
+from tests.tap import config_for, select, sync
 from tests.truth import (
     assert_all_arrived,
-    catalog,
     conversation_key,
     merged,
     message_calls,
@@ -220,7 +219,7 @@ def test_with_conversations_alone_the_list_is_not_read_past_the_end_date(
     end = NOON + timedelta(days=10)
     with PancakeServer(year.account) as server:
         config = config_for(server, end_date=end.isoformat())
-        run = sync(tmp_path, config, catalog=catalog("conversations"))
+        run = sync(tmp_path, config, catalog=select("conversations"))
         asked = [call.params for call in server.calls if call.endpoint == "conversations"]
 
         assert run.by_key("conversations").keys() == year.expected_conversations(until=end).keys()

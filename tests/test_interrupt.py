@@ -21,9 +21,9 @@ from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
     Run,
     assert_complete,
-    catalog_of,
     config_for,
     read_output,
+    select,
     side_by_side,
     start_tap,
     sync,
@@ -175,7 +175,7 @@ def test_an_interrupted_backfill_goes_on_where_it_stopped(tmp_path: Path) -> Non
         rng = random.Random(seed)
         directory = tmp_path / f"{seed}"
         directory.mkdir()
-        catalog = catalog_of(directory, lambda name: name in selected)
+        catalog = select(*selected)
         sizes = (60,) if dialect == "older" else (80, 20)
         with PancakeServer(inbox(seed, sizes), dialect) as server:
             sync(directory, config_for(server), catalog=catalog)

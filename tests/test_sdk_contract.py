@@ -17,7 +17,7 @@ from singer_sdk import RESTStream, Tap
 from tap_pancake.sdk import SDKStream, SDKTap
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, read_output
+from tests.tap import INBOX, config_for, read_output, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_the_sdk_calls_every_name(monkeypatch: pytest.MonkeyPatch) -> None:
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     with PancakeServer(Account.generate(pages=1, conversations=5)) as server:
-        TapPancake(config=config_for(server)).sync_all()
+        TapPancake(config=config_for(server), catalog=select(*INBOX)).sync_all()
 
     assert called.keys() == {*STREAM_NAMES, "_validate_config"}
     run = read_output(output.getvalue())

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, sync
+from tests.tap import config_for, metadata_of, select, sync
 from tests.truth import (
-    catalog,
     message_calls,
-    metadata_of,
     rows_of,
     state_of,
     text,
@@ -43,12 +41,12 @@ def test_messages_alone(tmp_path: Path, server: PancakeServer) -> None:
     """Their bookmark is kept, and the next run goes on from it."""
     config = config_for(server)
     began = text(datetime.now(UTC))
-    first = sync(tmp_path, config, catalog=catalog("messages"))
+    first = sync(tmp_path, config, catalog=select("messages"))
     truth = rows_of(server)
     talk = next(iter(server.account.pages[0].conversations.values()))
     sent = server.account.pages[0].receive(talk.id)
     server.reset_calls()
-    second = sync(tmp_path, config, catalog=catalog("messages"), state=first.state)
+    second = sync(tmp_path, config, catalog=select("messages"), state=first.state)
 
     assert first.records.keys() == {"messages"}
     assert first.schemas.keys() == {"messages"}
@@ -65,8 +63,8 @@ def test_messages_chosen_later_come_with_their_whole_history(
     tmp_path: Path, server: PancakeServer
 ) -> None:
     config = config_for(server)
-    first = sync(tmp_path, config, catalog=catalog("pages", "conversations"))
-    second = sync(tmp_path, config, catalog=catalog("conversations", "messages"), state=first.state)
+    first = sync(tmp_path, config, catalog=select("pages", "conversations"))
+    second = sync(tmp_path, config, catalog=select("conversations", "messages"), state=first.state)
 
     assert second.by_key("messages") == rows_of(server)["messages"]
     recent: set[tuple[str, str]] = set()
@@ -81,9 +79,9 @@ def test_conversations_chosen_later_come_whole_without_old_messages(
     tmp_path: Path, server: PancakeServer
 ) -> None:
     config = config_for(server)
-    first = sync(tmp_path, config, catalog=catalog("messages"))
+    first = sync(tmp_path, config, catalog=select("messages"))
     server.reset_calls()
-    second = sync(tmp_path, config, catalog=catalog("conversations", "messages"), state=first.state)
+    second = sync(tmp_path, config, catalog=select("conversations", "messages"), state=first.state)
 
     assert second.by_key("conversations") == rows_of(server)["conversations"]
     assert "messages" not in second.records
@@ -91,7 +89,7 @@ def test_conversations_chosen_later_come_whole_without_old_messages(
 
 
 def test_pages_alone_cost_one_call(tmp_path: Path, server: PancakeServer) -> None:
-    run = sync(tmp_path, config_for(server), catalog=catalog("pages"))
+    run = sync(tmp_path, config_for(server), catalog=select("pages"))
 
     assert run.by_key("pages") == rows_of(server)["pages"]
     assert run.records.keys() == {"pages"}
@@ -99,7 +97,7 @@ def test_pages_alone_cost_one_call(tmp_path: Path, server: PancakeServer) -> Non
 
 
 def test_conversations_alone_ask_for_no_messages(tmp_path: Path, server: PancakeServer) -> None:
-    run = sync(tmp_path, config_for(server), catalog=catalog("conversations"))
+    run = sync(tmp_path, config_for(server), catalog=select("conversations"))
 
     assert run.by_key("conversations") == rows_of(server)["conversations"]
     assert run.records.keys() == {"conversations"}
@@ -115,7 +113,7 @@ def test_fields_that_are_not_selected_are_not_written(
         "conversations": {"snippet", "customers", "message_count"},
         "messages": {"original_message", "attachments"},
     }
-    selection = catalog(*left_out)
+    selection = select(*left_out)
     for stream, fields in left_out.items():
         for name in fields:
             metadata_of(selection, stream, "properties", name)["selected"] = False
@@ -132,7 +130,7 @@ def test_fields_that_are_not_selected_are_not_written(
 
 
 def test_keys_and_bookmarks_cannot_be_deselected(tmp_path: Path, server: PancakeServer) -> None:
-    selection = catalog("conversations", "messages")
+    selection = select("conversations", "messages")
     for stream, key in (("conversations", "updated_at"), ("messages", "inserted_at")):
         for name in ("id", "page_id", key):
             metadata_of(selection, stream, "properties", name)["selected"] = False
@@ -149,7 +147,7 @@ def test_keys_and_bookmarks_cannot_be_deselected(tmp_path: Path, server: Pancake
 
 def full_table(stream: str, said_in: str) -> Json:
     """A catalog in which a stream is to be read in full each time."""
-    selection = catalog("pages", "conversations", "messages")
+    selection = select("pages", "conversations", "messages")
     if said_in == "metadata":
         metadata_of(selection, stream)["forced-replication-method"] = "FULL_TABLE"
     else:

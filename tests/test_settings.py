@@ -12,6 +12,7 @@ import pytest
 
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
+    INBOX,
     Run,
     assert_complete,
     config_for,
@@ -19,6 +20,7 @@ from tests.tap import (
     log_lines,
     run_command,
     run_tap,
+    select,
     sync,
 )
 
@@ -186,12 +188,19 @@ def test_a_setting_that_is_null_is_its_default_or_one_line(tmp_path: Path, name:
 # From the environment.
 
 
-def run_from_environment(**variables: str) -> Run:
+def run_from_environment(directory: Path, **variables: str) -> Run:
     env = {f"TAP_PANCAKE_{name.upper()}": value for name, value in variables.items()}
-    return run_command("--config=ENV", env={"TAP_PANCAKE_API_URL": NOWHERE} | env)
+    arguments = ("--config=ENV", "--catalog", inbox_catalog(directory))
+    return run_command(*arguments, env={"TAP_PANCAKE_API_URL": NOWHERE} | env)
 
 
-def test_settings_come_from_the_environment() -> None:
+def inbox_catalog(directory: Path) -> str:
+    path = directory / "catalog.json"
+    path.write_text(json.dumps(select(*INBOX)), encoding="utf-8")
+    return str(path)
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
     """Objects and arrays as JSON, numbers as numbers; a token of digits stays a text."""
     account = inbox("11", "22", "33")
     account.user_token = "1234567890"
@@ -200,6 +209,7 @@ def test_settings_come_from_the_environment() -> None:
         old = account.page("11").token
         account.page("11").renew_token()
         run = run_from_environment(
+            tmp_path,
             api_url=server.url,
             access_token=account.user_token,
             page_access_tokens=json.dumps({"11": old}),
@@ -236,6 +246,12 @@ def test_settings_come_from_the_environment() -> None:
         ("page_ids", '["1"', ("`page_ids`", "JSON")),
         ("page_ids", "[1]", ("`page_ids.0`", "a string")),
         ("conversations_api", "v3", ("`conversations_api`", "v2, v1")),
+        ("statistics_window_days", "1.5", ("`statistics_window_days`", "a whole number")),
+        ("statistics_window_days", "32", ("`statistics_window_days`", "31 or less")),
+        ("statistics_window_days", "0", ("`statistics_window_days`", "1 or more")),
+        ("statistics_lookback_days", "-1", ("`statistics_lookback_days`", "0 or more")),
+        ("sip_package_ids", "[]", ("`sip_package_ids`", "an object")),
+        ("sip_package_ids", '{"1": true}', ("`sip_package_ids.1`", "a string or a whole number")),
     ],
 )
 def test_a_wrong_environment_variable_is_one_line_that_names_the_setting(
@@ -254,7 +270,8 @@ def test_a_file_and_the_environment_together(tmp_path: Path) -> None:
         path = tmp_path / "config.json"
         path.write_text(json.dumps(config_for(server)), encoding="utf-8")
         env = {"TAP_PANCAKE_USER_AGENT": "both"}
-        run = run_command("--config", str(path), "--config=ENV", env=env)
+        catalog = inbox_catalog(tmp_path)
+        run = run_command("--config", str(path), "--config=ENV", "--catalog", catalog, env=env)
         assert run.returncode == 0, run.stderr
         assert {call.user_agent for call in server.calls} == {"both"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.settings_table import README, default_of, split, table
+from scripts.readme_tables import README, TABLES, default_of, split
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -106,6 +106,7 @@ def test_the_example_of_an_environment_has_all_settings(settings: dict[str, Any]
             assert not value or "invented" in value, name
 
 
-def test_the_readme_has_the_table_of_settings() -> None:
-    _, between, _ = split(README.read_text(encoding="utf-8"))
-    assert between == table(), "run `python scripts/settings_table.py`"
+@pytest.mark.parametrize("name", TABLES)
+def test_the_readme_has_the_table(name: str) -> None:
+    _, between, _ = split(README.read_text(encoding="utf-8"), name)
+    assert between == TABLES[name](), "run `python scripts/readme_tables.py`"

@@ -33,7 +33,7 @@ def walk(
     """Begin a walk; None is a stream that is not selected."""
     return PageWalk(
         SETTINGS | settings,
-        conversations=None if conversations is None else bookmark(conversations),
+        rows=None if conversations is None else bookmark(conversations),
         messages=None if messages is None else bookmark(messages),
         now=now,
     )

@@ -33,6 +33,11 @@ class Inbox:
     bounds: str = "[]"
     numbered: bool = False
     filters: bool = True
+    made: dict[str, float] | None = None
+    """If given, `since` and `until` filter by these times, whatever the list sorts by."""
+    by_made: bool = False
+    """Whether it sorts by them as well."""
+    ascending: bool = False
     now: float = NOW
     windows: list[Window] = field(default_factory=list)
 
@@ -43,17 +48,24 @@ class Inbox:
     def answer(self, window: Window) -> list[Row]:
         self.windows.append(window)
         self.now += 0.2
-        listed = sorted(
-            ((at, row_id) for row_id, at in self.rows.items() if self._inside(at, window)),
-            reverse=True,
-        )
+        listed = self._listed(window)
         below = 0
         if self.numbered:
             below = (window.page - 1) * self.size
         elif window.last_id is not None:
             ids = [row_id for _, row_id in listed]
             below = ids.index(window.last_id) + 1 if window.last_id in ids else 0
-        return [{"id": row_id, "at": at} for at, row_id in listed[below : below + self.size]]
+        return [{"id": row_id, "at": self.rows[row_id]} for _, row_id in listed[below:][: self.size]]
+
+    def total(self, window: Window) -> int:
+        """How many rows all pages of an answer have."""
+        return len(self._listed(window))
+
+    def _listed(self, window: Window) -> list[tuple[float, str]]:
+        made = self.made or self.rows
+        order = made if self.by_made else self.rows
+        found = ((order[row_id], row_id) for row_id, at in made.items() if self._inside(at, window))
+        return sorted(found, reverse=not self.ascending)
 
     def _inside(self, at: float, window: Window) -> bool:
         if not self.filters:
@@ -86,6 +98,7 @@ def walk(
     *,
     cut: Cut | None = None,
     move: Callable[[], object] | None = None,
+    tells_total: bool = False,
     **options: Any,
 ) -> Walk:
     """Read an inbox to its end; what windows say of their progress must be true at any moment."""
@@ -103,7 +116,8 @@ def walk(
         window = windows.window
         if move is not None:
             move()
-        rows = windows.take(inbox.answer(window))
+        total = inbox.total(window) if tells_total else None
+        rows = windows.take(inbox.answer(window), total)
         given += rows
         certain.update((row["id"], row["at"]) for row in rows)
         if windows.sorted:
@@ -352,3 +366,95 @@ def test_a_full_answer_without_times_is_refused_and_not_guessed_at() -> None:
     windows = TimeWindows(start=None, end=None, cut=Cut.of(60), time_of=lambda _: None)
     with pytest.raises(ValueError, match="time"):
         windows.take([{"id": str(number)} for number in range(60)])
+
+
+# Lists that are not what they should be, or that nobody has seen.
+
+TOP: dict[str, Any] = {"bounded": True, "from_top": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"bounded": True}])
+@pytest.mark.parametrize(("count", "calls"), [(59, 1), (61, 4), (900, 40), (6_000, 200)])
+def test_a_list_that_is_oldest_first_is_read_as_well(
+    count: int, calls: int, options: dict[str, Any]
+) -> None:
+    times = spread(count)
+    found = walk(Inbox.of(times, numbered=True, ascending=True), **options)
+    found.assert_once_and_in_order(times)
+    assert found.calls <= calls
+
+
+def test_a_second_with_many_rows_of_a_list_that_is_oldest_first_is_paged_through() -> None:
+    times = [FIRST + number / 300 for number in range(300)]
+    found = walk(Inbox.of([*times, LAST], numbered=True, ascending=True), bounded=True)
+    found.assert_once_and_in_order([*times, LAST])
+
+
+@pytest.mark.parametrize("start", [None, FIRST, LAST - 3 * DAY])
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 230, 2_000])
+def test_a_list_that_is_asked_from_its_top_is_read_in_few_calls(
+    count: int, start: float | None
+) -> None:
+    times = spread(count)
+    wanted = [at for at in times if start is None or at >= start]
+    inbox = Inbox.of(times, size=100, numbered=True)
+    found = walk(inbox, cut=Cut.assumed(100, at_least=20), tells_total=True, start=start, **TOP)
+    assert found.sorted
+    found.assert_once_and_in_order(wanted)
+    assert found.calls <= 6 + len(wanted) / 20
+    assert found.calls == 1 or len(wanted) >= 100
+
+
+def test_a_quiet_list_that_is_asked_from_its_top_costs_one_call() -> None:
+    inbox = Inbox.of(spread(2_000), size=100, numbered=True)
+    found = walk(inbox, cut=Cut.of(100), tells_total=True, start=LAST, **TOP)
+    assert (found.given, found.calls) == ([], 1)
+
+
+@pytest.mark.parametrize("start", [None, LAST - 30 * DAY])
+@pytest.mark.parametrize("by_made", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_list_that_filters_by_another_time_loses_nothing_if_asked_from_its_top(
+    seed: int, start: float | None, *, by_made: bool
+) -> None:
+    """Rows that were made long ago and changed lately are in no window by the time they were made."""
+    rng = random.Random(seed)
+    count = rng.choice([5, 99, 150, 700])
+    made = {str(number): rng.uniform(FIRST, LAST) for number in range(count)}
+    changed = {
+        row_id: rng.uniform(at, LAST) if rng.random() < 0.3 else at for row_id, at in made.items()
+    }
+    inbox = Inbox(changed, size=100, numbered=True, made=made, by_made=by_made)
+    found = walk(inbox, cut=Cut.assumed(100, at_least=20), tells_total=True, start=start, **TOP)
+    wanted = {row_id for row_id, at in changed.items() if start is None or at >= start}
+    assert {row["id"] for row in found.given} == wanted
+
+
+def test_a_total_shows_that_answers_are_shorter_than_they_should_be() -> None:
+    times = spread(230)
+    inbox = Inbox.of(times, size=10, numbered=True)
+    found = walk(inbox, cut=Cut.assumed(30, at_least=20), tells_total=True)
+    found.assert_once_and_in_order(times)
+
+
+def test_a_total_that_is_the_answers_own_length_saves_the_second_look() -> None:
+    times = spread(25)
+    inbox = Inbox.of(times, size=30, numbered=True)
+    found = walk(inbox, cut=Cut.assumed(30, at_least=20), tells_total=True)
+    found.assert_once_and_in_order(times)
+    assert found.calls == 1
+    assert walk(Inbox.of(times, size=30, numbered=True), cut=Cut.assumed(30, at_least=20)).calls == 3
+
+
+def test_rows_may_have_an_id_of_another_name() -> None:
+    rows = [{"call_id": str(number), "at": FIRST} for number in range(70)]
+    windows = TimeWindows(
+        start=None, end=None, cut=Cut.of(30), time_of=lambda row: row["at"], row_id="call_id"
+    )
+    given: list[Row] = []
+    while not windows.finished:
+        window = windows.window
+        below = (window.page - 1) * 30
+        inside = (window.since or 0) <= FIRST < (window.until or NOW)
+        given += windows.take(rows[below : below + 30] if inside else [])
+    assert [row["call_id"] for row in given] == [row["call_id"] for row in rows]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.tap import catalog_of, key_of
+from tests.tap import key_of
 
 if TYPE_CHECKING:
     from tests.pancake_api import Conversation, Page, PancakeServer
@@ -128,25 +125,3 @@ def state_of(
             if at is not None
         }
     }
-
-
-@cache
-def _discovered() -> str:
-    return json.dumps(catalog_of(Path(__file__).parent, lambda _: True))
-
-
-def catalog(*streams: str) -> Json:
-    """A discovered catalog in which just these streams are selected."""
-    found: Json = json.loads(_discovered())
-    for stream in found["streams"]:
-        metadata_of(found, stream["tap_stream_id"])["selected"] = stream["tap_stream_id"] in streams
-    return found
-
-
-def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
-    """A part of a stream's metadata in a catalog, to be changed: of a field, or of the stream."""
-    entry = next(entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
-    metadata: Json = next(
-        part["metadata"] for part in entry["metadata"] if part["breadcrumb"] == list(breadcrumb)
-    )
-    return metadata

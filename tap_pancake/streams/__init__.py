@@ -1,9 +1,44 @@
 """The streams, by family. A stream class states facts; what they mean is elsewhere."""
 
+from tap_pancake.streams.ads import (
+    AdConversationsStream,
+    AdStatisticsStream,
+    CampaignStatisticsStream,
+)
+from tap_pancake.streams.content import CallLogsStream, PostsStream, TagsStream
 from tap_pancake.streams.conversations import ConversationsStream
 from tap_pancake.streams.messages import MessagesStream
 from tap_pancake.streams.pages import PagesStream
+from tap_pancake.streams.people import CustomersStream, UsersStream
+from tap_pancake.streams.statistics import (
+    CustomerEngagementsStream,
+    MultiPageUserStatisticsStream,
+    NewCustomerStatisticsStream,
+    PageStatisticsStream,
+    TagStatisticsStream,
+    UserEngagementsStream,
+    UserStatisticsStream,
+)
 
-__all__ = ["STREAMS", "ConversationsStream", "MessagesStream", "PagesStream"]
-
-STREAMS = (PagesStream, ConversationsStream, MessagesStream)
+# A page's streams are read in this order: what is large, and needed most, comes last, so that what
+# is small never waits for it.
+STREAMS = (
+    PagesStream,
+    TagsStream,
+    UsersStream,
+    PostsStream,
+    CallLogsStream,
+    CustomersStream,
+    AdConversationsStream,
+    PageStatisticsStream,
+    UserStatisticsStream,
+    TagStatisticsStream,
+    NewCustomerStatisticsStream,
+    CustomerEngagementsStream,
+    UserEngagementsStream,
+    AdStatisticsStream,
+    CampaignStatisticsStream,
+    MultiPageUserStatisticsStream,
+    ConversationsStream,
+    MessagesStream,
+)

@@ -25,10 +25,10 @@ class MessagesStream(PancakeStream):
     name = "messages"
     path = "/pages/{page_id}/conversations/{conversation_id}/messages"
     records_key = "messages"
+    brings = "up to 30 messages of a conversation"
     parent_stream_type = ConversationsStream
     primary_keys = ("conversation_id", "id")
     replication_key = "inserted_at"
-    state_partitioning_keys = ("page_id",)
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Begin with no batch seen."""

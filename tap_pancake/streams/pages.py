@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from tap_pancake.client import USER_API, PancakeStream
-from tap_pancake.errors import PageFailed, PageSkipped, RunStopped
+from tap_pancake.errors import PageFailed, PageSkipped, RunStopped, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
     Listed = dict[str, list[Row]]
+
+_SERVER_ERROR = 500
 
 ACTIVATED = "activated"
 """The list of pages that are in use; the others carry no page token (reference, section 6)."""
@@ -70,6 +73,7 @@ class PagesStream(PancakeStream):
 
     name = "pages"
     path = "/pages"
+    brings = "all pages"
     api = USER_API
     primary_keys = ("id",)
 
@@ -86,53 +90,87 @@ class PagesStream(PancakeStream):
         self.run.tokens.learn(tokens_of(listed))
         return listed
 
+    @cached_property
+    def listed(self) -> Listed:
+        """All pages, asked for once in a run; empty without a user token."""
+        return self.list_pages() if self.config.get("access_token") else {}
+
+    @cached_property
+    def readable(self) -> dict[str, Row]:
+        """The pages to read, by id. Of one that only its token in the settings tells, just the id.
+
+        Those of `page_ids`, or all that are activated or have their token in the settings.
+        """
+        activated = {str(page["id"]): page for page in self.listed.get(ACTIVATED, [])}
+        others = {str(page["id"]): page for pages in self.listed.values() for page in pages}
+        configured = self.config.get("page_access_tokens") or {}
+        known = activated | {
+            page_id: others.get(page_id, {"id": page_id})
+            for page_id in configured
+            if page_id not in activated
+        }
+        chosen = dict.fromkeys(self.config.get("page_ids") or known)
+        return {page_id: known[page_id] for page_id in chosen if page_id in known}
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        listed = self.list_pages() if self.config.get("access_token") else {}
-        rows = {
-            str(page["id"]): {"category": category, **page}
-            for category, pages in listed.items()
-            for page in pages
+        category = {
+            str(page["id"]): category for category, pages in self.listed.items() for page in pages
         }
-        configured = dict.fromkeys(self.config.get("page_access_tokens") or {})
-        activated = dict.fromkeys(str(page["id"]) for page in listed.get(ACTIVATED, []))
-        chosen = dict.fromkeys(self.config.get("page_ids") or activated | configured)
-        if not chosen:
+        for page_id in dict.fromkeys(self.config.get("page_ids") or []):
+            if page_id in self.readable:
+                continue
+            problem = (
+                f"is {category[page_id]} in Pancake: activate it there, or take it out of"
+                " `page_ids`"
+                if page_id in category
+                else "is not in this account: correct the id, or give its token in"
+                " `page_access_tokens`"
+            )
+            self.run.page_failed(PageFailed(f"page {page_id} of `page_ids` {problem}"))
+        if not self.config.get("page_ids") and not self.readable:
             self.logger.warning("The account has no activated page: activate one in Pancake")
-        for page_id in chosen:
-            if page_id in activated or page_id in configured:
-                yield self.shape(rows.get(page_id, {"id": page_id}), context)
-            elif page_id in rows:
-                self.run.page_failed(
-                    PageFailed(
-                        f"page {page_id} of `page_ids` is {rows[page_id]['category']} in Pancake:"
-                        " activate it there, or take it out of `page_ids`"
-                    )
-                )
-            else:
-                self.run.page_failed(
-                    PageFailed(
-                        f"page {page_id} of `page_ids` is not in this account: correct the id, or"
-                        " give its token in `page_access_tokens`"
-                    )
-                )
+        for page_id, page in self.readable.items():
+            listed = {"category": category[page_id]} if page_id in category else {}
+            yield self.shape({**listed, **page}, context)
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
-        return {"page_id": record["id"]}
+        return {
+            "page_id": record["id"],
+            "timezone": record.get("timezone"),
+            "added": record.get("inserted_at"),
+        }
 
     @override
     def sync_children(self, context: Context) -> None:
-        """Read all of one page; a page that fails ends here, and the others go on.
+        """Read all of one page; a stream that fails ends for this page, and the others go on.
 
         This is the place for reading pages side by side.
         """
+        for stream in self.child_streams:
+            if not isinstance(stream, PancakeStream) or not stream.is_wanted:
+                continue
+            try:
+                stream.sync(context)
+            except PageSkipped as refusal:
+                self.run.page_skipped(refusal)
+            except PageFailed as failure:
+                if stream.fails_when_idle and self._is_from_idleness(failure, context):
+                    self.run.page_skipped(failure)
+                    continue
+                self.run.page_failed(failure)
+                if failure.whole_page:
+                    break
+
+    def _is_from_idleness(self, failure: PageFailed, context: Context) -> bool:
+        """Tell whether an answer 500, given again and again, is that for a page without traffic."""
+        if not isinstance(failure, TransientError) or failure.status != _SERVER_ERROR:
+            return False
         try:
-            super().sync_children(context)
-        except PageSkipped as refusal:
-            self.run.page_skipped(refusal)
-        except PageFailed as failure:
-            self.run.page_failed(failure)
+            return bool(self.run.streams["conversations"].is_idle(context))
+        except PageFailed:
+            return False
 
     @override
     def write_state(self) -> None:

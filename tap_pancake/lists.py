@@ -1,0 +1,93 @@
+"""ListStream: a list that is cut off, read in time windows from old to new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from tap_pancake import times
+from tap_pancake.client import PancakeStream
+from tap_pancake.errors import PageFailed
+from tap_pancake.state import BEGINNING, PageWalk
+from tap_pancake.windows import Cut, TimeWindows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.run import Run
+
+
+class ListStream(PancakeStream):
+    """A list that comes in answers of so many rows, by the time that is its replication key."""
+
+    cut: Cut
+    is_sorted = True
+    windowing: dict[str, Any] = {}  # noqa: RUF012 - set in classes, never changed
+    """What else `TimeWindows` must know of the list."""
+
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with what is known of the list; a run may learn that an answer holds fewer."""
+        super().__init__(tap, run)
+        self.cut = replace(self.cut)
+
+    def begin_walk(self, context: Context) -> PageWalk:
+        """Decide what this run reads of a page."""
+        now = times.text(datetime.now(UTC))
+        return PageWalk(self.config, rows=self.bookmark(context), now=now)
+
+    def windows(self, walk: PageWalk) -> TimeWindows:
+        """Give the time windows of one page's walk."""
+        key = str(self.replication_key)
+        return TimeWindows(
+            start=times.unix(walk.start) if walk.start else None,
+            end=times.unix(walk.stop) if walk.stop else None,
+            cut=self.cut,
+            time_of=lambda row: times.unix_or_none(row.get(key)),
+            row_id=self.row_id,
+            **self.windowing,
+        )
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        walk = self.begin_walk(context)
+        windows = self.windows(walk)
+        newest = BEGINNING
+        for records in self.read(windows, context):
+            for record in records:
+                at = record.get(str(self.replication_key)) or BEGINNING
+                is_row = walk.wants_row(at or None)
+                if is_row or self.child_streams:
+                    yield record  # after this, its children have been read, and it was written
+                if is_row:
+                    newest = max(newest, at)
+                if windows.sorted:
+                    walk.passed(at)
+            if windows.unsettled:
+                msg = (
+                    f"{self.place(context)}: the list moves too much while it is read: run the tap"
+                    " again, when the page is quieter"
+                )
+                raise PageFailed(msg)
+            if windows.sorted:
+                walk.cleared(times.text(times.from_unix(windows.low)))
+            else:
+                self.note_unsorted(context["page_id"])
+        walk.finish(newest)
+
+    def note_unsorted(self, page_id: str) -> None:
+        """Say once that the list does not filter by its time, so that it is read whole."""
+        if self.run.is_new(f"{self.name} unsorted"):
+            self.logger.warning(
+                "page %s, %s: the list does not filter by `%s` as it should, so it is read from"
+                " the newest back; the bookmark moves when it is done",
+                page_id,
+                self.name,
+                self.replication_key,
+            )

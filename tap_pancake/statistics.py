@@ -1,0 +1,124 @@
+"""StatisticsStream: numbers by the hour or the day, asked for in whole days of the page's time."""
+
+from __future__ import annotations
+
+import abc
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from typing_extensions import override
+
+from tap_pancake.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
+from tap_pancake.client import PancakeStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.client import Body, Row
+
+    Bucket = tuple[datetime | None, Row]
+
+# What an error shows of an answer.
+_MOST_KEYS = 12
+_LONGEST_KEY = 40
+
+
+class StatisticsStream(PancakeStream):
+    """One kind of statistics of a page."""
+
+    fails_when_idle = True  # reference, section 15
+    unit: ClassVar[Unit] = Unit.DAY
+    daily: ClassVar[bool] = False
+    """Whether an answer does not tell its days apart, so that each costs a call."""
+
+    @property
+    def days_a_call(self) -> int:
+        """How many days one call asks for."""
+        return 1 if self.daily else int(self.config["statistics_window_days"])
+
+    @abc.abstractmethod
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        """Find the rows in an answer, each with its hour or day in the page's time.
+
+        A row whose day cannot be told has None, and is written whatever the day.
+
+        Raises:
+            LookupError, TypeError, ValueError: the answer has no known shape.
+        """
+
+    def begin_walk(self, context: Context) -> BucketWalk:
+        """Decide what this run reads of a page."""
+        bookmark = self.bookmark(context)
+        told = context["added"] or self.config.get("start_date") or (bookmark and bookmark.value)
+        if not told and self.run.is_new("no beginning of statistics"):
+            self.logger.warning(
+                "page %s, %s: it is not known when the page was added to Pancake, so statistics are"
+                " read from %d on, some a day a call: set `start_date`, which is much faster",
+                context["page_id"],
+                self.name,
+                BEGINNING.year,
+            )
+        return BucketWalk(
+            self.config,
+            bookmark,
+            unit=self.unit,
+            zone=zone_of(context["timezone"]),
+            added=context["added"],
+            now=datetime.now(UTC),
+        )
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        walk = self.begin_walk(context)
+        for span in walk.spans(self.days_a_call):
+            yield from self.records_of(self.fetch(context, span), span, walk, context)
+            walk.passed(span)
+
+    def records_of(
+        self, body: Body, span: Span, walk: BucketWalk, context: Context | None
+    ) -> Iterator[Record]:
+        """Give the records of an answer that belong to its span and are wanted."""
+        try:
+            buckets = list(self.buckets(body, span, context))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Never an empty table instead: names of keys, and no value, show what came.
+            self.reject(f"has no known shape: {shape_of(body)}", context)
+        for at, row in buckets:
+            if at is None or (span.holds(at) and walk.wants(at)):
+                yield self.shape(row, context)
+
+
+def rows_in(value: object) -> list[Row]:
+    """Give what must be a list of rows.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise TypeError
+    return value
+
+
+def map_in(value: object) -> Row:
+    """Give what must be a map.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, dict):
+        raise TypeError
+    return value
+
+
+def shape_of(value: object, depth: int = 4) -> str:
+    """Show the names of keys and the kinds of values in an answer, and never a value."""
+    if isinstance(value, dict):
+        keys = list(value)[: _MOST_KEYS if depth else 0]
+        parts = [f"{str(key)[:_LONGEST_KEY]}: {shape_of(value[key], depth - 1)}" for key in keys]
+        return "{" + ", ".join(parts + ["…"] * (len(keys) < len(value))) + "}"
+    if isinstance(value, list):
+        return "[" + (shape_of(value[0], depth - 1) if value and depth else "…" * bool(value)) + "]"
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,408 @@
+"""What Pancake counts: pages, staff, tags, new customers, engagements."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from tap_pancake import times
+from tap_pancake.buckets import BucketWalk, Unit, zone_of
+from tap_pancake.client import USER_API
+from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError
+from tap_pancake.statistics import StatisticsStream, map_in, rows_in
+from tap_pancake.streams.pages import PagesStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.buckets import Span
+    from tap_pancake.client import Body, Row
+    from tap_pancake.run import Run
+    from tap_pancake.statistics import Bucket
+
+
+class PageStatisticsStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/pages`: by the hour; hours without traffic may be missing.
+
+    Source: reference, section 12.
+    """
+
+    name = "page_statistics"
+    path = "/pages/{page_id}/statistics/pages"
+    unit = Unit.HOUR
+    brings = "`statistics_window_days` days"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "hour")
+    replication_key = "hour_utc"
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token
+        # A second more, in case that `since` is not inclusive: rows tell their own hour.
+        return {"since": span.since - 1, "until": span.until}
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        for row in rows_in(body["data"]):
+            at = span.hour_of(row["hour"])
+            yield at, {**row, "hour_utc": times.text(at)}
+
+
+class UserStatisticsStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/users`: by member of staff and hour.
+
+    Source: reference, section 13.
+    """
+
+    name = "user_statistics"
+    path = "/pages/{page_id}/statistics/users"
+    unit = Unit.HOUR
+    brings = "`statistics_window_days` days"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "user_id", "hour")
+    replication_key = "hour_utc"
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token
+        return {"date_range": span.date_range}
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        data = map_in(body["data"])
+        totals = map_in(data.get("users") or {})
+        for user_id, rows in map_in(data["statistics"]).items():
+            user = map_in(totals.get(user_id) or {})
+            for row in rows_in(rows):
+                at = span.hour_of(row["hour"])
+                yield (
+                    at,
+                    {
+                        **row,
+                        "user_id": user_id,
+                        "user_name": user.get("user_name"),
+                        "user_fb_id": user.get("user_fb_id"),
+                        "hour_utc": times.text(at),
+                    },
+                )
+
+
+class MultiPageUserStatisticsStream(StatisticsStream):
+    """`GET /api/v1/statistics/user`: totals of staff over all pages together, a day a call.
+
+    One page that the user token may not read spoils the whole answer, which names it: it is left
+    out, and the call repeated. Source: reference, section 14.
+    """
+
+    name = "multi_page_user_statistics"
+    path = "/statistics/user"
+    api = USER_API
+    daily = True
+    brings = "a day of all pages"
+    primary_keys = ("user_id", "date")
+    replication_key = "date"
+    state_partitioning_keys = None
+    selected_by_default = False
+
+    _NOT_ALLOWED = frozenset({105, 107, 121, 122})
+    """Codes that on this API mean that the account may not use a page."""
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span, page_ids = next_page_token
+        return {"page_ids": ",".join(page_ids), "date_range": span.date_range}
+
+    @override
+    def explains(self, body: Body) -> bool:
+        return bool(body.get("errors")) and isinstance(body["errors"], list)
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        for user_id, row in map_in(map_in(body["data"])["users"]).items():
+            day = span.first
+            yield day, {**map_in(row), "user_id": user_id, "date": Unit.DAY.text(day)}
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        # Not a child of pages: what ends it must not end the run.
+        try:
+            yield from self._read()
+        except PageSkipped as refusal:
+            self.run.page_skipped(refusal)
+        except PageFailed as failure:
+            self.run.page_failed(failure)
+
+    def _read(self) -> Iterator[Record]:
+        if not self.config.get("access_token"):
+            msg = f"{self.name} needs the user token: set `access_token`, or do not select it"
+            raise PageSkipped(msg)
+        pages: dict[str, Row] = dict(self.run.streams["pages"].readable)
+        added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
+        walk = BucketWalk(
+            self.config,
+            self.bookmark(None),
+            unit=self.unit,
+            # A day is over when it is over for all pages.
+            zone=min(
+                (zone_of(page.get("timezone")) for page in pages.values()),
+                key=lambda zone: zone.utcoffset(None) or timedelta(),
+                default=UTC,
+            ),
+            added=min((at for at in added if at), default=None) if all(added) else None,
+            now=datetime.now(UTC),
+        )
+        complete = True
+        for span in walk.spans(self.days_a_call):
+            body = self.fetch(None, (span, pages)) if pages else {}
+            while pages and self.explains(body):
+                complete = self._leave_out(body["errors"], pages) and complete
+                body = self.fetch(None, (span, pages)) if pages else {}
+            if not pages:
+                return
+            yield from self.records_of(body, span, walk, None)
+            if complete:
+                walk.passed(span)
+
+    def _leave_out(self, errors: list[Any], pages: dict[str, Row]) -> bool:
+        """Leave out the pages that an answer names, with a line for each.
+
+        Returns:
+            Whether that was to be expected, so that the rest is all that can be had.
+        """
+        named = {str(error.get("page_id")): error for error in errors if isinstance(error, dict)}
+        refused = {page_id: named[page_id] for page_id in pages if page_id in named}
+        if not refused:
+            self.reject("refuses pages, but names none of those asked for", None)
+        expected = True
+        for page_id, error in refused.items():
+            del pages[page_id]
+            code = error.get("error_code")
+            text = f"page {page_id}, {self.name}: left out, since the API refused it (error {code})"
+            if code in self._NOT_ALLOWED:
+                remedy = "check the page's plan and your rights in Pancake"
+                self.run.page_skipped(PageSkipped(f"{text}: {remedy}"))
+            else:
+                remedy = "if it stays so, leave the page out with `page_ids`"
+                self.run.page_failed(PageFailed(f"{text}: {remedy}"))
+                expected = False
+        return expected
+
+
+class TagStatisticsStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/tags`: how often each tag was set, by day.
+
+    The answer's `data_today` has labels that nobody has published, and is not read: today comes
+    with the days. Source: reference, section 16.
+    """
+
+    name = "tag_statistics"
+    path = "/pages/{page_id}/statistics/tags"
+    brings = "`statistics_window_days` days"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "tag_id", "category")
+    replication_key = "date"
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token
+        return {"since": span.since, "until": span.until}
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        data = map_in(body["data"])
+        labels = [str(label) for label in data["categories"]]
+        tags = {str(tag["id"]): tag for tag in rows_in(body.get("tags") or [])}
+        for key, values in map_in(data["series"]).items():
+            tag_id = key.removeprefix("tag_")
+            tag = tags.get(tag_id, {})
+            for label, value in zip(labels, values, strict=True):
+                at = span.day_of(label)
+                yield (
+                    at,
+                    {
+                        **(value if isinstance(value, dict) else {"total": value}),
+                        "tag_id": tag_id,
+                        "category": label,
+                        "date": at and Unit.DAY.text(at),
+                        "tag_text": tag.get("text"),
+                        "tag_color": tag.get("color"),
+                        "tag_lighten_color": tag.get("lighten_color"),
+                        "tag_description": tag.get("description"),
+                    },
+                )
+
+
+class NewCustomerStatisticsStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/customers`, or `…/page_customers`: new customers by day.
+
+    The older document has the one path, the newer the other: the first good answer of a run
+    decides. Source: reference, section 17.
+    """
+
+    name = "new_customer_statistics"
+    path = "/pages/{page_id}/statistics/customers"
+    brings = "`statistics_window_days` days"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "date")
+    replication_key = "date"
+
+    _NAMES = ("customers", "page_customers")
+
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with no answer."""
+        super().__init__(tap, run)
+        self._names: tuple[str, ...] = self._NAMES
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token
+        return {"date_range": span.days, "group_by": "day"}
+
+    @override
+    def ask(self, url: str, params: Mapping[str, Any], context: Context | None, token: str) -> Body:
+        base = url.removesuffix(self._NAMES[0])
+        refusal: PageFailed | None = None
+        for name in self._names:
+            try:
+                body = super().ask(base + name, params, context, token)
+            except (NothingThere, TransientError) as fault:
+                # A path that does not exist may also answer with the web app's page.
+                if isinstance(fault, TransientError) and not fault.unreadable:
+                    raise
+                refusal = refusal or fault
+            else:
+                self._names = (name,)
+                return body
+        assert refusal is not None  # noqa: S101 - there is at least one name
+        raise refusal
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        data = body["data"]
+        if data and isinstance(data, dict):
+            data = data[context["page_id"]] if context else None
+        days = set()
+        for row in rows_in(data or []):
+            day = span.day_of(row["date"])
+            if day is None or day in days:
+                raise ValueError
+            days.add(day)
+            yield day, {**row, "date": Unit.DAY.text(day)}
+
+
+class CustomerEngagementsStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/customer_engagements`: whom a page dealt with, by day.
+
+    Its answers hold the rows of `user_engagements` too, so this stream reads for both: a day a call
+    then, since those are totals of what was asked for. Source: reference, section 15.
+    """
+
+    name = "customer_engagements"
+    path = "/pages/{page_id}/statistics/customer_engagements"
+    brings = "`statistics_window_days` days, a day with `user_engagements`"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "date")
+    replication_key = "date"
+
+    @property
+    @override
+    def is_wanted(self) -> bool:
+        return bool(self.selected or self._users.selected)
+
+    @property
+    def _users(self) -> UserEngagementsStream:
+        users: UserEngagementsStream = self.run.streams[UserEngagementsStream.name]
+        return users
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token
+        return {"date_range": span.date_range}
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        users = self._users
+        if not users.selected:
+            yield from super().get_records(context)
+            return
+        own = self.begin_walk(context) if self.selected else None
+        theirs: BucketWalk | None = users.begin_walk(context)
+        walks = [walk for walk in (own, theirs) if walk is not None]
+        for span in min(walks, key=lambda walk: walk.start).spans(1):
+            body = self.fetch(context, span)
+            if theirs is not None:
+                try:
+                    users.write(body, span, theirs, context)
+                except PageFailed as failure:
+                    self.run.page_failed(failure)
+                    theirs = None
+            if own is not None:
+                yield from self.records_of(body, span, own, context)
+                own.passed(span)
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        days: dict[datetime, Row] = {}
+        for row in rows_in(body.get("statistics") or []):
+            # By the hour or the day: each customer counts once a day, so hours add up.
+            counts = days.setdefault(Unit.DAY.floor(span.hour_of(row["hour"])), {})
+            for name, count in row.items():
+                if name != "hour":
+                    counts[name] = counts.get(name, 0) + count if type(count) is int else count
+        if body.get("data") is not None or not days:
+            data = map_in(body["data"])
+            labels = [span.day_of(str(label)) for label in data["categories"]]
+            for series in rows_in(data["series"]):
+                for day, count in zip(labels, series["data"], strict=True):
+                    if day is None:
+                        raise ValueError
+                    days.setdefault(day, {})[series["name"]] = count
+        for day in sorted(days):
+            yield day, {**days[day], "date": Unit.DAY.text(day)}
+
+
+class UserEngagementsStream(StatisticsStream):
+    """The staff in the answers of `customer_engagements`, which reads them for this stream."""
+
+    name = "user_engagements"
+    path = CustomerEngagementsStream.path
+    daily = True
+    brings = "a day, in the answers of `customer_engagements`"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "user_id", "date")
+    replication_key = "date"
+
+    @property
+    @override
+    def is_wanted(self) -> bool:
+        return False
+
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with no answer."""
+        super().__init__(tap, run)
+        self._answers: dict[str, tuple[Body, Span, BucketWalk]] = {}
+
+    def write(self, body: Body, span: Span, walk: BucketWalk, context: Context) -> None:
+        """Write the rows of one answer, as a sync of their own."""
+        self._answers[context["page_id"]] = body, span, walk
+        self.sync(context)
+        walk.passed(span)
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        body, span, walk = self._answers.pop(context["page_id"])
+        yield from self.records_of(body, span, walk, context)
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        for row in rows_in(body["users_engagements"]):
+            if not row["user_id"]:
+                raise ValueError
+            yield span.first, {**row, "date": Unit.DAY.text(span.first)}
