@@ -113,7 +113,7 @@ def map_in(value: object) -> Row:
     return value
 
 
-def shape_of(value: object, depth: int = 4) -> str:
+def shape_of(value: object, depth: int = 6) -> str:
     """Show the names of keys and the kinds of values in an answer, and never a value."""
     if isinstance(value, dict):
         keys = list(value)[: _MOST_KEYS if depth else 0]
