@@ -55,7 +55,9 @@ class Inbox:
         elif window.last_id is not None:
             ids = [row_id for _, row_id in listed]
             below = ids.index(window.last_id) + 1 if window.last_id in ids else 0
-        return [{"id": row_id, "at": self.rows[row_id]} for _, row_id in listed[below:][: self.size]]
+        return [
+            {"id": row_id, "at": self.rows[row_id]} for _, row_id in listed[below:][: self.size]
+        ]
 
     def total(self, window: Window) -> int:
         """How many rows all pages of an answer have."""
@@ -443,7 +445,9 @@ def test_a_total_that_is_the_answers_own_length_saves_the_second_look() -> None:
     found = walk(inbox, cut=Cut.assumed(30, at_least=20), tells_total=True)
     found.assert_once_and_in_order(times)
     assert found.calls == 1
-    assert walk(Inbox.of(times, size=30, numbered=True), cut=Cut.assumed(30, at_least=20)).calls == 3
+    assert (
+        walk(Inbox.of(times, size=30, numbered=True), cut=Cut.assumed(30, at_least=20)).calls == 3
+    )
 
 
 def test_rows_may_have_an_id_of_another_name() -> None:

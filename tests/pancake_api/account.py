@@ -19,6 +19,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import invented
+from .lists import Belongings
+from .statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -338,6 +340,10 @@ class Page:
         }
         self._pending: list[tuple[datetime, int, Conversation, Message]] = []
         self._message_serial = 0
+        self.refused: dict[str, int] = {}
+        """Endpoint → HTTP status or error code that it answers with, on this page alone."""
+        self.belongings = Belongings(self)
+        self.statistics = Statistics(self)
 
     # What happens to a page.
 
@@ -807,7 +813,10 @@ class Account:
         start, end = _utc(start), _utc(end)
         for index in range(pages):
             channel = invented.CHANNELS[index % len(invented.CHANNELS)]
-            account.add_page(platform=channel.platform).fill(conversations, messages, start, end)
+            page = account.add_page(platform=channel.platform)
+            page.fill(conversations, messages, start, end)
+            page.belongings.fill(start, end)
+            page.statistics.since, page.statistics.until = start, end
         for category in ("inactivated", "hidden"):
             account.add_page(category=category).fill(min(conversations, 3), messages, start, end)
         return account

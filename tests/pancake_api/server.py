@@ -20,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote
 
+from . import lists, statistics
 from .dialects import DIALECTS
 
 if TYPE_CHECKING:
@@ -46,7 +47,43 @@ TOKEN_CODES = (101, 102, 103, 105)
 NO_CUSTOMER_ID = {"success": False, "message": "Thiếu mã khách hàng"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-Endpoint = Literal["pages", "conversations", "messages", "other"]
+Endpoint = Literal[
+    "pages",
+    "conversations",
+    "messages",
+    "tags",
+    "users",
+    "customers",
+    "posts",
+    "call_logs",
+    "page_statistics",
+    "user_statistics",
+    "multi_page_user_statistics",
+    "tag_statistics",
+    "new_customer_statistics",
+    "customer_engagements",
+    "ad_statistics",
+    "campaign_statistics",
+    "ad_conversations",
+    "other",
+]
+PAGE_ENDPOINTS: dict[str, Endpoint] = {
+    "tags": "tags",
+    "users": "users",
+    "page_customers": "customers",
+    "posts": "posts",
+    "sip_call_logs": "call_logs",
+    "export_data": "ad_conversations",
+    "statistics/pages": "page_statistics",
+    "statistics/users": "user_statistics",
+    "statistics/tags": "tag_statistics",
+    "statistics/customers": "new_customer_statistics",
+    "statistics/page_customers": "new_customer_statistics",
+    "statistics/customer_engagements": "customer_engagements",
+    "statistics/ads": "ad_statistics",
+    "statistics/pages_campaigns": "campaign_statistics",
+}
+"""Of the page API v1, under `pages/{page_id}/`; where the newer document differs, see `Desk`."""
 LostCursor = Literal["top", "empty"]
 WindowFilter = Literal["order_by", "inserted_at", "ignored"]
 
@@ -143,7 +180,7 @@ class _Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def _json(body: Json, status: int = 200, **headers: str) -> _Answer:
+def _json(body: Any, status: int = 200, **headers: str) -> _Answer:
     return _Answer(
         status, _encode(body).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
@@ -227,6 +264,7 @@ class PancakeServer:
         """
         self.account = account
         self.dialect = DIALECTS[dialect]
+        self.desk = Desk(self)
         self.page_size = page_size
         self.v1_page_size = v1_page_size
         self.window_bounds: Bounds = window_bounds
@@ -452,6 +490,12 @@ class PancakeServer:
                 "messages",
             ]:
                 endpoint = "messages"
+            case ["api", "public_api", "v1", "pages", page_id, *rest] if (
+                "/".join(rest) in PAGE_ENDPOINTS
+            ):
+                endpoint = PAGE_ENDPOINTS["/".join(rest)]
+            case ["api", "v1", "statistics", "user"]:
+                endpoint = "multi_page_user_statistics"
             case ["api", "v1", "pages", page_id, *_] | [
                 "api",
                 "public_api",
@@ -582,17 +626,21 @@ class PancakeServer:
             return _json({"success": False, "message": "Method not allowed"}, 405)
         if call.endpoint == "pages":
             return self._refuse_user(request) or _json(self.dialect.pages_body(self.account))
+        if call.endpoint == "multi_page_user_statistics":
+            return self._refuse_user(request) or self.desk.several_pages(request.params)
         version = request.segments[2] if len(request.segments) > 2 else ""
-        known = call.endpoint == "messages" or (
+        known = call.endpoint in {"messages", *PAGE_ENDPOINTS.values()} or (
             call.endpoint == "conversations" and version in self.dialect.versions
         )
         if not known or call.page_id is None:
             return _text("Server internal error", 406, "plain")
         page = self._page(call.page_id)
-        refusal = self._refuse_page(request, page)
+        refusal = self._refuse_page(request, page, call.endpoint)
         if refusal is not None or page is None:
             return refusal or self._error(102)
         page.settle()
+        if call.endpoint in PAGE_ENDPOINTS.values():
+            return self.desk.answer(page, call.endpoint, request.segments[-1], request.params)
         if call.conversation_id is not None:
             return self._messages(page, call.conversation_id, request.params)
         listed = self._conversations_v1 if version == "v1" else self._conversations_v2
@@ -617,7 +665,9 @@ class PancakeServer:
         alive = self.account.user_token_state == "ok"
         return None if alive else self._error(103)
 
-    def _refuse_page(self, request: _Request, page: Page | None) -> _Answer | None:
+    def _refuse_page(
+        self, request: _Request, page: Page | None, endpoint: Endpoint
+    ) -> _Answer | None:
         token = request.tokens.get("page_access_token") or request.tokens.get("access_token")
         if not token:
             return self._error(101)
@@ -627,6 +677,11 @@ class PancakeServer:
             return self._error(105)
         if token != page.token:
             return self._error(102)
+        refused = page.refused.get(endpoint)
+        if refused is not None and refused >= 400:
+            return _json({"success": False, "message": "Refused"}, refused)
+        if refused is not None:
+            return self._error(refused)
         if page.forbidden:
             return _json({"success": False, "message": "Forbidden"}, 403)
         return None if page.plan_lapsed is None else self._error(page.plan_lapsed)
@@ -745,6 +800,167 @@ class PancakeServer:
             batch.reverse()
         rows: list[Any] = [self.dialect.message(message, conversation_id) for message in batch]
         return _json(self.dialect.messages_body(conversation, rows))
+
+
+class Desk:
+    """Answers for all endpoints of a page but conversations and messages.
+
+    Tests may set every public attribute while the server runs.
+    """
+
+    def __init__(self, server: PancakeServer) -> None:
+        """Answer as the documents say."""
+        self._server = server
+        self.customers_filter: Literal["order_by", "inserted_at"] = "order_by"
+        """The time that `since` and `until` filter customers by."""
+        self.customers_ordered = True
+        """Whether `order_by` of customers is honoured at all."""
+        self.cuts: dict[str, int] = {}
+        """Endpoint → the most rows of an answer, whatever was asked for."""
+        self.calls_ascending = False
+        """Whether call logs are oldest first; nobody knows."""
+        self.totals = True
+        """Whether lists say how many rows there are."""
+        self.bodies: dict[str, Any] = {}
+        """Endpoint → a body to answer with, whatever was asked for."""
+        self.longest = timedelta(days=31, seconds=1)
+        """The longest span of statistics."""
+
+    def answer(self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]) -> _Answer:
+        """Answer one call for a page; `last` is the last part of its path."""
+        if endpoint in self.bodies:
+            return _json(self.bodies[endpoint])
+        dialect = self._server.dialect
+        if endpoint == "tags":
+            return _json(lists.tags_body(dialect, page))
+        if endpoint == "users":
+            return _json(lists.users_body(dialect, page))
+        if endpoint in {"customers", "posts", "call_logs", "ad_conversations"}:
+            return self._list(page, endpoint, params)
+        if endpoint in {"user_statistics", "new_customer_statistics", "customer_engagements"}:
+            return self._by_range(page, endpoint, last, params)
+        return self._by_window(page, endpoint, params)
+
+    def several_pages(self, params: dict[str, str]) -> _Answer:
+        """Answer for several pages together."""
+        if "multi_page_user_statistics" in self.bodies:
+            return _json(self.bodies["multi_page_user_statistics"])
+        bounds = statistics.date_range(params.get("date_range"))
+        page_ids = [page_id for page_id in params.get("page_ids", "").split(",") if page_id]
+        if bounds is None or not page_ids:
+            return self._refuse()
+        account = self._server.account
+        with account.lock:
+            return _json(statistics.multi_body(account, page_ids, *bounds))
+
+    def _refuse(self) -> _Answer:
+        return self._server._error(100)  # noqa: SLF001 - one class in two parts
+
+    def _list(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> _Answer:
+        window = self._server._window(params)  # noqa: SLF001
+        size = _integer(params.get("page_size", "20"))
+        number = _integer(params.get("page_number"))
+        if endpoint == "ad_conversations":
+            size, number = 60, 1
+        most = {"customers": 100, "ad_conversations": 60}.get(endpoint, 30)
+        optional = endpoint == "call_logs"
+        if window is None or size is None or number is None or number < 1 or not 0 < size <= most:
+            return self._refuse()
+        if not optional and None in window:
+            return self._refuse()
+        order_by = params.get("order_by", "inserted_at")
+        if endpoint == "call_logs" and params.get("id") != page.belongings.sip_package_id:
+            return self._refuse()
+        if endpoint == "ad_conversations" and params.get("action") != "conversations_from_ads":
+            return self._refuse()
+        if order_by not in {"inserted_at", "updated_at"}:
+            return self._refuse()
+        found = self._found(page, endpoint, order_by, window)
+        below = (number - 1) * size
+        if endpoint == "ad_conversations":
+            below = _integer(params.get("offset", "0")) or 0
+        cut = min(size, self.cuts.get(endpoint, size))
+        if endpoint != "ad_conversations":
+            below = (number - 1) * cut
+        rows = found[below : below + cut]
+        key = {"customers": "customers", "posts": "posts"}.get(endpoint, "data")
+        total = {"total": len(found)} if key != "data" and self.totals else {}
+        return _json({"success": True, **total, key: rows})
+
+    def _found(
+        self,
+        page: Page,
+        endpoint: Endpoint,
+        order_by: str,
+        window: tuple[datetime | None, datetime | None],
+    ) -> list[Json]:
+        """All rows of a window, as the wire has them, in the order of the list."""
+        dialect, belongings = self._server.dialect, page.belongings
+        if endpoint == "ad_conversations":
+            _, low, high = page.window("updated_at", *window, self._server.window_bounds)
+            keys, _, _ = page.window("updated_at")
+            found = [page.by_serial(serial) for _, serial in keys[low:high]]
+            return [lists.export_row(dialect, page, one) for one in found if one.ad_ids]
+        if endpoint == "customers":
+            rows = belongings.customers(dialect)
+            order = order_by if self.customers_ordered else "inserted_at"
+            filtered = order if self.customers_filter == "order_by" else "inserted_at"
+        elif endpoint == "posts":
+            rows, order, filtered = list(belongings.posts.values()), "inserted_at", "inserted_at"
+        else:
+            rows, order, filtered = list(belongings.calls.values()), "start_time", "start_time"
+        descending = not (endpoint == "call_logs" and self.calls_ascending)
+        inside = [row for row in rows if self._inside(row[filtered], window)]
+        ordered = lists.newest_first(inside, lambda row: row[order], descending=descending)
+        return [lists.wire(dialect, row) for row in ordered]
+
+    def _inside(self, at: datetime, window: tuple[datetime | None, datetime | None]) -> bool:
+        since, until = window
+        low, high = self._server.window_bounds
+        above = since is None or at > since or (at == since and low == "[")
+        return above and (until is None or at < until or (at == until and high == "]"))
+
+    def _by_range(
+        self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]
+    ) -> _Answer:
+        dialect, numbers = self._server.dialect, page.statistics
+        if endpoint == "new_customer_statistics":
+            newer = dialect.name == "documented"
+            if (last == "page_customers") != newer:
+                return SHELL if newer else _text("Server internal error", 406, "plain")
+        bounds = statistics.date_range(params.get("date_range"))
+        if bounds is None or bounds[1] - bounds[0] > self.longest:
+            return self._refuse()
+        low, high = bounds
+        if endpoint == "user_statistics":
+            return _json(statistics.user_body(page, numbers.hours(low, high), dialect))
+        if endpoint == "new_customer_statistics":
+            days = numbers.days(low.date(), high.date())
+            return _json(statistics.new_customer_body(page, days, dialect))
+        return _json(statistics.engagement_body(page, low.date(), high.date(), dialect))
+
+    def _by_window(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> _Answer:
+        dialect, numbers = self._server.dialect, page.statistics
+        since, until = self._server._window(params) or (None, None)  # noqa: SLF001
+        if since is None or until is None or until - since > self.longest:
+            return self._refuse()
+        low = since.astimezone(numbers.zone).replace(tzinfo=None)
+        high = until.astimezone(numbers.zone).replace(tzinfo=None)
+        if endpoint == "page_statistics":
+            hours = (
+                hour
+                for hour in numbers.hours(low, high)
+                if self._inside(numbers.instant(hour), (since, until))
+            )
+            return _json(statistics.page_body(page, hours, dialect))
+        # A day counts from its first second on, so a range that begins later has not all of it.
+        first = low.date() if low.time() == low.time().min else low.date() + timedelta(days=1)
+        days = numbers.days(first, high.date())
+        if endpoint == "tag_statistics":
+            return _json(statistics.tag_body(page, days, dialect))
+        if endpoint == "ad_statistics" and params.get("type") != "by_id":
+            return self._refuse()
+        return _json(statistics.ad_body(page, days, endpoint, dialect))
 
 
 class _Listener(socketserver.ThreadingTCPServer):
