@@ -51,7 +51,7 @@ fi
 # A user token of the invented account. The rate limit is Pancake's own.
 token=invented-user-token
 .venv/bin/python -m tests.pancake_api --port 0 --port-file "$scratch/url" --user-token "$token" \
-    --pages 3 --conversations 40 --rate 5 >"$scratch/server.log" 2>&1 </dev/null &
+    --start 2026-11-01 --end 2026-11-15 --pages 3 --conversations 40 --rate 5 >"$scratch/server.log" 2>&1 </dev/null &
 server=$!
 tries=0
 until [ -s "$scratch/url" ]; do

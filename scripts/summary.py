@@ -52,6 +52,10 @@ def main(directory: Path) -> None:
     rows = connection.execute(BY_PAGE).fetchall()
     total = ("all", f"{len(rows)} pages", sum(row[2] for row in rows), sum(row[3] for row in rows))
     show([HEADER, *rows, (*total, "", "")])
+    for file in sorted(directory.glob("*.jsonl")):
+        if file.stem not in lines:
+            with file.open("rb") as written:
+                lines[file.stem] = sum(1 for _ in written)
     counts = ", ".join(f"{count} {stream}" for stream, count in lines.items())
     print(f"Rows are counted once by their key. Lines in {directory}, of all runs: {counts}.")
 

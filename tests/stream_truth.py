@@ -10,8 +10,12 @@ from tests.tap import KEYS, key_of
 from tests.truth import text, written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.pancake_api import Page, PancakeServer
     from tests.tap import Json
+
+    Rows = Callable[[PancakeServer, Page], list[Json]]
 
 OTHERS = tuple(name for name in KEYS if name not in {"pages", "conversations", "messages"})
 CHILDREN = tuple(name for name in OTHERS if name != "multi_page_user_statistics")
@@ -39,76 +43,111 @@ def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
 
 def of_page(server: PancakeServer, page: Page, stream: str) -> list[Json]:
     """The rows of one page."""
-    dialect, belongings, numbers = server.dialect, page.belongings, page.statistics
-    match stream:
-        case "tags":
-            return [written(tag) for tag in lists.tags_body(dialect, page)["tags"]]
-        case "users":
-            return users(server, page)
-        case "customers":
-            rows = belongings.customers(dialect)
-            return [{**written(lists.wire(dialect, row)), "page_id": page.id} for row in rows]
-        case "posts":
-            posts = belongings.posts.values()
-            return [{**written(lists.wire(dialect, row)), "page_id": page.id} for row in posts]
-        case "call_logs":
-            return [written(lists.wire(dialect, row)) for row in belongings.calls.values()]
-        case "ad_conversations":
-            return [
-                written(lists.export_row(dialect, page, conversation))
-                for conversation in page.conversations.values()
-                if conversation.ad_ids and conversation.messages
-            ]
-        case "page_statistics":
-            held = statistics.page_held(page, numbers.hours(), dialect)
-            return [{**hour(page, at), **counts} for at, _, counts in held]
-        case "user_statistics":
-            known = statistics.known_users(page, dialect)
-            nobody = {"user_name": None, "user_fb_id": None}
-            return [
-                {
-                    **hour(page, at),
-                    "user_id": user_id,
-                    "hour_in_integer": f"{instant(page, at):%Y%m%d%H%M%S}",
-                    **known.get(user_id, nobody),
-                    **counts,
-                }
-                for at, user_id, counts in statistics.user_held(page, numbers.hours())
-            ]
-        case "tag_statistics":
-            return [
-                tag_row(page, day, tag_id, counts, statistics.tag_label(as_day(day), dialect))
-                if dialect.name == "observed"
-                else tag_row(
-                    page,
-                    day,
-                    tag_id,
-                    {"total": counts["total"]},
-                    statistics.tag_label(as_day(day), dialect),
-                )
-                for day, tag_id, counts in statistics.tag_held(page, numbers.days())
-            ]
-        case "new_customer_statistics":
-            held = statistics.new_customer_held(page, numbers.days())
-            return [{"date": str(day), **counts} for day, _, counts in held]
-        case "customer_engagements":
-            held = statistics.engagement_held(page, numbers.days(), dialect)
-            return [{"date": str(day), **counts} for day, _, counts in held]
-        case "user_engagements":
-            people = {staff.id: staff.name for staff in page.staff}
-            return [
-                {"date": str(day), "user_id": user_id, "name": people[user_id], **counts}
-                for day, user_id, counts in statistics.user_engagement_held(
-                    page, numbers.days(), dialect
-                )
-            ]
-        case "ad_statistics" | "campaign_statistics":
-            return [
-                ad_row(server, page, stream, day, ad_id, counts)
-                for day, ad_id, counts in statistics.ad_held(page, numbers.days(), stream)
-            ]
-        case _:
-            raise KeyError(stream)
+    return ROWS[stream](server, page)
+
+
+def tags(server: PancakeServer, page: Page) -> list[Json]:
+    """All tags, as they are listed."""
+    return [written(tag) for tag in lists.tags_body(server.dialect, page)["tags"]]
+
+
+def customers(server: PancakeServer, page: Page) -> list[Json]:
+    """The customers that the dialect shows."""
+    rows = page.belongings.customers(server.dialect)
+    return [{**written(lists.wire(server.dialect, row)), "page_id": page.id} for row in rows]
+
+
+def posts(server: PancakeServer, page: Page) -> list[Json]:
+    """The posts."""
+    rows = page.belongings.posts.values()
+    return [{**written(lists.wire(server.dialect, row)), "page_id": page.id} for row in rows]
+
+
+def call_logs(server: PancakeServer, page: Page) -> list[Json]:
+    """The telephone calls."""
+    return [written(lists.wire(server.dialect, row)) for row in page.belongings.calls.values()]
+
+
+def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
+    """The conversations that came from advertisements."""
+    return [
+        written(lists.export_row(server.dialect, page, conversation))
+        for conversation in page.conversations.values()
+        if conversation.ad_ids and conversation.messages
+    ]
+
+
+def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
+    """Hours of the page."""
+    held = statistics.page_held(page, page.statistics.hours(), server.dialect)
+    return [{**hour(page, at), **counts} for at, _, counts in held]
+
+
+def user_statistics(server: PancakeServer, page: Page) -> list[Json]:
+    """Hours of each member of staff."""
+    known = statistics.known_users(page, server.dialect)
+    nobody = {"user_name": None, "user_fb_id": None}
+    return [
+        {
+            **hour(page, at),
+            "user_id": user_id,
+            "hour_in_integer": f"{instant(page, at):%Y%m%d%H%M%S}",
+            **known.get(user_id, nobody),
+            **counts,
+        }
+        for at, user_id, counts in statistics.user_held(page, page.statistics.hours())
+    ]
+
+
+def tag_statistics(server: PancakeServer, page: Page) -> list[Json]:
+    """Days of each tag; only the observed dialect knows `pin`."""
+    observed = server.dialect.name == "observed"
+    return [
+        tag_row(
+            page,
+            day,
+            tag_id,
+            counts if observed else {"total": counts["total"]},
+            statistics.tag_label(as_day(day), server.dialect),
+        )
+        for day, tag_id, counts in statistics.tag_held(page, page.statistics.days())
+    ]
+
+
+def new_customer_statistics(_: PancakeServer, page: Page) -> list[Json]:
+    """Days of new customers."""
+    held = statistics.new_customer_held(page, page.statistics.days())
+    return [{"date": str(day), **counts} for day, _, counts in held]
+
+
+def customer_engagements(server: PancakeServer, page: Page) -> list[Json]:
+    """Days of whom the page dealt with."""
+    held = statistics.engagement_held(page, page.statistics.days(), server.dialect)
+    return [{"date": str(day), **counts} for day, _, counts in held]
+
+
+def user_engagements(server: PancakeServer, page: Page) -> list[Json]:
+    """Days of whom each member of staff dealt with."""
+    people = {staff.id: staff.name for staff in page.staff}
+    held = statistics.user_engagement_held(page, page.statistics.days(), server.dialect)
+    return [
+        {"date": str(day), "user_id": user_id, "name": people[user_id], **counts}
+        for day, user_id, counts in held
+    ]
+
+
+def ads(stream: str) -> Rows:
+    """Days of each advertisement; where the API has no id for it, its name is what it has."""
+
+    def rows(server: PancakeServer, page: Page) -> list[Json]:
+        found = []
+        for day, ad_id, counts in statistics.ad_held(page, page.statistics.days(), stream):
+            facts = statistics.ad_facts(page, ad_id, stream, server.dialect)
+            key = facts.get("ad_id") or facts.get("id") or facts["name"]
+            found.append({**facts, "date": str(day), "ad_id": key, **counts})
+        return found
+
+    return rows
 
 
 def as_day(bucket: datetime | date) -> date:
@@ -159,15 +198,6 @@ def tag_row(page: Page, day: datetime | date, tag_id: str, counts: Json, categor
     }
 
 
-def ad_row(
-    server: PancakeServer, page: Page, stream: str, day: datetime | date, ad_id: str, counts: Json
-) -> Json:
-    """One day of an advertisement; where the API has no id for it, its name is what it has."""
-    facts = statistics.ad_facts(page, ad_id, stream, server.dialect)
-    key = facts.get("ad_id") or facts.get("id") or facts["name"]
-    return {**facts, "date": str(day), "ad_id": key, **counts}
-
-
 def several_pages(pages: list[Page]) -> list[Json]:
     """Days of staff over all pages; a day ends when it has ended on each of them."""
     days = {day for page in pages for day in page.statistics.days()}
@@ -197,4 +227,23 @@ def assert_same(
 
 def utc(*parts: int) -> datetime:
     """An aware time."""
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type]
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+ROWS: dict[str, Rows] = {
+    "tags": tags,
+    "users": users,
+    "customers": customers,
+    "posts": posts,
+    "call_logs": call_logs,
+    "ad_conversations": ad_conversations,
+    "page_statistics": page_statistics,
+    "user_statistics": user_statistics,
+    "tag_statistics": tag_statistics,
+    "new_customer_statistics": new_customer_statistics,
+    "customer_engagements": customer_engagements,
+    "user_engagements": user_engagements,
+    "ad_statistics": ads("ad_statistics"),
+    "campaign_statistics": ads("campaign_statistics"),
+}
+"""Stream → the rows of one page."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, sync
+from tests.tap import KEYS, config_for, select, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,10 +56,16 @@ def load(directory: Path, database: str, messages: str) -> None:
 def test_rows_load_twice_with_the_same_counts_and_values(
     tmp_path: Path, database: str, dialect: str
 ) -> None:
-    with PancakeServer(
-        Account.generate(seed=21, pages=8, conversations=8, messages=(1, 40)), dialect
-    ) as server:
-        run = sync(tmp_path, config_for(server))
+    first, last = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 7, tzinfo=UTC)
+    account = Account.generate(
+        seed=21, pages=8, conversations=8, messages=(1, 40), start=first, end=last
+    )
+    packages = {page.id: page.belongings.sip_package_id for page in account.pages}
+    with PancakeServer(account, dialect) as server:
+        config = config_for(
+            server, sip_package_ids=packages, start_date="2026-05-01", end_date="2026-05-08"
+        )
+        run = sync(tmp_path, config, catalog=select(*KEYS))
         truth = server.expected()
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
@@ -74,6 +80,11 @@ def test_rows_load_twice_with_the_same_counts_and_values(
                     "messages": "conversation_id, id, inserted_at, attachments",
                 }.items()
             }
+            counts = {
+                stream: (connection.execute(f"select count(*) from pancake.{stream}").fetchone(),)
+                for stream in KEYS
+            }
+        assert counts == {stream: ((len(run.by_key(stream)),),) for stream in KEYS}
         assert {row[0] for row in rows["pages"]} == set(truth.pages)
         assert len(rows["pages"]) == len(truth.pages)
         assert times_of(rows["conversations"]) == {

@@ -419,7 +419,7 @@ def test_a_quiet_list_that_is_asked_from_its_top_costs_one_call() -> None:
 def test_a_list_that_filters_by_another_time_loses_nothing_if_asked_from_its_top(
     seed: int, start: float | None, *, by_made: bool
 ) -> None:
-    """Rows that were made long ago and changed lately are in no window by the time they were made."""
+    """Rows made long ago and changed lately are in no window by the time they were made."""
     rng = random.Random(seed)
     count = rng.choice([5, 99, 150, 700])
     made = {str(number): rng.uniform(FIRST, LAST) for number in range(count)}

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .account import USER_TOKEN, Account
@@ -24,6 +25,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=40, help="conversations of each page")
     parser.add_argument(
         "--messages", type=int, nargs=2, default=(1, 70), help="fewest and most of a conversation"
+    )
+    parser.add_argument(
+        "--start", type=datetime.fromisoformat, default=None, help="nothing is older (UTC)"
+    )
+    parser.add_argument(
+        "--end", type=datetime.fromisoformat, default=None, help="nothing is newer (UTC)"
     )
     parser.add_argument("--seed", type=int, default=7, help="decides all content")
     parser.add_argument(
@@ -48,7 +55,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     fewest, most = arguments.messages
+    span = {"start": arguments.start, "end": arguments.end}
     account = Account.generate(
+        **{name: at.replace(tzinfo=UTC) for name, at in span.items() if at is not None},
         seed=arguments.seed,
         pages=arguments.pages,
         conversations=arguments.conversations,

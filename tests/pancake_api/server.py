@@ -822,14 +822,15 @@ class Desk:
         self.totals = True
         """Whether lists say how many rows there are."""
         self.bodies: dict[str, Any] = {}
-        """Endpoint → a body to answer with, whatever was asked for."""
+        """Endpoint → a body to answer with, or what makes one of the call's parameters."""
         self.longest = timedelta(days=31, seconds=1)
         """The longest span of statistics."""
 
     def answer(self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]) -> _Answer:
         """Answer one call for a page; `last` is the last part of its path."""
         if endpoint in self.bodies:
-            return _json(self.bodies[endpoint])
+            body = self.bodies[endpoint]
+            return _json(body(params) if callable(body) else body)
         dialect = self._server.dialect
         if endpoint == "tags":
             return _json(lists.tags_body(dialect, page))

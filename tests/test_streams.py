@@ -1,0 +1,638 @@
+"""Every stream holds what the server holds: from nothing, again, dense, interrupted, refused."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.stream_truth import CHILDREN, DATED, OTHERS, assert_same, records, utc
+from tests.tap import (
+    KEYS,
+    NO_CATALOG,
+    Run,
+    config_for,
+    hurried,
+    log_lines,
+    read_output,
+    run_tap,
+    select,
+    start_tap,
+    sync,
+)
+from tests.truth import assert_all_arrived, merged
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.pancake_api import Call, Page
+    from tests.pancake_api.account import Bounds
+    from tests.tap import Json
+
+DIALECTS = ("observed", "documented", "older")
+LISTS = ("customers", "posts", "call_logs", "ad_conversations")
+FIRST, LAST = utc(2025, 12, 27, 3), utc(2026, 1, 8, 15)
+NOON = utc(2026, 1, 2, 12)
+BEFORE_AND_AFTER = {
+    "start_date": "2025-12-25T00:00:00Z",
+    "end_date": "2026-01-12T00:00:00Z",
+}
+
+
+def account_of(
+    dialect: str = "observed", *, first: datetime = FIRST, last: datetime = LAST, pages: int = 3
+) -> Account:
+    """Give an account with something of everything, on pages in different times."""
+    account = Account.generate(
+        seed=31, pages=pages, conversations=12, messages=(1, 4), start=first, end=last
+    )
+    # The official document has no time zone, so that only the usual one can be right.
+    for page, hours in zip(account.pages[:pages], itertools.cycle((7, 5.5, -9.5)), strict=False):
+        page.timezone = 7 if dialect == "documented" else hours
+        for conversation in list(page.conversations.values())[::2]:
+            conversation.ad_ids = [f"4{page.number:014d}"]
+    return account
+
+
+def settings_of(server: PancakeServer, **settings: Any) -> Json:
+    """Give settings with which every stream has something to read."""
+    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
+    return config_for(server, sip_package_ids=packages, **settings)
+
+
+@dataclass
+class Backfill:
+    """A run from nothing, and the server it read."""
+
+    server: PancakeServer
+    run: Run
+    calls: list[Call]
+
+
+@pytest.fixture(scope="module", params=DIALECTS)
+def backfill(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backfill]:
+    with PancakeServer(account_of(request.param), request.param) as server:
+        directory = tmp_path_factory.mktemp("backfill")
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(directory, config, catalog=select(*KEYS))
+        yield Backfill(server, run, list(server.calls))
+
+
+@pytest.mark.parametrize("stream", OTHERS)
+def test_each_value_arrives_once_and_unchanged(backfill: Backfill, stream: str) -> None:
+    held = records(backfill.server, stream)
+    assert len(held) > 5
+    assert not backfill.run.repeated(stream)
+    assert_same(backfill.run.by_key(stream), held)
+
+
+def test_the_inbox_is_read_beside_them(backfill: Backfill) -> None:
+    assert_all_arrived(backfill.server, backfill.run)
+
+
+def test_only_get_and_no_warning(backfill: Backfill) -> None:
+    assert not backfill.server.violations
+    assert {call.status for call in backfill.calls} <= {200, 404, 406}
+    assert not log_lines(backfill.run, "WARNING")
+    for page in backfill.server.account.pages:
+        assert page.token is None or page.token not in backfill.run.stdout + backfill.run.stderr
+
+
+def test_state_is_small_and_keyed_by_page(backfill: Backfill) -> None:
+    pages = {page.id for page in backfill.server.account.pages if page.category == "activated"}
+    bookmarks = backfill.run.state["bookmarks"]
+    for stream in CHILDREN:
+        parts = bookmarks.get(stream, {}).get("partitions", [])
+        if stream in {"tags", "users"}:
+            assert all(part.keys() == {"context"} for part in parts)
+            continue
+        assert {part["context"]["page_id"] for part in parts} == pages
+        for part in parts:
+            assert part["context"].keys() == {"page_id"}
+            assert part.keys() == {"context", "replication_key", "replication_key_value"}
+    assert "partitions" not in bookmarks["multi_page_user_statistics"]
+    # The day that is over on no page: one of them is nine and a half hours behind UTC.
+    day = "2026-01-12" if backfill.server.dialect.name == "documented" else "2026-01-11"
+    assert bookmarks["multi_page_user_statistics"]["replication_key_value"] == day
+
+
+def test_a_day_is_asked_for_once_and_its_answer_shared(backfill: Backfill) -> None:
+    """The span of 18 or 19 local days: by the day where an answer does not tell its days apart."""
+    page = backfill.server.account.pages[0]
+    for stream, least, most in (
+        ("customer_engagements", 19, 19),
+        ("ad_statistics", 19, 19),
+        ("campaign_statistics", 19, 19),
+        ("page_statistics", 3, 3),
+        ("user_statistics", 3, 3),
+        ("tag_statistics", 3, 3),
+        ("new_customer_statistics", 3, 4),
+    ):
+        asked = [
+            (call.path, *sorted(call.params.items()))
+            for call in backfill.calls
+            if call.endpoint == stream and call.page_id == page.id
+        ]
+        assert least <= len(asked) <= most, stream
+        assert len(set(asked)) == len(asked), stream
+
+
+def test_the_path_of_new_customers_is_found_once(backfill: Backfill) -> None:
+    calls = [call for call in backfill.calls if call.endpoint == "new_customer_statistics"]
+    missed = [call for call in calls if call.path.endswith("/customers")]
+    if backfill.server.dialect.name == "documented":
+        assert len(missed) == 1
+        assert len(calls) == 1 + 9
+    else:
+        assert missed == calls
+
+
+# Again.
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PancakeServer, Run, Run]]:
+    """Two runs up to now; between them, numbers change within the lookback and before it."""
+    now = datetime.now(UTC)
+    first, last = now - timedelta(days=9), now + timedelta(hours=2)
+    account = account_of(first=first, last=now - timedelta(hours=1), pages=2)
+    for page in account.pages:
+        page.statistics.until = last
+    with PancakeServer(account) as server:
+        directory = tmp_path_factory.mktemp("twice")
+        config = settings_of(server, start_date=first.isoformat())
+        before = sync(directory, config, catalog=select(*KEYS))
+        for page in account.pages[:2]:
+            local = now.astimezone(page.statistics.zone).replace(tzinfo=None)
+            hour = local.replace(minute=0, second=0, microsecond=0)
+            staff, tag = page.staff[0].id, "1"
+            for days in (0, 2, 8):
+                at = hour - timedelta(days=days)
+                page.statistics.correct("page_statistics", at, page_inbox_count=1000 + days)
+                page.statistics.correct("user_statistics", at, staff, inbox_count=1000 + days)
+                page.statistics.correct("tag_statistics", at.date(), tag, total=1000 + days)
+                page.statistics.correct("customer_engagements", at.date(), total=1000 + days)
+                page.statistics.correct(
+                    "new_customer_statistics", at.date(), new_customer_count=1000 + days
+                )
+            page.belongings.add_post(now)
+            page.belongings.add_call(now)
+            page.belongings.add_customer(now - timedelta(days=400), now)
+            page.receive(next(one.id for one in page.conversations.values() if one.ad_ids))
+        server.reset_calls()
+        after = sync(directory, config, catalog=select(*KEYS), state=before.state)
+        yield server, before, after
+
+
+def test_a_second_run_reads_only_its_lookback(twice: tuple[PancakeServer, Run, Run]) -> None:
+    server, _, after = twice
+    day_ago, four_days_ago = (datetime.now(UTC) - timedelta(days=days) for days in (1.1, 5))
+    for stream in DATED:
+        key = "hour_utc" if "hour_utc" in after.schemas[stream]["properties"] else "date"
+        oldest = min(row[key] for row in after.records[stream])
+        assert oldest >= four_days_ago.date().isoformat(), stream
+    for stream, key in (
+        ("customers", "updated_at"),
+        ("posts", "inserted_at"),
+        ("call_logs", "start_time"),
+        ("ad_conversations", "updated_at"),
+    ):
+        # The bookmark may be the newest row, which is some hours old.
+        rows = after.records.get(stream, [])
+        assert min(row[key] for row in rows) >= (day_ago - timedelta(days=4)).isoformat(), stream
+        assert server.count(stream) == 2, "a call for each page"  # type: ignore[arg-type]
+    for stream, calls in (
+        ("tags", 2),
+        ("users", 2),
+        ("page_statistics", 2),
+        ("user_statistics", 2),
+        ("tag_statistics", 2),
+        ("new_customer_statistics", 2),
+        ("customer_engagements", 8),
+        ("ad_statistics", 8),
+        ("campaign_statistics", 8),
+        ("multi_page_user_statistics", 4),
+    ):
+        assert server.count(stream) <= calls + 2 * (stream != "tags"), stream  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stream", OTHERS)
+def test_what_changed_arrives_with_the_second_run(
+    twice: tuple[PancakeServer, Run, Run], stream: str
+) -> None:
+    server, before, after = twice
+    arrived, held = merged(stream, before, after), records(server, stream)
+    if stream not in DATED:
+        assert_same(arrived, held)
+        return
+    # Numbers that were corrected before the lookback stay as they were; so does nothing else.
+    assert after.by_key(stream).items() <= held.items()
+    # (An hour that had no traffic then is one of them: it is not there at all.)
+    old = {key for key, row in held.items() if arrived.get(key) != row}
+    lookback = (datetime.now(UTC) - timedelta(days=4)).date().isoformat()
+    assert all(str(held[key].get("date") or held[key]["hour"]) < lookback for key in old)
+    if stream in CORRECTED:
+        assert old
+        assert {1000, 1002} <= {row[CORRECTED[stream]] for row in after.by_key(stream).values()}
+
+
+CORRECTED = {
+    "page_statistics": "page_inbox_count",
+    "user_statistics": "inbox_count",
+    "tag_statistics": "total",
+    "customer_engagements": "total",
+    "new_customer_statistics": "new_customer_count",
+}
+
+
+def test_a_third_run_with_nothing_new_moves_no_bookmark_back(
+    twice: tuple[PancakeServer, Run, Run], tmp_path: Path
+) -> None:
+    server, _, after = twice
+    config = settings_of(server, start_date=BEFORE_AND_AFTER["start_date"])
+    again = sync(tmp_path, config, catalog=select(*KEYS), state=after.state)
+    for stream in CHILDREN:
+        for page in server.account.pages[:2]:
+            old, new = after.bookmark(stream, page.id), again.bookmark(stream, page.id)
+            assert (new or "") >= (old or ""), stream
+
+
+# Dense.
+
+
+def crowd(account: Account) -> Page:
+    """Make a page with many rows, a third of them in one second, and a quiet year around them."""
+    page = account.add_page()
+    times = [
+        NOON if number % 3 == 0 else NOON + timedelta(minutes=number * 7) for number in range(230)
+    ]
+    for number, at in enumerate(times):
+        page.belongings.add_customer(at - timedelta(days=number % 5), at)
+        if number < 130:
+            page.belongings.add_post(at)
+        if number < 140:
+            page.belongings.add_call(at)
+    for number in range(150):
+        conversation = page.add_conversation(at=NOON if number % 3 == 0 else times[number])
+        conversation.ad_ids = ["400"]
+    page.belongings.add_post(NOON - timedelta(days=300))
+    page.belongings.add_call(NOON + timedelta(days=30))
+    return page
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A way in which lists may differ from what is documented."""
+
+    bounds: Bounds = "[]"
+    customers_filter: str = "order_by"
+    customers_ordered: bool = True
+    calls_ascending: bool = False
+    totals: bool = True
+    cuts: tuple[tuple[str, int], ...] = ()
+    warned: bool = False
+
+
+ODDITIES = {
+    "as documented": Odd(),
+    "open bounds": Odd(bounds="()"),
+    "half open bounds": Odd(bounds="[)", calls_ascending=True),
+    "no totals": Odd(totals=False, bounds="(]"),
+    "customers filter by inserted_at": Odd(customers_filter="inserted_at", warned=True),
+    "customers know one time only": Odd(
+        customers_filter="inserted_at", customers_ordered=False, warned=True
+    ),
+    "short answers": Odd(cuts=(("customers", 50), ("posts", 25), ("call_logs", 20))),
+    "short answers without totals": Odd(
+        cuts=(("customers", 40), ("posts", 25), ("call_logs", 20)), totals=False
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODDITIES)
+def test_many_rows_of_one_second_all_arrive(tmp_path: Path, name: str) -> None:
+    odd = ODDITIES[name]
+    account = Account(seed=5)
+    page = crowd(account)
+    with PancakeServer(account, window_bounds=odd.bounds) as server:
+        server.desk.customers_filter = odd.customers_filter  # type: ignore[assignment]
+        server.desk.customers_ordered = odd.customers_ordered
+        server.desk.calls_ascending = odd.calls_ascending
+        server.desk.totals = odd.totals
+        server.desk.cuts = dict(odd.cuts)
+        run = sync(tmp_path, settings_of(server), catalog=select(*LISTS))
+        for stream in LISTS:
+            assert_same(run.by_key(stream), records(server, stream))
+            if not (odd.warned and stream == "customers"):
+                assert not run.repeated(stream), stream
+                assert run.bookmark(stream, page.id) == max(
+                    row[key] for row in run.records[stream] for key in [TIMES[stream]]
+                )
+        warnings = log_lines(run, "WARNING")
+        assert len(warnings) == odd.warned
+        assert all("customers" in line and "does not filter" in line for line in warnings)
+
+        # Customers that were there long ago change: no window by the time they came has them.
+        changed = list(records(server, "customers"))[3:200:20]
+        for number, (_, customer_id) in enumerate(changed):
+            page.belongings.touch_customer(customer_id, NOON + timedelta(days=60, hours=number))
+        server.reset_calls()
+        after = sync(tmp_path, settings_of(server), catalog=select(*LISTS), state=run.state)
+        assert_same(merged("customers", run, after), records(server, "customers"))
+        assert set(changed) <= after.by_key("customers").keys()
+
+
+TIMES = {
+    "customers": "updated_at",
+    "posts": "inserted_at",
+    "call_logs": "start_time",
+    "ad_conversations": "updated_at",
+}
+
+
+# Interrupted.
+
+
+@pytest.mark.parametrize("share", [0.15, 0.35, 0.55, 0.75, 0.95])
+def test_an_interrupted_run_resumes(tmp_path: Path, share: float) -> None:
+    with PancakeServer(account_of()) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        whole = sync(tmp_path, config, catalog=select(*KEYS))
+        calls = server.count()
+        reached = int(calls * share)
+        server.reset_calls()
+        started: list[subprocess.Popen[str]] = []
+        server.on_call = lambda call: (
+            started[0].send_signal(signal.SIGTERM) if call.number == reached else None
+        )
+        started.append(start_tap(tmp_path, config, catalog=select(*KEYS)))
+        stdout, stderr = started[0].communicate(timeout=60)
+        first = read_output(stdout, started[0].returncode, stderr)
+        assert first.returncode == 128 + signal.SIGTERM
+        server.on_call = None
+        second = sync(tmp_path, config, catalog=select(*KEYS), state=first.state)
+        for stream in OTHERS:
+            assert_same(merged(stream, first, second), records(server, stream))
+        # The lookback, a stream's first window and what has no state are read again.
+        pages, streams = 3, len(OTHERS)
+        assert server.count() <= calls + 4 * 4 * pages + streams * pages
+        for stream in DATED:
+            assert second.state["bookmarks"][stream] == whole.state["bookmarks"][stream]
+
+
+# Refused.
+
+
+def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
+    account = account_of(pages=2)
+    refused, free = account.pages[:2]
+    codes = (403, 107, 121, 122)
+    with PancakeServer(account) as server:
+        names = [name for name in CHILDREN if name not in {"user_engagements", "tags"}]
+        for stream, code in zip(names, itertools.cycle(codes), strict=False):
+            refused.refused[stream] = code
+        run = sync(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        skipped = [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
+        assert len(skipped) == len(names)
+        for stream in names:
+            (line,) = [line for line in skipped if f"page {refused.id}, {stream}: " in line]
+            assert "permission" in line or "plan" in line
+            assert run.bookmark(stream, refused.id) is None
+            assert server.count(stream, refused.id) == 1  # type: ignore[arg-type]
+        assert log_lines(run, "WARNING")[-1].startswith(f"In all {len(names)} skipped")
+        assert not log_lines(run, "ERROR")
+        for stream in CHILDREN:
+            held = {
+                key: row
+                for key, row in records(server, stream).items()
+                if row["page_id"] == free.id or stream == "tags"
+            }
+            assert_same(run.by_key(stream), held)
+        assert_all_arrived(server, run)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_statistics_that_answer_500_for_ever(tmp_path: Path, *, idle: bool) -> None:
+    """Of a page without traffic that is known; otherwise it is an error."""
+    account = account_of(pages=2)
+    page, other = account.pages[:2]
+    if not idle:
+        page.add_conversation(at=datetime.now(UTC) - timedelta(days=20))
+    with PancakeServer(account) as server:
+        page.refused["customer_engagements"] = 500
+        run = run_tap(
+            tmp_path,
+            settings_of(server, **BEFORE_AND_AFTER),
+            catalog=select(*KEYS),
+            env=hurried(tmp_path / "hurried"),
+        )
+        assert run.returncode == (0 if idle else 1)
+        lines = log_lines(run, "WARNING" if idle else "ERROR")
+        (line,) = [line for line in lines if "HTTP 500" in line]
+        assert f"page {page.id}, customer_engagements: " in line
+        assert len(log_lines(run, "ERROR")) == (not idle)
+        assert run.bookmark("customer_engagements", page.id) is None
+        assert run.bookmark("user_engagements", page.id) is None
+        assert run.bookmark("customer_engagements", other.id) == "2026-01-12"
+        assert server.count("customer_engagements", page.id) == 8
+        for stream in CHILDREN:
+            whole = {
+                key: row
+                for key, row in records(server, stream).items()
+                if not ("engagements" in stream and row["page_id"] == page.id)
+                and row.get("updated_at", "") < BEFORE_AND_AFTER["end_date"]
+            }
+            assert_same(run.by_key(stream), whole)
+
+
+def test_a_page_token_that_is_refused_ends_the_page_and_is_told_once(tmp_path: Path) -> None:
+    account = account_of(pages=2)
+    page, other = account.pages[:2]
+    with PancakeServer(account) as server:
+        config = settings_of(server, page_access_tokens={page.id: "wrong"}, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select(*KEYS))
+        assert run.returncode == 1
+        (line,) = log_lines(run, "ERROR")
+        assert f"page {page.id}, tags: the page token was refused" in line
+        assert server.count(page_id=page.id) == 1
+        assert {row["page_id"] for row in run.records["page_statistics"]} == {other.id}
+
+
+UNKNOWN: dict[str, Any] = {
+    "page_statistics": {"success": True, "rows": [{"hour": "VALUE", "n": 1}]},
+    "user_statistics": {"success": True, "data": {"people": {"VALUE": []}}},
+    "tag_statistics": {"data": {"categories": ["VALUE"], "series": {"3": [1, 2]}}},
+    "new_customer_statistics": {"data": [{"date": "VALUE"}]},
+    "customer_engagements": {"data": {"categories": ["VALUE"], "series": [{"name": "inbox"}]}},
+    "ad_statistics": {"data": [{"status": "VALUE"}]},
+    "campaign_statistics": {"data": {"VALUE_KEY": "VALUE"}},
+    "multi_page_user_statistics": {"success": True, "data": ["VALUE"]},
+    "users": {"success": True, "people": ["VALUE"]},
+    "tags": {"tags": [{"text": "VALUE"}]},
+    "customers": {"customers": {"VALUE_KEY": "VALUE"}},
+    "posts": {"success": True, "data": [{"id": "VALUE"}]},
+    "call_logs": {"success": True, "data": [{"id": "VALUE"}]},
+    "ad_conversations": {"success": True, "data": ["VALUE"]},
+}
+
+
+def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    with PancakeServer(account) as server:
+        server.desk.bodies = dict(UNKNOWN)
+        run = run_tap(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        assert run.returncode == 1
+        errors = log_lines(run, "ERROR")
+        # The answer with engagements has none of users either.
+        for stream in (*UNKNOWN, "user_engagements"):
+            where = "" if stream.startswith("multi") else f"page {page.id}, "
+            (line,) = [line for line in errors if line.startswith(f"{where}{stream}: the answer ")]
+            assert "report this" in line
+            assert stream not in run.records
+            assert run.bookmark(stream, page.id) is None
+            if stream in DATED and stream != "campaign_statistics":
+                assert "has no known shape: {" in line
+        assert "rows: [{hour: str, n: int}]" in run.stderr
+        assert "VALUE" not in run.stderr.replace("VALUE_KEY", "").replace("VALUE: [", "")
+        assert "Traceback" not in run.stderr
+        assert log_lines(run, "CRITICAL")[-1].startswith(f"failed in all: {len(UNKNOWN) + 1};")
+        assert_all_arrived(server, run)
+
+
+def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path) -> None:
+    fault = Fault("not_json", endpoint="new_customer_statistics", times=1)
+    with PancakeServer(account_of(pages=1), faults=[fault]) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("new_customer_statistics"))
+        held = records(server, "new_customer_statistics")
+        assert_same(run.by_key("new_customer_statistics"), held)
+
+
+# What is special to one stream.
+
+
+def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    account.pages[0].statistics.extra_series = {"returning_customers": 5}
+    with PancakeServer(account) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("customer_engagements"))
+        (line,) = log_lines(run, "WARNING")
+        assert "customer_engagements" in line
+        assert "returning_customers" in line
+        assert_same(run.by_key("customer_engagements"), records(server, "customer_engagements"))
+        assert server.count("customer_engagements") == 3, "days are told apart: a week a call"
+
+
+def test_engagements_of_users_alone_are_a_call_a_day(tmp_path: Path) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("user_engagements"))
+        assert_same(run.by_key("user_engagements"), records(server, "user_engagements"))
+        assert run.records.keys() == {"user_engagements"}
+        assert server.count("customer_engagements") == 19
+
+
+def test_without_users_engagements_the_days_still_come(tmp_path: Path) -> None:
+    """An older form of the answer may not have them."""
+    account = account_of(pages=1)
+    page = account.pages[0]
+
+    def body(params: dict[str, str]) -> Json:
+        day = params["date_range"][:10]
+        return {"data": {"categories": [day], "series": [{"name": "inbox", "data": [4]}]}}
+
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = body
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("customer_engagements", "user_engagements"))
+        assert run.returncode == 1
+        (line,) = log_lines(run, "ERROR")
+        assert f"page {page.id}, user_engagements: " in line
+        assert len(run.records["customer_engagements"]) == 19
+        row = {"page_id": page.id, "date": "2025-12-27", "inbox": 4}
+        assert row in run.records["customer_engagements"]
+        assert run.bookmark("customer_engagements", page.id) == "2026-01-12"
+        assert run.bookmark("user_engagements", page.id) is None
+
+
+def test_hours_of_a_day_add_up(tmp_path: Path) -> None:
+    """Where rows come by the hour: each customer counts once a day."""
+    hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": hour} for hour in range(24)]
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("customer_engagements"))
+        (row,) = run.records["customer_engagements"]
+        assert (row["date"], row["inbox"]) == ("2025-12-27", sum(range(24)))
+
+
+def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) -> None:
+    account = account_of(pages=3)
+    good, refused, odd = account.pages[:3]
+    refused.refused["multi_page_user_statistics"] = 105
+    with PancakeServer(account) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        catalog = select("multi_page_user_statistics")
+        run = sync(tmp_path, config, catalog=catalog)
+        (line, last) = log_lines(run, "WARNING")
+        assert f"page {refused.id}, multi_page_user_statistics: left out" in line
+        assert last.startswith("In all 1 skipped")
+        people = {staff.id for page in (good, odd) for staff in page.staff}
+        assert {row["user_id"] for row in run.records["multi_page_user_statistics"]} == people
+        days = len({call.params["date_range"] for call in server.calls if call.params})
+        assert server.count("multi_page_user_statistics") == days + 1
+        assert server.count("pages") == 1
+
+        odd.refused["multi_page_user_statistics"] = 999
+        again = run_tap(tmp_path, config, catalog=catalog)
+        assert again.returncode == 1
+        (line,) = log_lines(again, "ERROR")
+        assert f"page {odd.id}" in line
+        assert "999" in line
+        kept = {row["user_id"] for row in again.records["multi_page_user_statistics"]}
+        assert kept == {staff.id for staff in good.staff}
+        state = again.state["bookmarks"].get("multi_page_user_statistics", {})
+        assert "replication_key_value" not in state, "a later run reads these days again"
+
+
+@pytest.mark.parametrize("code", [107, 121])
+def test_a_user_who_may_not_see_several_pages_loses_nothing_else(tmp_path: Path, code: int) -> None:
+    fault = Fault(f"error:{code}", endpoint="multi_page_user_statistics")
+    with PancakeServer(account_of(pages=1), faults=[fault]) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("multi_page_user_statistics", "tags"))
+        assert "multi_page_user_statistics" in log_lines(run, "WARNING")[0]
+        assert_same(run.by_key("tags"), records(server, "tags"))
+
+
+def test_without_a_catalog_all_is_read_but_what_must_be_chosen(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    with PancakeServer(account) as server:
+        config = config_for(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=NO_CATALOG)
+        assert run.schemas.keys() == KEYS.keys() - {"multi_page_user_statistics"}
+        assert run.records.keys() == run.schemas.keys() - {"call_logs"}
+        assert server.count("multi_page_user_statistics") == server.count("call_logs") == 0
+        (line,) = [line for line in log_lines(run, "INFO") if "`sip_package_ids`" in line]
+        assert account.pages[0].id in line
+
+
+def test_statistics_of_a_page_of_unknown_age_are_warned_of(tmp_path: Path) -> None:
+    account = account_of("documented", pages=1)
+    with PancakeServer(account, "documented") as server:
+        config = settings_of(server, end_date="2010-02-01T00:00:00Z")
+        run = sync(tmp_path, config, catalog=select("page_statistics", "ad_statistics"))
+        (line,) = log_lines(run, "WARNING")
+        assert "`start_date`" in line
+        assert server.count("ad_statistics") == 32
