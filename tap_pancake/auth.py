@@ -6,6 +6,7 @@ Exactly one token of a page is valid at a time; making a new one would shut out 
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from tap_pancake.errors import PageLost, PageSkipped, RunStopped
@@ -35,6 +36,7 @@ class PageTokens:
         self.relist: Callable[[], object] | None = None
         """Asks list-pages again, and hands the tokens to `learn`; None without a user token."""
         self._asked_again: set[str] = set()
+        self._asking = threading.Lock()
         self._redactor = redactor
         redactor.learn(self._configured.values())
 
@@ -59,7 +61,7 @@ class PageTokens:
         return token
 
     def newer(self, page_id: str, refused: str) -> bool:
-        """Look once in a run for another token than the one that was refused.
+        """Look for another token than the one that was refused; list-pages is asked once in a run.
 
         Returns:
             Whether there is one now.
@@ -67,19 +69,23 @@ class PageTokens:
         Raises:
             PageLost: list-pages could not be asked.
         """
-        if self.relist is None or page_id in self._asked_again:
-            return False
-        self._asked_again.add(page_id)
-        try:
-            self.relist()
-        except (RunStopped, PageSkipped) as refusal:  # other pages' tokens may still be good
-            msg = (
-                f"page {page_id}: its token was replaced, and no newer one can be found: {refusal}"
-            )
-            raise PageLost(msg) from None
-        found = self._listed.get(page_id)
-        if not found or found == refused:
-            return False
-        # A token of the settings was replaced in Pancake: the listed one is the current one.
-        self._configured.pop(page_id, None)
-        return True
+        with self._asking:  # one answer of list-pages serves all that wait for it
+            if self.of(page_id) != refused:
+                return True
+            if self.relist is None or page_id in self._asked_again:
+                return False
+            self._asked_again.add(page_id)
+            try:
+                self.relist()
+            except (RunStopped, PageSkipped) as refusal:  # other pages' tokens may still be good
+                msg = (
+                    f"page {page_id}: its token was replaced, and no newer one can be found:"
+                    f" {refusal}"
+                )
+                raise PageLost(msg) from None
+            found = self._listed.get(page_id)
+            if not found or found == refused:
+                return False
+            # A token of the settings was replaced in Pancake: the listed one is the current one.
+            self._configured.pop(page_id, None)
+            return True

@@ -2,7 +2,8 @@
 
 A record's way: a stream's pager says what to ask for, `PancakeStream.fetch` asks (paced by
 `limits.py`, sent by `transport.py`, judged by `errors.py`, tried again by backoff), the pager says
-which rows are certain, `rows.py` shapes them, and the SDK writes them.
+which rows are certain, `rows.py` shapes them, and the SDK writes them. Asking may be ahead of all
+the rest, in another thread: `lanes.py` says what may run where.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import backoff
 from singer_sdk import SchemaDirectory, StreamSchema, metrics
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-from singer_sdk.streams.rest import PageContext
 from typing_extensions import override
 
 from tap_pancake import schemas
@@ -158,7 +158,7 @@ class PancakeStream(SDKStream):
         return None
 
     def fetch(self, context: Context | None, window: object) -> Body:
-        """Ask for one answer, until there is a good one.
+        """Ask for one answer, until there is a good one; with the baton or without.
 
         Args:
             context: of the page, or of its conversation; None for the user API.
@@ -169,15 +169,12 @@ class PancakeStream(SDKStream):
 
         Raises:
             PancakeError: the API refused, or its fault did not pass; with page and stream.
-            Interrupted: a signal came.
         """
-        request = self.get_http_request(page=PageContext(context, window))
-        with self.run.interrupts.waiting():
-            # The SDK's types know this hook for its own kind of request only.
-            attempt = cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
-            body = attempt(request.url, request.params, context)
-        self.run.state_clock.tick()
-        return body
+        url, params = self.get_url(context), self.get_url_params(context, window)
+        # The SDK's types know this hook for its own kind of request only.
+        attempt = cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
+        with self.run.lanes.waiting():
+            return attempt(url, params, context)
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""
@@ -313,18 +310,20 @@ class PancakeStream(SDKStream):
         for row in self.rows_of(self.fetch(context, None), context):
             yield self.shape(row, context)
 
-    def read(self, pager: Pager, context: Context | None) -> Iterator[list[Record]]:
-        """Read a whole list; for each answer, give the rows that are now certain, as records."""
+    def read(self, pager: Pager, context: Context | None) -> Iterator[list[Row]]:
+        """Read a whole list; for each answer, give the rows that are now certain.
+
+        It touches only the pager, and so may run without the baton.
+        """
         while not pager.finished:
             body = self.fetch(context, pager.window)
             total = body.get("total")
+            rows = self.rows_of(body, context)
             try:
-                certain = pager.take(
-                    self.rows_of(body, context), total if type(total) is int else None
-                )
+                certain = pager.take(rows, total if type(total) is int else None)
             except ValueError as exc:
                 self.reject(f"shows that {exc}", context)
-            yield [self.shape(row, context) for row in certain]
+            yield certain
 
     def shape(self, row: Row, context: Context | None) -> Record:
         """Give a row of the API as the record to write, with the ids of what was asked for."""
@@ -367,7 +366,11 @@ class PancakeStream(SDKStream):
 
     @override
     def write_state(self) -> None:
-        self.run.state_clock.tick()
+        # Of a root stream the SDK asks this at the end: all below it is done.
+        if self.parent_stream_type is None:
+            self.run.state_clock.write()
+        else:
+            self.run.state_clock.tick()
 
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:

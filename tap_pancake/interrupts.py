@@ -1,21 +1,23 @@
 """SIGTERM and SIGINT: end soon, between two lines of output and never inside of one.
 
-The handler only sets a flag, so that no record or STATE is torn. A wait of the network, the limiter
-or a backoff may last a minute, so inside of `Interrupts.waiting` (and nowhere else) the handler
-raises at once: what is given up there is an answer that nobody has seen yet.
+Python gives signals to the main thread. While a run goes on, that thread only waits in `wait`, so
+the handler need not interrupt anything; how the run is ended is in `lanes.py`.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
 # A process that a signal ended has by convention this much on top of the signal's number.
 _SIGNAL_EXIT = 128
+# Seconds: the system may give a signal to any thread, and Python's main thread, which alone runs
+# handlers, then only learns of it when it wakes up.
+_LOOK = 0.2
 
 
 class Interrupted(SystemExit):
@@ -26,39 +28,40 @@ class Interrupted(SystemExit):
 
 
 class Interrupts:
-    """Whether the run was told to end, and where it may stop."""
+    """Whether a run has ended, or was told to."""
 
     def __init__(self) -> None:
         """Begin undisturbed."""
-        self._signal: int | None = None
-        self._waiting = False
+        self._waited_for = False
+        self._told: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Note the signal; raise only out of a wait."""
-        self._signal = signum
-        if self._waiting:
-            self._waiting = False
-            raise Interrupted(_SIGNAL_EXIT + signum)
-
-    def check(self) -> None:
-        """Stop here if a signal came.
+        """Pass a signal on to who waits.
 
         Raises:
-            Interrupted: one did.
+            Interrupted: nobody does, so nothing is under way.
         """
-        if self._signal is not None:
-            raise Interrupted(_SIGNAL_EXIT + self._signal)
+        interrupted = Interrupted(_SIGNAL_EXIT + signum)
+        if not self._waited_for:
+            raise interrupted
+        self.tell(interrupted)
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Mark a stretch that only waits and may be given up at any moment.
+    def tell(self, outcome: BaseException | None) -> None:
+        """Say that the run has ended, and with what it raised; for any thread or handler."""
+        self._told.put(outcome)
+
+    def wait(self) -> None:
+        """Wait for the end of the run, or for a signal.
 
         Raises:
-            Interrupted: a signal came before or meanwhile.
+            Interrupted: a signal came.
+            BaseException: what the run raised.
         """
-        outer, self._waiting = self._waiting, True
-        try:
-            self.check()
-            yield
-        finally:
-            self._waiting = outer
+        self._waited_for = True
+        outcome: BaseException | None = None
+        while True:
+            with suppress(Empty):
+                outcome = self._told.get(timeout=_LOOK)
+                break
+        if outcome is not None:
+            raise outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,29 @@ from tap_pancake.state import BEGINNING, PageWalk
 from tap_pancake.windows import Cut, TimeWindows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.client import Row
     from tap_pancake.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of a list that are certain, and what is known of the list with them."""
+
+    rows: list[Row]
+    """Oldest first, if `sorted`."""
+    cleared: float | None
+    """Unix seconds: every row older than this is in this part or one before; None if unknown."""
+    sorted: bool
+    """False once the list was seen not to filter; the rest comes in its own order."""
+    unsettled: bool
+    """Whether the list moves too much to be read to its end."""
+    messages: Iterator[list[Row]] | None = None
+    """Of the one row, a conversation, the messages that are read ahead."""
 
 
 class ListStream(PancakeStream):
@@ -30,6 +47,8 @@ class ListStream(PancakeStream):
     is_sorted = True
     windowing: dict[str, Any] = {}  # noqa: RUF012 - set in classes, never changed
     """What else `TimeWindows` must know of the list."""
+    room = 1
+    """How many parts may be read before they are needed."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Begin with what is known of the list; a run may learn that an answer holds fewer."""
@@ -53,32 +72,43 @@ class ListStream(PancakeStream):
             **self.windowing,
         )
 
+    def parts(
+        self,
+        windows: TimeWindows,
+        walk: PageWalk,  # noqa: ARG002 - for streams with children
+        context: Context,
+    ) -> Iterator[Part]:
+        """Read the list, part after part; runs ahead, without the baton."""
+        for rows in self.read(windows, context):
+            yield Part(rows, windows.low, sorted=windows.sorted, unsettled=windows.unsettled)
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         walk = self.begin_walk(context)
-        windows = self.windows(walk)
         newest = BEGINNING
-        for records in self.read(windows, context):
-            for record in records:
+        for part in self.run.lanes.ahead(self.parts(self.windows(walk), walk, context), self.room):
+            walk.messages = part.messages
+            for row in part.rows:
+                record = self.shape(row, context)
                 at = record.get(str(self.replication_key)) or BEGINNING
                 is_row = walk.wants_row(at or None)
                 if is_row or self.child_streams:
                     yield record  # after this, its children have been read, and it was written
                 if is_row:
                     newest = max(newest, at)
-                if windows.sorted:
+                if part.sorted:
                     walk.passed(at)
-            if windows.unsettled:
+            if part.unsettled:
                 msg = (
                     f"{self.place(context)}: the list moves too much while it is read: run the tap"
                     " again, when the page is quieter"
                 )
                 raise PageFailed(msg)
-            if windows.sorted:
-                walk.cleared(times.text(times.from_unix(windows.low)))
-            else:
+            if not part.sorted:
                 self.note_unsorted(context["page_id"])
+            elif part.cleared is not None:
+                walk.cleared(times.text(times.from_unix(part.cleared)))
         walk.finish(newest)
 
     def note_unsorted(self, page_id: str) -> None:

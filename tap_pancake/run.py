@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_pancake.auth import PageTokens
 from tap_pancake.errors import PageFailed, PancakeError
+from tap_pancake.lanes import Lanes
 from tap_pancake.limits import Limits
 from tap_pancake.redaction import Redactor
 from tap_pancake.state import PageWalk, StateClock
@@ -16,7 +17,10 @@ from tap_pancake.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tap_pancake.interrupts import Interrupts
+
+AHEAD = 7
+"""How many things of a page are asked for at a time, each in a chain of calls of its own: so many
+calls of up to a second under way reach Pancake's limit of 5 a second, with two that just ended."""
 
 
 class Run:
@@ -26,22 +30,19 @@ class Run:
         self,
         config: Mapping[str, Any],
         *,
-        interrupts: Interrupts,
-        write_state: Callable[[], None],
+        write_state: Callable[[], int],
         user_agent: str,
     ) -> None:
         """Hold the settings; nothing is asked for, and no setting is looked at, before it is used.
 
         Args:
             config: the settings.
-            interrupts: whether the run was told to end.
-            write_state: writes a STATE message, at once.
+            write_state: writes a STATE message, at once; gives its length.
             user_agent: the header of that name, where the settings have none.
         """
         self._config = config
         self._user_agent = user_agent
         self._logger = logging.getLogger("tap-pancake")
-        self.interrupts = interrupts
         self.redactor = Redactor()
         self.state_clock = StateClock(write_state)
         self.streams: dict[str, Any] = {}
@@ -58,7 +59,17 @@ class Run:
         return Transport(
             timeout=float(self._config["request_timeout"]),
             user_agent=self._config.get("user_agent") or self._user_agent,
+            connections=self._most_pages * AHEAD,
         )
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """The lanes of pages. Who needs them first holds their baton."""
+        return Lanes(self._most_pages, self.state_clock.tick)
+
+    @property
+    def _most_pages(self) -> int:
+        return int(self._config["max_parallel_pages"])
 
     @cached_property
     def limits(self) -> Limits:

@@ -8,25 +8,48 @@ that the rest of the tap speaks of pages, rows and bookmarks only.
 from __future__ import annotations
 
 import abc
+import sys
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import RESTStream, Tap
 from singer_sdk.configuration._dict_config import parse_environment_config
+from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.helpers._classproperty import classproperty
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib import RecordMessage, StateMessage
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    import datetime
     from types import FrameType
 
     from singer_sdk.helpers.types import Context, Record
+    from singer_sdk.singerlib import Message
+
+
+class LineWriter(MsgSpecWriter):
+    """Writes messages to standard output, and lets records wait in its buffer for the next STATE.
+
+    The SDK's own writer flushes after each record, a call of the system for each.
+    """
+
+    @override
+    def write_message(self, message: Message) -> None:
+        self.write_line(self.format_message(message), at_once=type(message) is not RecordMessage)
+
+    def write_line(self, line: bytearray, *, at_once: bool) -> None:
+        """Write a line."""
+        sys.stdout.buffer.write(line)
+        if at_once:
+            sys.stdout.flush()
 
 
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
     _schema_written = False
+    _parts: dict[str, dict[str, Any]] | None = None
 
     def emits(self, record: Record) -> bool:  # noqa: ARG002
         """Tell whether a record is written; one that is not still has its children read."""
@@ -54,10 +77,27 @@ class SDKStream(RESTStream[Any]):
             self._schema_written = True
             super()._write_schema_message()
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether stream maps or flattening change or filter what is written."""
+        (first, *others) = self.stream_maps
+        as_it_is = type(first) is SameRecordTransform and not first.flattening_enabled
+        return bool(others) or not as_it_is
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return not self.is_mapped and all(self.mask.values())
+
     @override
     def _write_record_message(self, record: Record) -> None:
         # A walk may begin before the stream's own start, for the sake of its children.
-        if self.emits(record):
+        if not self.emits(record):
+            return
+        if self._is_plain:
+            # The SDK looks at each field, at any depth, for whether it is selected.
+            now = datetime.now(UTC)
+            self._tap.write_message(RecordMessage(self.name, record, time_extracted=now))
+        else:
             super()._write_record_message(record)
 
     @override
@@ -78,11 +118,23 @@ class SDKStream(RESTStream[Any]):
         pass
 
     @override
-    def get_replication_key_signpost(
-        self, context: Context | None = None
-    ) -> datetime.datetime | None:
+    def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
         # Public, but here for the same reason: the SDK would keep it in the STATE.
         return None
+
+    @override
+    def get_context_state(self, context: Context | None) -> dict[str, Any]:
+        # Public: the SDK looks for a page's part in a list, from the beginning.
+        page_id = context.get("page_id") if context else None
+        if page_id is None:
+            return super().get_context_state(context)
+        parts: list[dict[str, Any]] = self.stream_state.setdefault("partitions", [])
+        if self._parts is None:
+            self._parts = {part["context"]["page_id"]: part for part in parts}
+        if page_id not in self._parts:
+            self._parts[page_id] = {"context": {"page_id": page_id}}
+            parts.append(self._parts[page_id])
+        return self._parts[page_id]
 
     @property
     @override
@@ -94,6 +146,8 @@ class SDKStream(RESTStream[Any]):
 class SDKTap(Tap):
     """A tap that checks its own settings and handles its own signals."""
 
+    message_writer_class = LineWriter
+
     @abc.abstractmethod
     def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
         """Fill in defaults, and raise if the settings cannot be used."""
@@ -102,10 +156,13 @@ class SDKTap(Tap):
     def handle_signal(self, signum: int, frame: FrameType | None) -> None:
         """Act on SIGTERM or SIGINT."""
 
-    def emit_state(self) -> None:
-        """Write a STATE message with the state of all streams, now."""
+    def emit_state(self) -> int:
+        """Write a STATE message with the state of all streams, now; give its length in bytes."""
         # The SDK's own writer leaves out an unchanged state, after a deep copy of it each time.
-        self.write_message(StateMessage(value=self.state))
+        writer: LineWriter = self.message_writer  # type: ignore[assignment]
+        line = writer.format_message(StateMessage(value=self.state))
+        writer.write_line(line, at_once=True)
+        return len(line)
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:

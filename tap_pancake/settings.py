@@ -108,6 +108,13 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         description="Highest rate of calls for each page; Pancake allows 5.",
     ),
     th.Property(
+        "max_parallel_pages",
+        th.IntegerType(minimum=1, maximum=1000),
+        default=16,
+        title="Pages side by side",
+        description="How many pages are read at a time, each at its own rate.",
+    ),
+    th.Property(
         "request_timeout",
         th.NumberType(exclusive_minimum=0),
         default=60,

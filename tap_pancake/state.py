@@ -27,10 +27,12 @@ from tap_pancake import times
 from tap_pancake.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-# Seconds between two STATE messages of a long run; 5 is promised.
+# Seconds between two STATE messages of a long run; 5 is promised, of a STATE that is not large.
 STATE_INTERVAL = 3.0
+# Bytes a second that STATE messages take at most: of thousands of pages, each has some 100 KB.
+STATE_RATE = 100_000
 
 BOOKMARK = "replication_key_value"
 RESUME = "resume"
@@ -43,24 +45,24 @@ BEGINNING = ""
 class StateClock:
     """Says when it is time for the next STATE."""
 
-    def __init__(self, write: Callable[[], None]) -> None:
+    def __init__(self, write: Callable[[], int]) -> None:
         """Count from now.
 
         Args:
-            write: writes a STATE message, at once.
+            write: writes a STATE message, at once; gives its length in bytes.
         """
         self._write = write
-        self._last = time.monotonic()
+        self._due = time.monotonic() + STATE_INTERVAL
 
     def tick(self) -> None:
         """Write a STATE if the last one is a while ago."""
-        if time.monotonic() - self._last >= STATE_INTERVAL:
+        if time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
         """Write a STATE."""
-        self._write()
-        self._last = time.monotonic()
+        length = self._write()
+        self._due = time.monotonic() + max(STATE_INTERVAL, length / STATE_RATE)
 
 
 class Bookmark:
@@ -164,6 +166,8 @@ class PageWalk:
         # A conversation touched after the end date may hold messages sent before it.
         self.stop: str | None = self.end if messages is None else None
         """The last time to ask for; None is no end."""
+        self.messages: Iterator[list[dict[str, Any]]] | None = None
+        """The messages that are read ahead, of the conversation that is written now."""
 
     def wants_row(self, at: str | None) -> bool:
         """Tell whether a row of the list is written."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
 from tap_pancake.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
 from tap_pancake.client import PancakeStream
+from tap_pancake.run import AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,9 +75,25 @@ class StatisticsStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         walk = self.begin_walk(context)
-        for span in walk.spans(self.days_a_call):
-            yield from self.records_of(self.fetch(context, span), span, walk, context)
+        for span, body in self.answers(walk.spans(self.days_a_call), context):
+            yield from self.records_of(body, span, walk, context)
             walk.passed(span)
+
+    def answers(self, spans: Iterator[Span], context: Context) -> Iterator[tuple[Span, Body]]:
+        """Ask for several spans at a time; give the answers in the order of the spans.
+
+        The first one is asked for alone: it shows whether the page may use the endpoint at all.
+        """
+        for span in islice(spans, 1):
+            yield span, self.fetch(context, span)
+        for span, answer in self.run.lanes.ahead(self._asked(spans, context), AHEAD):
+            yield span, next(answer)
+
+    def _asked(
+        self, spans: Iterator[Span], context: Context
+    ) -> Iterator[tuple[Span, Iterator[Body]]]:
+        for span in spans:
+            yield span, self.run.lanes.ahead((self.fetch(context, one) for one in [span]), 1)
 
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
+import sys
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
@@ -59,7 +59,6 @@ class TapPancake(SDKTap):
         """What the streams share."""
         run = Run(
             self.config,
-            interrupts=self.interrupts,
             write_state=self.emit_state,
             user_agent=f"tap-pancake/{self.plugin_version}",
         )
@@ -114,16 +113,26 @@ class TapPancake(SDKTap):
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
+        lanes = self.shared.lanes
         try:
-            self.sync_all()
-            self.shared.raise_for_failed_pages()
+            # The main thread keeps itself free for signals.
+            lanes.hand_over(self._read_all, self.interrupts.tell)
+            self.interrupts.wait()
         except BrokenPipeError:
+            _forget_output()
             msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException:
-            with contextlib.suppress(BrokenPipeError):
+            lanes.seize()
+            try:
                 self.shared.state_clock.write()
+            except BrokenPipeError:
+                _forget_output()
             raise
+
+    def _read_all(self) -> None:
+        self.sync_all()
+        self.shared.raise_for_failed_pages()
 
     @classmethod
     @override
@@ -159,6 +168,11 @@ class TapPancake(SDKTap):
             named = ", ".join(name for name in value if "{" not in name) or "what was given"
             msg = f"--config: no file with a JSON object could be read: {named}"
             raise ConfigurationError(msg) from None
+
+
+def _forget_output() -> None:
+    """Let what is still in the buffer go nowhere, since Python tries to write it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:

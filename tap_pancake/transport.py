@@ -13,7 +13,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import requests
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from tap_pancake.errors import TransientError
@@ -39,28 +41,44 @@ class Answer:
         form that was seen (reference, section 20).
         """
         try:
-            # NaN and Infinity are not JSON, and no target takes them.
-            body = json.loads(self.content, parse_constant=lambda _: None)
+            body = _decode(self.content)
         except (ValueError, RecursionError):
-            return None
+            body = _lenient(self.content)
         if isinstance(body, list):
             return {"data": body}
         return body if isinstance(body, dict) else None
 
 
-class Transport:
-    """A session that only ever sends GET requests."""
+_decode = msgspec.json.Decoder().decode
 
-    def __init__(self, *, timeout: float, user_agent: str) -> None:
+
+def _lenient(content: bytes) -> Any:
+    """Read what Python's own parser takes for JSON, as something that can be written; or None."""
+    try:
+        # NaN and Infinity are not JSON, and no target takes them.
+        body = json.loads(content, parse_constant=lambda _: None)
+        # Half of an emoji, cut off somewhere, is in no UTF-8.
+        return _decode(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+class Transport:
+    """Sends GET requests, and nothing else; any thread may use it."""
+
+    def __init__(self, *, timeout: float, user_agent: str, connections: int) -> None:
         """Open no connection yet.
 
         Args:
             timeout: seconds to wait for a connection, and for each part of an answer.
             user_agent: the header of that name.
+            connections: how many to keep open.
         """
         self._timeout = timeout
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = user_agent
+        self._headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
+        # Not a whole session, which spends as long on cookies, redirects and the environment.
+        self._adapter = HTTPAdapter(pool_maxsize=connections)
+        self._environment: dict[str, Any] | None = None
 
     def get(
         self, url: str, params: Mapping[str, Any], token: Mapping[str, str], *, where: str
@@ -80,12 +98,15 @@ class Transport:
         Raises:
             TransientError: no whole answer came.
         """
+        if self._environment is None:
+            # Proxies and certificates; a session would look for them at each call.
+            session = requests.Session()
+            found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
+            self._environment = dict(found)
         try:
-            response = self._session.get(
-                url,
-                params={**params, **token},
-                timeout=self._timeout,
-                allow_redirects=False,
+            request = requests.Request("GET", url, self._headers, params={**params, **token})
+            response = self._adapter.send(
+                request.prepare(), timeout=self._timeout, **self._environment
             )
             return Answer(
                 status=response.status_code,

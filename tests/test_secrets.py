@@ -198,7 +198,7 @@ CRASH_IN_REQUESTS = """
 import requests
 def send(self, request, **kwargs):
     raise RuntimeError(f"something unforeseen at {request.url}")
-requests.Session.send = send
+requests.adapters.HTTPAdapter.send = send
 """
 CRASH_IN_REQUESTS_TWICE = """
 import requests
@@ -207,7 +207,7 @@ def send(self, request, **kwargs):
         raise ValueError(request.url)
     except ValueError as exc:
         raise RuntimeError("something unforeseen") from exc
-requests.Session.send = send
+requests.adapters.HTTPAdapter.send = send
 """
 CRASHES = {
     "in rows": CRASH_IN_ROWS,

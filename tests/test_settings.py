@@ -69,6 +69,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
         "message_lookback_minutes": 15,
         "conversations_api": "v2",
         "requests_per_second": 4.9,
+        "max_parallel_pages": 16,
         "request_timeout": 60,
         "user_agent": None,
         "api_url": "https://pages.fm",
@@ -172,6 +173,7 @@ def test_an_unknown_setting_of_the_sdk_is_no_error(tmp_path: Path) -> None:
         "message_lookback_minutes",
         "conversations_api",
         "requests_per_second",
+        "max_parallel_pages",
         "request_timeout",
     ],
 )
@@ -238,6 +240,8 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         ("requests_per_second", "fast", ("`requests_per_second`", "a number")),
         ("requests_per_second", "", ("`requests_per_second`",)),
         ("requests_per_second", "0", ("`requests_per_second`", "more than 0")),
+        ("max_parallel_pages", "0", ("`max_parallel_pages`", "1 or more")),
+        ("max_parallel_pages", "1.5", ("`max_parallel_pages`", "a whole number")),
         ("lookback_days", "-1", ("`lookback_days`", "0 or more")),
         ("lookback_days", "nan", ("`lookback_days`",)),
         ("page_access_tokens", '{"1": "x"', ("`page_access_tokens`", "JSON")),
@@ -299,8 +303,11 @@ def test_a_call_that_hangs_is_tried_again_after_the_request_timeout(tmp_path: Pa
     with PancakeServer(inbox(None), faults=[Fault("hang", endpoint="messages", at=[2])]) as server:
         assert_complete(server, sync(tmp_path, config_for(server, request_timeout=2)))
         hung = next(call for call in server.calls if call.fault)
-        again = server.calls[hung.number]
-        assert again.conversation_id == hung.conversation_id
+        again = next(
+            call
+            for call in server.calls[hung.number :]
+            if call.conversation_id == hung.conversation_id
+        )
         assert 2 <= again.time - hung.time < 20
 
 

@@ -270,10 +270,22 @@ def test_a_tick_writes_only_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> 
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     written: list[float] = []
-    clock = StateClock(lambda: written.append(now[0]))
+    length = 1000
+
+    def write() -> int:
+        written.append(now[0])
+        return length
+
+    clock = StateClock(write)
     for now[0] in (100.5, 102.9, 103.1, 104.0, 106.0, 106.2, 109.3):
         clock.tick()
     assert written == [103.1, 106.2, 109.3]
+
+    # A large STATE comes less often: at most 100 KB a second.
+    length = 1_000_000
+    for now[0] in (112.4, 115.5, 122.3, 122.5):
+        clock.tick()
+    assert written[3:] == [112.4, 122.5]
 
 
 # States that come from outside.

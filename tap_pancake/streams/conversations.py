@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -11,18 +13,21 @@ from typing_extensions import override
 from tap_pancake import times
 from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream
 from tap_pancake.errors import PageFailed
-from tap_pancake.lists import ListStream
+from tap_pancake.lists import ListStream, Part
+from tap_pancake.run import AHEAD
 from tap_pancake.state import PageWalk
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.client import Row
     from tap_pancake.run import Run
+    from tap_pancake.streams.messages import MessagesStream
 
 V1_LONGEST = 28 * 86_400
 """Seconds that a window of v1 may span: a month, of any length (reference, section 7.2)."""
@@ -42,6 +47,7 @@ class ConversationsStream(ListStream):
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
+    room = AHEAD
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Choose the version of the list."""
@@ -108,13 +114,45 @@ class ConversationsStream(ListStream):
         return self.run.walks[record["page_id"]].wants_row(record.get("updated_at"))
 
     @override
+    def parts(self, windows: TimeWindows, walk: PageWalk, context: Context) -> Iterator[Part]:
+        # A part for each conversation, whose messages are asked for when it comes into sight.
+        for part in super().parts(windows, walk, context):
+            if self._reads_ahead:
+                for row in part.rows:
+                    messages = self._messages_ahead(row, walk, context)
+                    yield Part([row], None, part.sorted, unsettled=False, messages=messages)
+                part = replace(part, rows=[])  # noqa: PLW2901 - what is known with the last of them
+            yield part
+
+    @cached_property
+    def _reads_ahead(self) -> bool:
+        """Whether the messages of every conversation in sight will be read: no map filters any."""
+        return not self.is_mapped
+
+    def _messages_ahead(
+        self, row: Row, walk: PageWalk, context: Context
+    ) -> Iterator[list[Row]] | None:
+        """Begin to read the messages of a conversation, if it can have any that are wanted."""
+        if not walk.wants_messages(times.normalised_or_none(row.get("updated_at"))):
+            return None
+        messages: MessagesStream = self.run.streams["messages"]
+        return messages.ahead(self._context_of(row, context), walk)
+
+    def _context_of(self, row: Mapping[str, Any], context: Context) -> Context:
+        """Give what `messages` must know of a conversation."""
+        listed = row.get("customers")
+        customers = listed if listed and isinstance(listed, list) else [row.get("page_customer")]
+        customer = customers[0] if isinstance(customers[0], dict) else {}
+        count = row.get("message_count")
+        return {
+            "page_id": context["page_id"],
+            "conversation_id": str(row["id"]),
+            "customer_id": customer.get("id"),
+            "message_count": count if isinstance(count, int) else 0,
+        }
+
+    @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         if self.run.walks[context["page_id"]].wants_messages(record.get("updated_at")):
-            customers = record.get("customers") or [record.get("page_customer")]
-            yield {
-                "page_id": context["page_id"],
-                "conversation_id": record["id"],
-                "customer_id": (customers[0] or {}).get("id"),
-                "message_count": record.get("message_count") or 0,
-            }
+            yield self._context_of(record, context)

@@ -11,12 +11,17 @@ from tap_pancake.client import PancakeStream
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.client import Row
     from tap_pancake.run import Run
+    from tap_pancake.state import PageWalk
+
+ROOM = 2
+"""How many batches of a conversation may be read before it is its turn to be written."""
 
 
 class MessagesStream(PancakeStream):
@@ -43,14 +48,23 @@ class MessagesStream(PancakeStream):
             "customer_id": context["customer_id"] if context else None,
         }
 
+    def batches(self, context: Context, walk: PageWalk) -> Iterator[list[Row]]:
+        """Read a conversation as far back as it is wanted; may run without the baton."""
+        pager = MessageBatches(
+            since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
+        )
+        return self.read(pager, context)
+
+    def ahead(self, context: Context, walk: PageWalk) -> Iterator[list[Row]]:
+        """Begin to read a conversation."""
+        return self.run.lanes.ahead(self.batches(context, walk), ROOM)
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of conversations always has one
         walk = self.run.walks[context["page_id"]]
-        batches = MessageBatches(
-            since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
-        )
-        for records in self.read(batches, context):
-            for record in records:
+        for rows in walk.messages or self.batches(context, walk):
+            for row in rows:
+                record = self.shape(row, context)
                 if walk.wants_message(record.get("inserted_at")):
                     yield record

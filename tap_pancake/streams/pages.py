@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from singer_sdk.exceptions import SyncLifecycleSignal
 from typing_extensions import override
 
 from tap_pancake.client import USER_API, PancakeStream
@@ -133,6 +134,7 @@ class PagesStream(PancakeStream):
         for page_id, page in self.readable.items():
             listed = {"category": category[page_id]} if page_id in category else {}
             yield self.shape({**listed, **page}, context)
+        self.run.lanes.finish()
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
@@ -144,15 +146,21 @@ class PagesStream(PancakeStream):
 
     @override
     def sync_children(self, context: Context) -> None:
-        """Read all of one page; a stream that fails ends for this page, and the others go on.
+        """Read all of one page, in a lane of its own."""
+        if self.ABORT_AT_RECORD_COUNT is None:
+            self.run.lanes.start(lambda: self._read_page(context))
+        else:  # the SDK's dry run, which ends a stream after so many records
+            self._read_page(context)
 
-        This is the place for reading pages side by side.
-        """
+    def _read_page(self, context: Context) -> None:
+        """Read a page's streams; one that fails ends for this page, and the others go on."""
         for stream in self.child_streams:
             if not isinstance(stream, PancakeStream) or not stream.is_wanted:
                 continue
             try:
                 stream.sync(context)
+            except SyncLifecycleSignal:
+                continue  # of a dry run
             except PageSkipped as refusal:
                 self.run.page_skipped(refusal)
             except PageFailed as failure:
@@ -171,8 +179,3 @@ class PagesStream(PancakeStream):
             return bool(self.run.streams["conversations"].is_idle(context))
         except PageFailed:
             return False
-
-    @override
-    def write_state(self) -> None:
-        # Of the root stream the SDK asks this at the end: all below it is done.
-        self.run.state_clock.write()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -257,6 +259,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
         """Begin with no answer."""
         super().__init__(tap, run)
         self._names: tuple[str, ...] = self._NAMES
+        self._search = Lock()
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -265,7 +268,13 @@ class NewCustomerStatisticsStream(StatisticsStream):
 
     @override
     def ask(self, url: str, params: Mapping[str, Any], context: Context | None, token: str) -> Body:
-        base = url.removesuffix(self._NAMES[0])
+        with self._search if len(self._names) > 1 else nullcontext():
+            return self._ask_names(url.removesuffix(self._NAMES[0]), params, context, token)
+
+    def _ask_names(
+        self, base: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Body:
+        """Ask at each path that it may be."""
         refusal: PageFailed | None = None
         for name in self._names:
             try:
@@ -334,8 +343,7 @@ class CustomerEngagementsStream(StatisticsStream):
         own = self.begin_walk(context) if self.selected else None
         theirs: BucketWalk | None = users.begin_walk(context)
         walks = [walk for walk in (own, theirs) if walk is not None]
-        for span in min(walks, key=lambda walk: walk.start).spans(1):
-            body = self.fetch(context, span)
+        for span, body in self.answers(min(walks, key=lambda walk: walk.start).spans(1), context):
             if theirs is not None:
                 try:
                     users.write(body, span, theirs, context)

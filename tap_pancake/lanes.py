@@ -1,0 +1,222 @@
+"""Pages side by side: which thread may do what, and why that is safe.
+
+The limit of calls holds for each page, so pages are read side by side, each in a *lane*: a thread
+that reads the page's streams one after the other, just as the SDK would. But the SDK is not made
+for threads. So there is one *baton*:
+
+- Only who holds the baton runs SDK code, changes bookmarks or counts, or writes a line. A lane puts
+  it down in one place, `Lanes.waiting`, while it waits for an answer. So lanes take turns where
+  they would have been idle, and everything in between is as if there were no threads.
+- An answer is asked for *ahead* of who needs it by a helper thread, without the baton (`Ahead`).
+  What runs there, a generator that asks and decides what to ask next, may use only what is its own
+  (a pager) and what is made for threads: limits, tokens, transport, log.
+- Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
+  only what it has written. So what was asked ahead can be dropped at any moment, and is, when a
+  stream fails or the run ends: nothing needs to be told to stop.
+- Signals come to the main thread, which reads nothing and so can end at once: it takes the baton,
+  keeps it (`Lanes.seize`), and writes the last STATE. All other threads are daemons; they end
+  with the process, where they wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Job = Callable[[], object]
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Daemon threads that are kept for the next job; a job never waits for another one to end."""
+
+    def __init__(self) -> None:
+        """Start none yet."""
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+
+    def run(self, job: Job) -> None:
+        """Begin a job, which must not raise."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._jobs.put(job)
+                return
+        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+
+    def _work(self, job: Job) -> None:
+        while True:
+            job()
+            with self._lock:
+                self._idle += 1
+            job = self._jobs.get()
+
+
+class Ahead(Generic[T]):
+    """An iterator whose items are made in another thread, at most so many before they are taken.
+
+    No thread waits while there is no room: the next one begins when an item is taken. So to drop
+    the rest, forget the iterator.
+    """
+
+    def __init__(self, source: Iterator[T], room: int, lanes: Lanes) -> None:
+        """Begin to read.
+
+        Args:
+            source: makes the items, without the baton. What it raises is raised to who takes.
+            room: how many items may be ready.
+            lanes: gives the threads, and lets others run while one waits for an item.
+        """
+        self._source = source
+        self._room = room
+        self._lanes = lanes
+        self._lock = threading.Lock()
+        self._reading = True
+        self._ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+        lanes.threads.run(self._read)
+
+    def __iter__(self) -> Self:
+        """Iterate over the rest."""
+        return self
+
+    def __next__(self) -> T:
+        """Take the next item, when it is there."""
+        with self._lanes.waiting():
+            item, error = self._ready.get()
+        if error is not None:
+            self._ready.put((None, error))  # for who asks again
+            raise error
+        with self._lock:
+            self._room += 1
+            begin, self._reading = not self._reading, True
+        if begin:
+            self._lanes.threads.run(self._read)
+        return item  # type: ignore[return-value] # an item goes with no error
+
+    def _read(self) -> None:
+        """Make items while there is room; at the end `_reading` stays set, so that none begins."""
+        while True:
+            try:
+                item = next(self._source)
+            except BaseException as error:  # noqa: BLE001 - StopIteration too: it goes to who takes
+                self._ready.put((None, error))
+                return
+            with self._lock:
+                self._room -= 1
+                self._reading = self._room > 0
+                more = self._reading
+            self._ready.put((item, None))
+            if not more:
+                return
+
+
+class Lanes:
+    """The lanes of a run, and the baton that one of them, or who made them, holds."""
+
+    def __init__(self, most: int, on_turn: Callable[[], object]) -> None:
+        """Take the baton.
+
+        Args:
+            most: how many lanes there are at a time.
+            on_turn: is called when a lane takes the baton up again after waiting: a moment when
+                everything that was written is in order.
+        """
+        self.threads = Threads()
+        self._most = most
+        self._on_turn = on_turn
+        self._running = 0
+        self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._baton = threading.Lock()
+        self._holder: int | None = None
+        self._over = False
+        self._take()
+
+    def start(self, job: Job) -> None:
+        """Do a job in a lane, with the baton; wait for a free lane first.
+
+        Raises:
+            BaseException: what the job of some lane raised.
+        """
+        while self._running >= self._most:
+            self._await_one()
+        self._running += 1
+        self.threads.run(lambda: self._do(job, self._ended.put))
+
+    def finish(self) -> None:
+        """Wait until all lanes have ended.
+
+        Raises:
+            BaseException: what the job of one raised.
+        """
+        while self._running:
+            self._await_one()
+
+    def ahead(self, source: Iterator[T], room: int) -> Iterator[T]:
+        """Give the items of a source, which is read ahead; see `Ahead`."""
+        return Ahead(source, room, self)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Put the baton down for a while, if this thread holds it."""
+        if self._holder != threading.get_ident():
+            yield
+            return
+        self._put_down()
+        try:
+            yield
+        finally:
+            self._take()
+        self._on_turn()
+
+    def hand_over(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
+        """Do a job in another thread, and let it have the baton.
+
+        Args:
+            job: what to do.
+            tell: is called when it has ended, with what it raised.
+        """
+        self._put_down()
+        self.threads.run(lambda: self._do(job, tell))
+
+    def seize(self) -> None:
+        """Take the baton as soon as it is put down, and for good: nobody else ever gets it."""
+        self._over = True
+        if self._holder != threading.get_ident():
+            self._baton.acquire()
+
+    def _do(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
+        """Do a job with the baton; tell how it ended."""
+        self._take()
+        outcome: BaseException | None = None
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - raised by who waits for the lane
+            outcome = error
+        self._put_down()
+        tell(outcome)
+
+    def _await_one(self) -> None:
+        with self.waiting():
+            outcome = self._ended.get()
+        self._running -= 1
+        if outcome is not None:
+            raise outcome
+
+    def _take(self) -> None:
+        self._baton.acquire()
+        while self._over:
+            # It is needed for the end of the run: give way, for ever.
+            self._baton.release()
+            threading.Event().wait()
+        self._holder = threading.get_ident()
+
+    def _put_down(self) -> None:
+        self._holder = None
+        self._baton.release()
