@@ -66,19 +66,21 @@ class Ahead(Generic[T]):
     the rest, forget the iterator.
     """
 
-    def __init__(self, source: Iterator[T], room: int, lanes: Lanes) -> None:
+    def __init__(self, source: Iterator[T], room: Callable[[], int], lanes: Lanes) -> None:
         """Begin to read.
 
         Args:
             source: makes the items, without the baton. What it raises is raised to who takes.
-            room: how many items may be ready.
+            room: how many items may be ready at present.
             lanes: gives the threads, and lets others run while one waits for an item.
         """
         self._source = source
         self._room = room
         self._lanes = lanes
         self._lock = threading.Lock()
+        self._untaken = 0
         self._reading = True
+        self._ended = False
         self._ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
         lanes.threads.run(self._read)
 
@@ -87,34 +89,41 @@ class Ahead(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """Take the next item, when it is there."""
-        with self._lanes.waiting():
+        """Take the next item, when it is there; after an error, as after the last one, none is."""
+        if self._ended:
+            raise StopIteration
+        if self._ready.empty() or self._lanes.over:
+            with self._lanes.waiting():
+                item, error = self._ready.get()
+        else:
             item, error = self._ready.get()
-        if error is not None:
-            self._ready.put((None, error))  # for who asks again
-            raise error
+        if item is None:
+            self._ended = True
+            raise error or StopIteration
         with self._lock:
-            self._room += 1
-            begin, self._reading = not self._reading, True
+            self._untaken -= 1
+            begin = not self._reading and self._untaken < self._room()
+            self._reading = self._reading or begin
         if begin:
             self._lanes.threads.run(self._read)
-        return item  # type: ignore[return-value] # an item goes with no error
+        return item
 
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
-        while True:
+        more = True
+        while more:
             try:
                 item = next(self._source)
-            except BaseException as error:  # noqa: BLE001 - StopIteration too: it goes to who takes
+            except StopIteration:  # not kept: what it was raised through would keep the last item
+                self._ready.put((None, None))
+                return
+            except BaseException as error:  # noqa: BLE001 - goes to who takes
                 self._ready.put((None, error))
                 return
             with self._lock:
-                self._room -= 1
-                self._reading = self._room > 0
-                more = self._reading
+                self._untaken += 1
+                more = self._reading = self._untaken < self._room()
             self._ready.put((item, None))
-            if not more:
-                return
 
 
 class Lanes:
@@ -135,7 +144,8 @@ class Lanes:
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self._baton = threading.Lock()
         self._holder: int | None = None
-        self._over = False
+        self.over = False
+        """Whether the baton is wanted for the end of the run."""
         self._take()
 
     def start(self, job: Job) -> None:
@@ -158,7 +168,7 @@ class Lanes:
         while self._running:
             self._await_one()
 
-    def ahead(self, source: Iterator[T], room: int) -> Iterator[T]:
+    def ahead(self, source: Iterator[T], room: Callable[[], int] = lambda: 1) -> Iterator[T]:
         """Give the items of a source, which is read ahead; see `Ahead`."""
         return Ahead(source, room, self)
 
@@ -187,7 +197,7 @@ class Lanes:
 
     def seize(self) -> None:
         """Take the baton as soon as it is put down, and for good: nobody else ever gets it."""
-        self._over = True
+        self.over = True
         if self._holder != threading.get_ident():
             self._baton.acquire()
 
@@ -211,7 +221,7 @@ class Lanes:
 
     def _take(self) -> None:
         self._baton.acquire()
-        while self._over:
+        while self.over:
             # It is needed for the end of the run: give way, for ever.
             self._baton.release()
             threading.Event().wait()

@@ -36,7 +36,7 @@ class Part:
     """False once the list was seen not to filter; the rest comes in its own order."""
     unsettled: bool
     """Whether the list moves too much to be read to its end."""
-    messages: Iterator[list[Row]] | None = None
+    messages: Iterator[bytes] | None = None
     """Of the one row, a conversation, the messages that are read ahead."""
 
 
@@ -47,8 +47,6 @@ class ListStream(PancakeStream):
     is_sorted = True
     windowing: dict[str, Any] = {}  # noqa: RUF012 - set in classes, never changed
     """What else `TimeWindows` must know of the list."""
-    room = 1
-    """How many parts may be read before they are needed."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Begin with what is known of the list; a run may learn that an answer holds fewer."""
@@ -82,12 +80,17 @@ class ListStream(PancakeStream):
         for rows in self.read(windows, context):
             yield Part(rows, windows.low, sorted=windows.sorted, unsettled=windows.unsettled)
 
+    def room(self) -> int:
+        """How many parts may be read before they are needed."""
+        return 1
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         walk = self.begin_walk(context)
         newest = BEGINNING
-        for part in self.run.lanes.ahead(self.parts(self.windows(walk), walk, context), self.room):
+        parts = self.parts(self.windows(walk), walk, context)
+        for part in self.run.lanes.ahead(parts, self.room):
             walk.messages = part.messages
             for row in part.rows:
                 record = self.shape(row, context)

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-AHEAD = 7
-"""How many things of a page are asked for at a time, each in a chain of calls of its own: so many
-calls of up to a second under way reach Pancake's limit of 5 a second, with two that just ended."""
+AHEAD = 12
+"""How many things of a page are asked for ahead at most, each in a chain of calls of its own."""
+_AHEAD_AT_LEAST = 3
+# More for each second that an answer takes: Pancake's limit of 5 a second, and the share of the
+# chains that have ended and wait for their turn.
+_AHEAD_PER_SECOND = 8
 
 
 class Run:
@@ -66,6 +69,14 @@ class Run:
     def lanes(self) -> Lanes:
         """The lanes of pages. Who needs them first holds their baton."""
         return Lanes(self._most_pages, self.state_clock.tick)
+
+    def reach(self) -> int:
+        """Give how many things of a page to ask for ahead, so that its limit is reached.
+
+        No more than that: what is read before it can be written takes memory.
+        """
+        more = round(self.transport.latency * _AHEAD_PER_SECOND)
+        return min(AHEAD, _AHEAD_AT_LEAST + more)
 
     @property
     def _most_pages(self) -> int:

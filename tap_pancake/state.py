@@ -166,7 +166,7 @@ class PageWalk:
         # A conversation touched after the end date may hold messages sent before it.
         self.stop: str | None = self.end if messages is None else None
         """The last time to ask for; None is no end."""
-        self.messages: Iterator[list[dict[str, Any]]] | None = None
+        self.messages: Iterator[bytes] | None = None
         """The messages that are read ahead, of the conversation that is written now."""
 
     def wants_row(self, at: str | None) -> bool:

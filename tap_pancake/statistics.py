@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from tap_pancake.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
 from tap_pancake.client import PancakeStream
-from tap_pancake.run import AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -86,14 +85,14 @@ class StatisticsStream(PancakeStream):
         """
         for span in islice(spans, 1):
             yield span, self.fetch(context, span)
-        for span, answer in self.run.lanes.ahead(self._asked(spans, context), AHEAD):
+        for span, answer in self.run.lanes.ahead(self._asked(spans, context), self.run.reach):
             yield span, next(answer)
 
     def _asked(
         self, spans: Iterator[Span], context: Context
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
         for span in spans:
-            yield span, self.run.lanes.ahead((self.fetch(context, one) for one in [span]), 1)
+            yield span, self.run.lanes.ahead(self.fetch(context, one) for one in [span])
 
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import sys
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     import click
 
     from tap_pancake.client import PancakeStream
+
+
+# Objects made between two looks for cycles; 700 is Python's own.
+_GC_THRESHOLD = 10_000
 
 
 class TapPancake(SDKTap):
@@ -113,6 +118,10 @@ class TapPancake(SDKTap):
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
+        # An answer is thousands of objects in no cycle: looking for cycles at Python's usual pace
+        # was measured to take a tenth of the time.
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         lanes = self.shared.lanes
         try:
             # The main thread keeps itself free for signals.

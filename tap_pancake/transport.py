@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from tap_pancake.errors import TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+# The latency is the average of about so many answers.
+_MEMORY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Transport:
         # Not a whole session, which spends as long on cookies, redirects and the environment.
         self._adapter = HTTPAdapter(pool_maxsize=connections)
         self._environment: dict[str, Any] | None = None
+        self.latency = 0.0
+        """Seconds that answers took lately."""
 
     def get(
         self, url: str, params: Mapping[str, Any], token: Mapping[str, str], *, where: str
@@ -103,14 +109,17 @@ class Transport:
             session = requests.Session()
             found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
             self._environment = dict(found)
+        began = time.monotonic()
         try:
             request = requests.Request("GET", url, self._headers, params={**params, **token})
             response = self._adapter.send(
                 request.prepare(), timeout=self._timeout, **self._environment
             )
+            content = response.content
+            self.latency += (time.monotonic() - began - self.latency) / _MEMORY
             return Answer(
                 status=response.status_code,
-                content=response.content,
+                content=content,
                 request_id=response.headers.get("x-request-id"),
                 retry_after=_seconds(response.headers.get("Retry-After")),
             )

@@ -468,7 +468,7 @@ def obey(directory: Path) -> None:
     directory.mkdir()
     account = inbox(1, conversations=5, messages=1)
     with PancakeServer(account, rate=1, retry_after=2) as server:
-        sync(directory, config_for(server, requests_per_second=10))
+        sync(directory, config_for(server, requests_per_second=4))
         assert_paused(server, 2)
 
 
@@ -476,7 +476,7 @@ def pause(directory: Path) -> None:
     directory.mkdir()
     with PancakeServer(inbox(2, conversations=15), faults=[Fault("429", every=4)]) as server:
         # Spaced, so that at most one other call is under way when the answer comes.
-        sync(directory, config_for(server, requests_per_second=10))
+        sync(directory, config_for(server, requests_per_second=4))
         assert_paused(server, 1)
 
 

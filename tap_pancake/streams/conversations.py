@@ -14,7 +14,6 @@ from tap_pancake import times
 from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream
 from tap_pancake.errors import PageFailed
 from tap_pancake.lists import ListStream, Part
-from tap_pancake.run import AHEAD
 from tap_pancake.state import PageWalk
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.windows import Cut, TimeWindows, Window
@@ -47,7 +46,6 @@ class ConversationsStream(ListStream):
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
-    room = AHEAD
 
     def __init__(self, tap: Tap, run: Run) -> None:
         """Choose the version of the list."""
@@ -124,14 +122,16 @@ class ConversationsStream(ListStream):
                 part = replace(part, rows=[])  # noqa: PLW2901 - what is known with the last of them
             yield part
 
+    @override
+    def room(self) -> int:
+        return self.run.reach() if self._reads_ahead else super().room()
+
     @cached_property
     def _reads_ahead(self) -> bool:
         """Whether the messages of every conversation in sight will be read: no map filters any."""
         return not self.is_mapped
 
-    def _messages_ahead(
-        self, row: Row, walk: PageWalk, context: Context
-    ) -> Iterator[list[Row]] | None:
+    def _messages_ahead(self, row: Row, walk: PageWalk, context: Context) -> Iterator[bytes] | None:
         """Begin to read the messages of a conversation, if it can have any that are wanted."""
         if not walk.wants_messages(times.normalised_or_none(row.get("updated_at"))):
             return None

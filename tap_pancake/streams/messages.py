@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from typing_extensions import override
 
 from tap_pancake.batches import BatchSizes, MessageBatches
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Row
     from tap_pancake.run import Run
     from tap_pancake.state import PageWalk
 
-ROOM = 2
+ROOM = 5
 """How many batches of a conversation may be read before it is its turn to be written."""
 
 
@@ -48,23 +48,26 @@ class MessagesStream(PancakeStream):
             "customer_id": context["customer_id"] if context else None,
         }
 
-    def batches(self, context: Context, walk: PageWalk) -> Iterator[list[Row]]:
-        """Read a conversation as far back as it is wanted; may run without the baton."""
+    def batches(self, context: Context, walk: PageWalk) -> Iterator[bytes]:
+        """Read a conversation as far back as it is wanted; may run without the baton.
+
+        As JSON again, which takes a fifth of the memory while it waits for its turn.
+        """
         pager = MessageBatches(
             since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
         )
-        return self.read(pager, context)
+        return map(msgspec.json.encode, self.read(pager, context))
 
-    def ahead(self, context: Context, walk: PageWalk) -> Iterator[list[Row]]:
+    def ahead(self, context: Context, walk: PageWalk) -> Iterator[bytes]:
         """Begin to read a conversation."""
-        return self.run.lanes.ahead(self.batches(context, walk), ROOM)
+        return self.run.lanes.ahead(self.batches(context, walk), lambda: ROOM)
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of conversations always has one
         walk = self.run.walks[context["page_id"]]
-        for rows in walk.messages or self.batches(context, walk):
-            for row in rows:
+        for batch in walk.messages or self.batches(context, walk):
+            for row in msgspec.json.decode(batch):
                 record = self.shape(row, context)
                 if walk.wants_message(record.get("inserted_at")):
                     yield record

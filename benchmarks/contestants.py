@@ -1,0 +1,280 @@
+"""The contestants: how each is started as its own users would, and where its rows are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from benchmarks.measure import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchmarks.server import Data
+
+    Row = dict[str, Any]
+    Rows = Iterator[tuple[str, Row]]
+
+PEERS = ROOT / "benchmarks" / "peers"
+STREAMS = {
+    "pages": ("id",),
+    "conversations": ("page_id", "id"),
+    "messages": ("conversation_id", "id"),
+}
+"""What is extracted, with its keys."""
+STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
+PAGES_AT_ONCE = 16
+"""The tap's default of `max_parallel_pages`."""
+PACE = 4.9
+"""Calls a second for each page of the bare script: the tap's own default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One extraction: from which server, with which files."""
+
+    url: str
+    token: str
+    data: Data
+    directory: Path
+    state: Path | None = None
+    """The STATE of the run before; the tap's only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """One way to extract the three streams."""
+
+    key: str
+    title: str
+    environment: str
+    """The directory of its virtual environment."""
+    command: Callable[[Job], list[str | Path]]
+    rows: Callable[[Path], Rows]
+    """Reads what was written in a job's directory."""
+
+    @property
+    def programs(self) -> Path:
+        """The directory of its programs."""
+        return ROOT / self.environment / "bin"
+
+
+def written(path: Path, content: Any) -> Path:
+    """Write a file of JSON."""
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def workers(data: Data, each: int) -> int:
+    """Threads of tools that have one number of them for all pages, so many for each page."""
+    return min(each * data.pages, 256)
+
+
+# The tap
+
+
+@cache
+def tap_says(*arguments: str) -> Any:
+    """Ask the tap about itself."""
+    command = [str(TAP.programs / "tap-pancake"), *arguments]
+    process = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
+    return json.loads(process.stdout)
+
+
+def tap_catalog() -> Any:
+    """Give the tap's catalog with just the three streams selected."""
+    catalog = tap_says("--discover")
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = stream["tap_stream_id"] in STREAMS
+    return catalog
+
+
+def tap_command(job: Job) -> list[str | Path]:
+    """Start the tap; settings other than their defaults only where the work needs them."""
+    config: Row = {"access_token": job.token, "api_url": job.url}
+    state: list[str | Path] = ["--state", job.state] if job.state else []
+    if not job.data.rate:
+        config["requests_per_second"] = 10_000
+    elif (
+        job.data.pages > PAGES_AT_ONCE
+        and "max_parallel_pages" in tap_says("--about", "--format=json")["settings"]["properties"]
+    ):
+        config["max_parallel_pages"] = job.data.pages
+    return [
+        TAP.programs / "tap-pancake",
+        "--config",
+        written(job.directory / "config.json", config),
+        "--catalog",
+        written(job.directory / "catalog.json", tap_catalog()),
+        *state,
+    ]
+
+
+def lines(file: Path) -> Iterator[bytes]:
+    """Give the lines of a file, without those of STATE, which may be large."""
+    with file.open("rb") as output:
+        for line in output:
+            if not line.startswith(STATE_BEGINS):
+                yield line
+
+
+def singer_rows(directory: Path) -> Rows:
+    """Read Singer messages."""
+    for line in lines(directory / "out"):
+        message = orjson.loads(line)
+        if message["type"] == "RECORD":
+            yield message["stream"], message["record"]
+
+
+# The peers
+
+
+def stock_command(job: Job, *, by_page: bool = False) -> list[str | Path]:
+    """Start the stock tap, which reads all it has."""
+    config = {"access_token": job.token, "api_url": job.url, "state_by_page": by_page}
+    file = written(job.directory / "config.json", config)
+    return [STOCK.programs / "python", PEERS / "stock_tap.py", "--config", file]
+
+
+def dlt_command(job: Job) -> list[str | Path]:
+    """Start dlt's pipeline."""
+    arguments = ["--url", job.url, "--token", job.token, "--workers", str(workers(job.data, 2))]
+    script = PEERS / "dlt_pages.py"
+    return [DLT.programs / "python", script, *arguments, "--directory", job.directory]
+
+
+def dlt_extract_command(job: Job) -> list[str | Path]:
+    """Start only the first of the pipeline's three steps."""
+    return [*dlt_command(job), "--extract-only"]
+
+
+def dlt_rows(directory: Path) -> Rows:
+    """Read what dlt loaded: a directory for each table."""
+    for stream in STREAMS:
+        for file in (directory / "written" / "inbox" / stream).glob("*.jsonl"):
+            for line in lines(file):
+                yield stream, orjson.loads(line)
+
+
+def dlt_extract_rows(directory: Path) -> Rows:
+    """Read what dlt extracted: lines of lists."""
+    for stream in STREAMS:
+        for file in (directory / "pipelines").rglob(f"new_jobs/{stream}.*.typed-jsonl"):
+            for line in lines(file):
+                for row in orjson.loads(line):
+                    yield stream, row
+
+
+def airbyte_command(job: Job) -> list[str | Path]:
+    """Start Airbyte's `read` of all streams, with what all pages together are allowed."""
+    config = {
+        "access_token": job.token,
+        "api_url": job.url,
+        "workers": workers(job.data, 16),
+        "calls_per_second": int(job.data.rate * job.data.pages) or 1_000_000,
+    }
+    catalog = {
+        "streams": [
+            {
+                "stream": {
+                    "name": stream,
+                    "json_schema": {},
+                    "supported_sync_modes": ["full_refresh"],
+                },
+                "sync_mode": "full_refresh",
+                "destination_sync_mode": "overwrite",
+            }
+            for stream in STREAMS
+        ]
+    }
+    return [
+        AIRBYTE.programs / "python",
+        PEERS / "airbyte_source.py",
+        "read",
+        "--config",
+        written(job.directory / "config.json", config),
+        "--catalog",
+        written(job.directory / "catalog.json", catalog),
+    ]
+
+
+def airbyte_rows(directory: Path) -> Rows:
+    """Read Airbyte's messages."""
+    for line in lines(directory / "out"):
+        message = orjson.loads(line)
+        if message["type"] == "RECORD":
+            yield message["record"]["stream"], message["record"]["data"]
+
+
+def bare_command(job: Job) -> list[str | Path]:
+    """Start the bare script."""
+    pace = ["--rate", str(PACE)] if job.data.rate else []
+    arguments = ["--url", job.url, "--token", job.token, *pace]
+    return [BARE.programs / "python", PEERS / "bare.py", *arguments]
+
+
+def bare_rows(directory: Path) -> Rows:
+    """Read the bare script's lines."""
+    for line in lines(directory / "out"):
+        row = orjson.loads(line)
+        yield row["stream"], row["record"]
+
+
+TAP = Contestant(
+    key="tap",
+    title="tap-pancake",
+    environment=".venv-bench-tap",
+    command=tap_command,
+    rows=singer_rows,
+)
+STOCK = Contestant(
+    key="stock",
+    title="stock singer-sdk tap",
+    environment=".venv-bench-stock",
+    command=stock_command,
+    rows=singer_rows,
+)
+STOCK_BY_PAGE = Contestant(
+    key="stock-by-page",
+    title="stock singer-sdk tap, state by page",
+    environment=STOCK.environment,
+    command=partial(stock_command, by_page=True),
+    rows=singer_rows,
+)
+DLT = Contestant(
+    key="dlt",
+    title="dlt REST source",
+    environment=".venv-bench-dlt",
+    command=dlt_command,
+    rows=dlt_rows,
+)
+DLT_EXTRACT = Contestant(
+    key="dlt-extract",
+    title="dlt, its extraction only",
+    environment=".venv-bench-dlt",
+    command=dlt_extract_command,
+    rows=dlt_extract_rows,
+)
+AIRBYTE = Contestant(
+    key="airbyte",
+    title="Airbyte CDK, declarative",
+    environment=".venv-bench-airbyte",
+    command=airbyte_command,
+    rows=airbyte_rows,
+)
+BARE = Contestant(
+    key="bare",
+    title="bare asyncio script",
+    environment=".venv-bench",
+    command=bare_command,
+    rows=bare_rows,
+)
+CONTESTANTS = (TAP, STOCK, STOCK_BY_PAGE, DLT, DLT_EXTRACT, AIRBYTE, BARE)

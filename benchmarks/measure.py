@@ -1,0 +1,127 @@
+"""Runs a process and says what it used, beside a server that says what was asked of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.server import Data
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIM = ROOT / "benchmarks" / "shim.py"
+
+
+class Failed(Exception):
+    """Something in the benchmark itself went wrong: its figures would mean nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a process used, its own children included."""
+
+    wall: float
+    cpu: float
+    """Seconds of processor time, user and system."""
+    peak_mb: float
+    """Of the largest process among them."""
+    code: int
+    ended: bool
+    """Whether it was ended for taking too long."""
+
+
+def run(
+    command: Sequence[str | Path],
+    directory: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    seconds: int = 600,
+) -> Usage:
+    """Run a command in a directory, with its output and log in the files `out` and `log` there."""
+    result = directory / "usage.json"
+    shim = [sys.executable, "-I", "-S", str(SHIM), str(result), str(seconds)]
+    with (directory / "out").open("wb") as out, (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*shim, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=log,
+            cwd=directory,
+            env=environment(directory) | dict(env or {}),
+        )
+        try:
+            process.wait()
+        finally:
+            # Does nothing to one that has ended; the shim ends what it started.
+            process.terminate()
+            process.wait()
+    return Usage(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Give the variables of this process, less settings of other projects, with a scratch place."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TAP_", "DLT_", "RUNTIME__", "EXTRACT__", "PYTHON"))
+    }
+    return kept | {"TMPDIR": str(directory), "DLT_DATA_DIR": str(directory / "dlt")}
+
+
+class Server:
+    """The bundled server as a process of its own, as a context manager."""
+
+    def __init__(self, data: Data) -> None:
+        """Start it, and wait until it has invented its account."""
+        self.data = data
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.server", data.as_json()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            cwd=ROOT,
+        )
+        hello = self._read()
+        self.url: str = hello["url"]
+        self.token: str = hello["token"]
+
+    def ask(self, command: str) -> Any:
+        """Give it a command, see `benchmarks.server`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def truth(self, directory: Path) -> dict[str, set[tuple[str, ...]]]:
+        """Ask for the keys of all rows, by stream."""
+        file = directory / "truth.json"
+        self.ask(f"truth {file}")
+        keys = json.loads(file.read_text(encoding="utf-8"))
+        file.unlink()
+        return {stream: {tuple(key) for key in rows} for stream, rows in keys.items()}
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            message = "the server ended by itself"
+            raise Failed(message)
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        """It runs already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it: it stops with its input."""
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()

@@ -1,0 +1,204 @@
+"""The bundled Pancake server, in a process of its own, with books of what was asked of it.
+
+`python -m benchmarks.server DATA` (a `Data` as JSON) prints its URL and user token as one line of
+JSON. Each line on standard input is then a command, and is answered by one line of JSON:
+
+- `reset`: forget all calls;
+- `books`: what was asked since then, see `books`;
+- `truth FILE`: write the keys of all rows that a full extraction holds to a file, see `truth`;
+- `receive NUMBER`: let so many conversations of each page get a message, and say which.
+
+The end of standard input ends it, so that it never outlives who started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import random
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api.invented import CHANNELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIST_CUT = 60  # rows of a list of conversations, the reference, section 7.1
+TOO_MANY = 429
+BATCH_CUT = 30  # messages of a call, the reference, section 8
+IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
+SEASONS_START = datetime(2025, 1, 1, tzinfo=UTC)
+SEASONS_END = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What the server holds, and how it answers."""
+
+    pages: int
+    conversations: int
+    """Of each page."""
+    messages: tuple[int, int]
+    """Fewest and most of a conversation; most conversations are short."""
+    seed: int = 7
+    spread: Literal["even", "uneven", "year"] = "even"
+    """Over 17 months, evenly or not, or evenly over the year before now."""
+    rate: float = 0.0
+    """Calls a second for each page; 0 for no limit."""
+    latency: float = 0.0
+    """Seconds before each answer."""
+
+    def as_json(self) -> str:
+        """Write it for the command line."""
+        return json.dumps(asdict(self))
+
+    @property
+    def message_counts(self) -> list[int]:
+        """The messages of each conversation, the same for every page."""
+        fewest, most = self.messages
+        # The same shape as that of the demo's accounts, without its chance.
+        return [
+            fewest + int((most - fewest + 1) * ((i + 0.5) / self.conversations) ** 3)
+            for i in range(self.conversations)
+        ]
+
+    @property
+    def calls_of_page(self) -> int:
+        """The fewest calls with which a page can be read."""
+        lists = max(1, math.ceil(self.conversations / LIST_CUT))
+        return lists + sum(max(1, math.ceil(n / BATCH_CUT)) for n in self.message_counts)
+
+    @property
+    def fewest_calls(self) -> int:
+        """The fewest calls with which everything can be read: one of them lists the pages."""
+        return 1 + self.pages * self.calls_of_page
+
+
+def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]:
+    """Give the time between which each conversation of a page begins and ends."""
+    if data.spread == "even":
+        while True:
+            yield SEASONS_START, SEASONS_END
+    if data.spread == "year":
+        now = datetime.now(UTC)
+        while True:
+            yield now - timedelta(days=365), now
+    # Uneven: a shop that grows, with silent weeks, and campaigns of two days each.
+    whole = SEASONS_END - SEASONS_START
+    campaigns = [rng.random() for _ in range(4)]
+    silences = [rng.random() for _ in range(4)]
+    while True:
+        if rng.random() < IN_CAMPAIGNS:
+            at = rng.choice(campaigns) + rng.random() * (timedelta(days=2) / whole)
+        else:
+            at = rng.random() ** 0.4
+            if any(begin < at < begin + timedelta(days=21) / whole for begin in silences):
+                continue
+        begin = SEASONS_START + min(at, 0.999) * whole
+        yield begin, begin + timedelta(hours=1)
+
+
+def account_of(data: Data) -> Account:
+    """Invent the account: pages of equal size, of all channels."""
+    account = Account(data.seed)
+    for index in range(data.pages):
+        page = account.add_page(platform=CHANNELS[index % len(CHANNELS)].platform)
+        rng = random.Random(f"{data.seed}:{index}")
+        counts = data.message_counts
+        rng.shuffle(counts)
+        for count, (start, end) in zip(counts, spans(data, rng), strict=False):
+            page.fill(1, (count, count), start, end)
+    return account
+
+
+def books(server: PancakeServer, cpu_before: float) -> dict[str, Any]:
+    """Say what was asked: calls by endpoint, and how many of them were refused with 429.
+
+    Of each page the answered calls, with the times of the first and the last; of the server its CPU
+    time.
+    """
+    endpoints: dict[str, int] = {}
+    pages: dict[str, dict[str, Any]] = {}
+    with server.account.lock:
+        calls = list(server.calls)
+    for call in calls:
+        endpoints[call.endpoint] = endpoints.get(call.endpoint, 0) + 1
+        if call.page_id is None:
+            continue
+        page = pages.setdefault(call.page_id, {"answered": 0, "first": call.time})
+        if call.status != TOO_MANY:
+            page["answered"] += 1
+            page["last"] = call.time
+    return {
+        "calls": len(calls),
+        "refused": sum(call.status == TOO_MANY for call in calls),
+        "endpoints": endpoints,
+        "pages": pages,
+        "cpu": time.process_time() - cpu_before,
+    }
+
+
+def truth(server: PancakeServer) -> dict[str, list[tuple[str, ...]]]:
+    """Give the keys of all rows: page ids, (page, conversation) and (conversation, message)."""
+    held = server.expected()
+    return {
+        "pages": [(page_id,) for page_id in held.pages],
+        "conversations": list(held.conversations),
+        "messages": list(held.messages),
+    }
+
+
+def receive(account: Account, number: int) -> list[tuple[str, str]]:
+    """Let so many conversations of each page, from all of its history, get a message; give keys."""
+    changed = []
+    for page in account.pages:
+        ids = list(page.conversations)
+        for conversation_id in ids[:: max(1, len(ids) // number)][:number]:
+            page.receive(conversation_id)
+            changed.append((page.id, conversation_id))
+    return changed
+
+
+def serve(server: PancakeServer) -> None:
+    """Obey commands until there are no more."""
+    cpu_before = time.process_time()
+    for line in sys.stdin:
+        command, _, argument = line.strip().partition(" ")
+        answer: Any = None
+        match command:
+            case "reset":
+                server.reset_calls()
+                cpu_before = time.process_time()
+            case "books":
+                answer = books(server, cpu_before)
+            case "truth":
+                Path(argument).write_text(json.dumps(truth(server)), encoding="utf-8")
+            case "receive":
+                answer = receive(server.account, int(argument))
+            case _:
+                message = f"unknown command: {line}"
+                raise ValueError(message)
+        print(json.dumps(answer), flush=True)
+
+
+def main() -> None:
+    """Serve what the command line says."""
+    data = Data(**json.loads(sys.argv[1]))
+    account = account_of(data)
+    # The account stays: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
+    with PancakeServer(account, rate=data.rate or None, latency=data.latency) as server:
+        print(json.dumps({"url": server.url, "token": account.user_token}), flush=True)
+        serve(server)
+
+
+if __name__ == "__main__":
+    main()

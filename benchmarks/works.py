@@ -1,0 +1,451 @@
+"""The works: what each one lets be extracted, by whom, and what it makes of it.
+
+The goals are those of the issue that asked for this benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks import measure
+from benchmarks.contestants import (
+    AIRBYTE,
+    BARE,
+    DLT,
+    DLT_EXTRACT,
+    STATE_BEGINS,
+    STOCK,
+    STOCK_BY_PAGE,
+    TAP,
+    Contestant,
+)
+from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, scratch, serving
+from benchmarks.measure import Failed
+from benchmarks.report import Section, at_least, at_most, counted, table
+from benchmarks.server import Data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+RATE = 5.0  # calls a second for each page, the reference, section 2.4
+MILLION = 1_000_000
+PATIENCE = 2400
+"""Seconds after which a peer under the real limit is ended."""
+COLUMNS = ("wall s", "CPU s", "peak MB", "calls", "429s", "rows", "lost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to measure."""
+
+    rounds: int
+    small: bool
+    """Use a small part of the data, to try the benchmark itself."""
+    only: frozenset[str]
+    """Keys of the contestants that take part; empty for all."""
+
+    def among(self, *competing: Contestant) -> list[Contestant]:
+        """Choose those that take part."""
+        return [one for one in competing if not self.only or one.key in self.only]
+
+    def sized(self, data: Data) -> Data:
+        """Make the data small if that is wished."""
+        if not self.small:
+            return data
+        return replace(
+            data,
+            pages=max(2, data.pages // 10) if data.pages > data.conversations else data.pages,
+            conversations=max(2, data.conversations // 6),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A work by its name."""
+
+    contestants: tuple[Contestant, ...]
+    run: Callable[[Plan], Section]
+
+
+def cells(outcomes: Sequence[Outcome]) -> list[str]:
+    """Write the common columns: medians over rounds. Who was ended has not written all it had."""
+    unknown = any(one.usage.ended for one in outcomes)
+    return [
+        f"{middle(outcomes, lambda one: one.usage.wall):.1f}",
+        f"{middle(outcomes, lambda one: one.usage.cpu):.2f}",
+        f"{middle(outcomes, lambda one: one.usage.peak_mb):.0f}",
+        f"{middle(outcomes, lambda one: one.books['calls']):,.0f}",
+        f"{middle(outcomes, lambda one: one.books['refused']):,.0f}",
+        "" if unknown else f"{middle(outcomes, lambda one: one.written):,.0f}",
+        "" if unknown else f"{middle(outcomes, lambda one: one.lost):,.0f}",
+    ]
+
+
+def named(contestant: Contestant, outcomes: Sequence[Outcome], rounds: int) -> str:
+    """Name a contestant, with what is odd about its runs."""
+    if any(one.usage.ended for one in outcomes):
+        return f"{contestant.title} (ended before it was done)"
+    once = len(outcomes) < rounds
+    return f"{contestant.title} (one round)" if once else contestant.title
+
+
+def described(data: Data) -> str:
+    """Say what the server holds."""
+    messages = data.pages * sum(data.message_counts)
+    limit = f"{data.rate:g} calls a second for each page" if data.rate else "no limit"
+    return (
+        f"{counted(data.pages, 'page')} of {data.conversations:,} conversations,"
+        f" {messages:,} messages; {limit}, {data.latency:g} s before each answer;"
+        f" {data.fewest_calls:,} calls at least."
+    )
+
+
+# Under the real limit
+
+
+def limit(data: Data, share: float, slack: float, *once: Contestant) -> Callable[[Plan], Section]:
+    """Make the work of extracting under the real limit."""
+
+    def run(plan: Plan) -> Section:
+        sized = plan.sized(data)
+        competing = plan.among(TAP, STOCK, DLT, AIRBYTE, BARE)
+        found = race(sized, competing, plan.rounds, once=once, seconds=PATIENCE)
+        bound = sized.calls_of_page / RATE
+        rows = [
+            [
+                named(one, found[one.key], plan.rounds),
+                f"{middle(found[one.key], lambda o: o.slowest_page):.2f}",
+                f"{middle(found[one.key], lambda o: o.usage.wall) / bound:.2f}",
+                *cells(found[one.key]),
+            ]
+            for one in competing
+        ]
+        text = [
+            f"{described(sized)} So no page can be read in less than {bound:.1f} s.",
+            table(["", "slowest page, calls/s", "wall ÷ bound", *COLUMNS], rows),
+        ]
+        taps = found.get(TAP.key, [])
+        if not taps:
+            return Section(text=text)
+        refused = middle(taps, lambda o: o.books["refused"] / o.books["calls"])
+        goals = [
+            at_least(
+                f"every page at {share:.0%} of {RATE:g} calls/s or more",
+                middle(taps, lambda o: o.slowest_page) / RATE,
+                share,
+                "{:.1%}",
+            ),
+            at_most(
+                f"wall time ≤ {slack:.2f} of the largest page's bound",
+                middle(taps, lambda o: o.usage.wall) / bound,
+                slack,
+                "{:.3f}",
+            ),
+            at_most("429s ≤ 0.5 % of calls", refused, 0.005, "{:.2%}"),
+        ]
+        return Section(text=text, goals=goals)
+
+    return run
+
+
+# Without a limit
+
+EVERYBODY = (TAP, STOCK, STOCK_BY_PAGE, DLT, DLT_EXTRACT, AIRBYTE, BARE)
+MANY_MESSAGES = Data(pages=10, conversations=328, messages=(1, 120))
+
+
+def cpu(plan: Plan) -> Section:
+    """Compare the processor's time for each message."""
+    data = plan.sized(MANY_MESSAGES)
+    messages = data.pages * sum(data.message_counts)
+    competing = plan.among(*EVERYBODY)
+    found = race(data, competing, plan.rounds)
+
+    def each(outcome: Outcome) -> float:
+        return outcome.usage.cpu / messages
+
+    rows = [
+        [
+            named(one, found[one.key], plan.rounds),
+            f"{middle(found[one.key], each) * MILLION:.0f}",
+            *cells(found[one.key]),
+            f"{middle(found[one.key], lambda o: o.books['cpu']):.1f}",
+        ]
+        for one in competing
+    ]
+    text = [
+        described(data),
+        table(["", "CPU ms per 1,000 messages", *COLUMNS, "server CPU s"], rows),
+    ]
+    goals = [
+        at_most(
+            f"CPU for each message ≤ {most:g} of {what}",
+            median(
+                each(ours) / each(theirs)
+                for ours, theirs in zip(found[TAP.key], found[peer.key], strict=True)
+            ),
+            most,
+            "{:.2f}",
+        )
+        for peer, most, what in (
+            (STOCK, 0.3, "the stock tap's"),
+            (STOCK_BY_PAGE, 0.3, "the stock tap's with its state by page (not asked for)"),
+            (BARE, 3, "the bare script's"),
+        )
+        if {TAP.key, peer.key} <= found.keys()
+    ]
+    return Section(text=text, goals=goals)
+
+
+def memory(plan: Plan) -> Section:
+    """Compare the tap's peak with four times the data."""
+    whole = plan.sized(MANY_MESSAGES)
+    sizes = [replace(whole, conversations=whole.conversations // 4), whole]
+    found: dict[int, list[Outcome]] = {data.conversations: [] for data in sizes}
+    for number in range(plan.rounds):
+        for data in rotated(sizes, number):
+            with serving(data) as (server, truth):
+                outcome = extract(server, truth, TAP)
+            report(f"round {number + 1}, {data.conversations} conversations a page", outcome)
+            found[data.conversations].append(outcome)
+    quarter, all_of_it = (found[data.conversations] for data in sizes)
+    ratio = median(
+        ours.usage.peak_mb / theirs.usage.peak_mb
+        for ours, theirs in zip(all_of_it, quarter, strict=True)
+    )
+    rows = [
+        [f"{data.pages * data.conversations:,} conversations", *cells(found[data.conversations])]
+        for data in sizes
+    ]
+    return Section(
+        text=[
+            "The data of `cpu` and a quarter of its conversations, read by the tap.",
+            table(["", *COLUMNS], rows),
+        ],
+        goals=[
+            at_most("peak memory ≤ 1.05 of that with a quarter of the data", ratio, 1.05, "{:.3f}"),
+            at_most(
+                "peak memory < 110 MB",
+                middle(all_of_it, lambda o: o.usage.peak_mb),
+                110,
+                "{:.1f} MB",
+            ),
+        ],
+    )
+
+
+# The costs of many pages
+
+PAGE_NUMBERS = (500, 1000, 2000)
+LINEAR = 1.15
+"""How much more a page may cost between the two larger sizes than between the two smaller ones."""
+
+
+def many_pages(plan: Plan) -> Section:
+    """Look at STATE and CPU as the number of pages grows."""
+    found: dict[tuple[str, int], list[Outcome]] = {}
+    rows: list[list[str]] = []
+    for number in PAGE_NUMBERS:
+        data = plan.sized(Data(pages=number, conversations=2, messages=(1, 3)))
+        competing = plan.among(TAP, STOCK) if number != PAGE_NUMBERS[1] else plan.among(TAP)
+        outcomes = race(data, competing, plan.rounds, once=[STOCK], seconds=600)
+        for one in competing:
+            found[one.key, number] = outcomes[one.key]
+            megabytes = middle(outcomes[one.key], lambda o: o.state_bytes) / MILLION
+            name = named(one, outcomes[one.key], plan.rounds)
+            rows.append(
+                [f"{name}, {data.pages:,} pages", f"{megabytes:.2f}", *cells(outcomes[one.key])]
+            )
+    about = (
+        "Pages of 2 conversations with 1 to 3 messages; no limit. After 600 s a run is ended; STATE"
+        " is then what it had written."
+    )
+    text = [about, table(["", "STATE MB", *COLUMNS], rows)]
+    if (TAP.key, PAGE_NUMBERS[0]) not in found:
+        return Section(text=text)
+    few, more, most = (
+        middle(found[TAP.key, number], lambda o: o.usage.cpu) for number in PAGE_NUMBERS
+    )
+    state = middle(found[TAP.key, PAGE_NUMBERS[-1]], lambda o: o.state_bytes)
+    return Section(
+        text=text,
+        goals=[
+            at_most("STATE of 2,000 pages ≤ 5 MB in all", state / MILLION, 5, "{:.2f} MB"),
+            at_most(
+                f"CPU linear in pages: one of pages 1,001 to 2,000 costs ≤ {LINEAR:g} of one of"
+                " pages 501 to 1,000",
+                (most - more) / 2 / (more - few),
+                LINEAR,
+                "{:.2f}",
+            ),
+        ],
+    )
+
+
+# Calls
+
+
+def calls(plan: Plan) -> Section:
+    """Count the calls of a backfill."""
+    rows: list[list[str]] = []
+    ratios: list[float] = []
+    for seed in (1, 2, 3):
+        data = plan.sized(
+            Data(pages=3, conversations=800, messages=(1, 70), spread="uneven", seed=seed)
+        )
+        (outcome,) = race(data, [TAP], 1)[TAP.key]
+        ratios.append(outcome.books["calls"] / data.fewest_calls)
+        endpoints = outcome.books["endpoints"]
+        rows.append(
+            [
+                f"seed {seed}",
+                f"{data.fewest_calls:,}",
+                f"{outcome.books['calls']:,}",
+                f"{ratios[-1]:.3f}",
+                f"{endpoints['conversations']:,}",
+                f"{endpoints['messages']:,}",
+                f"{outcome.lost:,}",
+            ]
+        )
+    header = ["", "fewest", "calls", "ratio", "lists of conversations", "of messages", "lost"]
+    about = (
+        f"{described(data)} A shop that grows, with silent weeks and campaigns of two days. One run"
+        " for each seed, since calls are the same in every run."
+    )
+    return Section(
+        text=[about, table(header, rows)],
+        goals=[
+            at_most(
+                "calls of a backfill ≤ 1.03 of the fewest possible (worst of 3 seeds)",
+                max(ratios),
+                1.03,
+                "{:.3f}",
+            )
+        ],
+    )
+
+
+CHANGED = 40
+
+
+def incremental(plan: Plan) -> Section:
+    """Count the calls of a second run, when little has changed."""
+    data = plan.sized(Data(pages=1, conversations=10_000, messages=(1, 3), spread="year"))
+    rows = []
+    with serving(data) as (server, truth), scratch() as kept:
+        first_directory, second_directory = Path(kept, "first"), Path(kept, "second")
+        first_directory.mkdir()
+        second_directory.mkdir()
+        first = extract(server, truth, TAP, into=first_directory)
+        report("first run", first)
+        state = Path(kept, "state.json")
+        state.write_text(last_state(first_directory / "out"), encoding="utf-8")
+        changed = server.ask(f"receive {CHANGED}")
+        new = server.truth(Path(kept))
+        new["conversations"] = {tuple(key) for key in changed}
+        new["messages"] -= truth["messages"]
+        second = extract(server, new, TAP, into=second_directory, state=state)
+        report("second run", second)
+    for name, outcome in (("first run", first), ("second run", second)):
+        endpoints = outcome.books["endpoints"]
+        rows.append(
+            [
+                name,
+                f"{outcome.books['calls']:,}",
+                f"{endpoints['conversations']:,}",
+                f"{endpoints['messages']:,}",
+                *(f"{outcome.rows[stream]:,}" for stream in ("conversations", "messages")),
+                f"{outcome.lost:,}",
+            ]
+        )
+    header = ["", "calls", "lists of conversations", "of messages", "conversations", "messages"]
+    about = (
+        f"{described(data)} Over the year before now. Then {CHANGED} conversations from all of it"
+        " get a message, and the tap goes on from its STATE; lost is what it then does not write"
+        " of these. Calls include the one that lists the pages. One run."
+    )
+    return Section(
+        text=[about, table([*header, "lost"], rows)],
+        goals=[
+            at_most(
+                f"second run ≤ 1.2 calls for each of {CHANGED} changed conversations + 2",
+                second.books["calls"],
+                1.2 * CHANGED + 2,
+                "{:.0f} calls",
+            )
+        ],
+    )
+
+
+def last_state(output: Path) -> str:
+    """Give the value of the last STATE that a run wrote, as a target would."""
+    with output.open("rb") as file:
+        states = [line for line in file if line.startswith(STATE_BEGINS)]
+    if not states:
+        message = "the tap wrote no STATE"
+        raise Failed(message)
+    return json.dumps(json.loads(states[-1])["value"])
+
+
+# Start-up
+
+STARTS = 10
+
+
+def startup(plan: Plan) -> Section:
+    """Compare the time of `--version` with that of importing the SDK."""
+    commands: dict[str, list[str | Path]] = {
+        "tap-pancake --version": [TAP.programs / "tap-pancake", "--version"],
+        'python -c "import singer_sdk"': [TAP.programs / "python", "-c", "import singer_sdk"],
+    }
+    found: dict[str, list[measure.Usage]] = {name: [] for name in commands}
+    with scratch() as temporary:
+        for number in range(1 + max(STARTS, plan.rounds)):
+            for name in rotated(list(commands), number):
+                usage = measure.run(commands[name], Path(temporary))
+                if usage.code:
+                    message = f"{name} ended with code {usage.code}"
+                    raise Failed(message)
+                # The first of each may have to compile what it imports.
+                if number:
+                    found[name].append(usage)
+    walls = {name: median(one.wall for one in usages) for name, usages in found.items()}
+    for name, wall in walls.items():
+        print(f"  {name}: {wall:.3f} s", file=sys.stderr)
+    ours, theirs = walls.values()
+    rows = [
+        [
+            f"`{name}`",
+            f"{walls[name] * 1000:.0f}",
+            f"{median(one.cpu for one in usages) * 1000:.0f}",
+        ]
+        for name, usages in found.items()
+    ]
+    return Section(
+        text=[
+            f"Medians of {max(STARTS, plan.rounds)} alternating starts, in the tap's environment.",
+            table(["", "wall ms", "CPU ms"], rows),
+        ],
+        goals=[at_most("`--version` ≤ 1.2 of importing the SDK", ours / theirs, 1.2, "{:.2f}")],
+    )
+
+
+EIGHT = Data(pages=8, conversations=60, messages=(1, 120), rate=RATE, latency=0.3)
+UNDER_LIMIT = (TAP, STOCK, DLT, AIRBYTE, BARE)
+WORKS = {
+    "limit8": Work(contestants=UNDER_LIMIT, run=limit(EIGHT, 0.95, 1.05, STOCK)),
+    "limit50": Work(
+        contestants=UNDER_LIMIT, run=limit(replace(EIGHT, pages=50), 0.9, 1.1, STOCK, AIRBYTE)
+    ),
+    "cpu": Work(contestants=EVERYBODY, run=cpu),
+    "memory": Work(contestants=(TAP,), run=memory),
+    "pages2000": Work(contestants=(TAP, STOCK), run=many_pages),
+    "calls": Work(contestants=(TAP,), run=calls),
+    "incremental": Work(contestants=(TAP,), run=incremental),
+    "startup": Work(contestants=(TAP,), run=startup),
+}
