@@ -78,6 +78,8 @@ class Window:
     page: int = 1
     last_id: str | None = None
     """For lists with a cursor: the id of the last row of the answer before."""
+    offset: int = 0
+    """For lists with an offset: how many rows the pages before this one had."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class _Sweeps:
     """Whether a row that is new asks for one more sweep; one touched meanwhile does not."""
     page: int = 1
     last_id: str | None = None
+    offset: int = 0
     finished: bool = False
     repeated: int = 0
     """How many sweeps were led back to rows they had had."""
@@ -117,12 +120,13 @@ class _Sweeps:
         if not at_end and not self._in_this_sweep >= ids:
             self._in_this_sweep |= ids
             self.page, self.last_id = self.page + 1, rows[-1][self.id]
+            self.offset += len(rows)
             return new
         # A sweep that only came back to where it had been has shown nothing about the rest.
         self.repeated += not at_end
         if at_end and not self._found:
             self.finished = True
-        self.page, self.last_id, self._found = 1, None, False
+        self.page, self.last_id, self.offset, self._found = 1, None, 0, False
         self._in_this_sweep = set()
         return new
 
@@ -195,18 +199,18 @@ class TimeWindows:
     @property
     def window(self) -> Window:
         """What to ask for next."""
-        page, last_id = 1, None
-        if self._doubted is not None:
-            page = self._doubted_page
-            last_id = self._doubted[-1][self._id] if page > 1 else None
+        page, last_id, offset = 1, None, 0
+        if self._doubted is not None and self._doubted_page > 1:
+            page, last_id = self._doubted_page, self._doubted[-1][self._id]
+            offset = len(self._doubted)
         elif self._sweeps is not None:
-            page, last_id = self._sweeps.page, self._sweeps.last_id
+            page, last_id, offset = self._sweeps.page, self._sweeps.last_id, self._sweeps.offset
         since = math.floor(self.low) - 1 if self.sorted and self._other_time is None else 0
         until = self._high if self.sorted else None
         if self._bounded:
             until = math.ceil(self._clock()) + _AHEAD if until is None else until
-            return Window(max(since, 0), until, page, last_id)
-        return Window(since if since > 0 else None, until, page, last_id)
+            return Window(max(since, 0), until, page, last_id, offset)
+        return Window(since if since > 0 else None, until, page, last_id, offset)
 
     def take(self, rows: list[Row], total: int | None = None) -> list[Row]:
         """Move on by one answer.

@@ -315,7 +315,8 @@ ODDITIES = {
     ),
     "short answers": Odd(cuts=(("customers", 50), ("posts", 25), ("call_logs", 20))),
     "short answers without totals": Odd(
-        cuts=(("customers", 40), ("posts", 25), ("call_logs", 20)), totals=False
+        cuts=(("customers", 40), ("posts", 25), ("call_logs", 20), ("ad_conversations", 40)),
+        totals=False,
     ),
 }
 
@@ -351,6 +352,17 @@ def test_many_rows_of_one_second_all_arrive(tmp_path: Path, name: str) -> None:
         after = sync(tmp_path, settings_of(server), catalog=select(*LISTS), state=run.state)
         assert_same(merged("customers", run, after), records(server, "customers"))
         assert set(changed) <= after.by_key("customers").keys()
+
+
+def test_an_export_that_is_cut_shorter_than_it_should_be_is_read_to_its_end(tmp_path: Path) -> None:
+    account = Account(seed=5)
+    page = account.add_page()
+    for number in range(50):
+        page.add_conversation(at=NOON + timedelta(hours=number)).ad_ids = ["400"]
+    with PancakeServer(account) as server:
+        server.desk.cuts = {"ad_conversations": 40}
+        run = sync(tmp_path, settings_of(server), catalog=select("ad_conversations"))
+        assert_same(run.by_key("ad_conversations"), records(server, "ad_conversations"))
 
 
 @pytest.mark.parametrize("since_start", [False, True])

@@ -95,5 +95,5 @@ class AdConversationsStream(ListStream):
             "action": "conversations_from_ads",
             "since": window.since,
             "until": window.until,
-            "offset": (window.page - 1) * self.cut.rows,
+            "offset": window.offset,
         }
