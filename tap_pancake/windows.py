@@ -103,6 +103,7 @@ class _Sweeps:
     """How many sweeps were led back to rows they had had."""
     _seen: set[Any] = field(default_factory=set)
     _in_this_sweep: set[str] = field(default_factory=set)
+    _last: list[str] = field(default_factory=list)
     _found: bool = False
 
     def take(self, rows: list[Row], *, at_end: bool) -> list[Row]:
@@ -112,13 +113,17 @@ class _Sweeps:
             rows: an answer, in the order it came.
             at_end: the rows below this answer are not wanted, or there are none.
         """
+        ids = [row[self.id] for row in rows]
+        # A list may answer with its last page again. (One led back to its top by a cursor that
+        # moved there begins with that row.)
+        at_end = at_end or ids == self._last
+        self._last = ids
         keys = [self.key(row) for row in rows]
         new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
         self._seen.update(keys)
         self._found = self._found or any(map(self.counts, new))
-        ids = {row[self.id] for row in rows}
-        if not at_end and not self._in_this_sweep >= ids:
-            self._in_this_sweep |= ids
+        if not at_end and not self._in_this_sweep.issuperset(ids):
+            self._in_this_sweep.update(ids)
             self.page, self.last_id = self.page + 1, rows[-1][self.id]
             self.offset += len(rows)
             return new
@@ -127,7 +132,7 @@ class _Sweeps:
         if at_end and not self._found:
             self.finished = True
         self.page, self.last_id, self.offset, self._found = 1, None, 0, False
-        self._in_this_sweep = set()
+        self._in_this_sweep, self._last = set(), []
         return new
 
 
@@ -229,7 +234,7 @@ class TimeWindows:
         self._cut.strayed = self._cut.strayed or strays
         self._cut.ordered = self._cut.ordered or self._shows_order(rows)
         if not self.sorted:
-            return self._newest_first(rows)
+            return self._newest_first(rows, total)
         if strays:
             return self._read_whole()
         if self._doubted is not None:
@@ -366,7 +371,7 @@ class TimeWindows:
         gathered, self._gathered, self._sweeps = self._gathered, [], None
         return self._close(gathered)
 
-    def _newest_first(self, rows: list[Row]) -> list[Row]:
+    def _newest_first(self, rows: list[Row], total: int | None) -> list[Row]:
         """Read a list whole: all of it that is new enough, in its own order."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
@@ -374,7 +379,9 @@ class TimeWindows:
         # What comes out of order may be followed by anything: then the list is read to its end.
         self._ordered = self._ordered and _descending(times)
         old = self._start is not None and min(times, default=math.inf) < self._start
-        at_end = (old and self._ordered and self._knows_order) or len(rows) < self._cut.rows
+        # An answer may be short for any reason: only an empty one, or `total`, shows the end.
+        read = total is not None and sweeps.offset + len(rows) >= total
+        at_end = not rows or read or (old and self._ordered and self._knows_order)
         new = sweeps.take(rows, at_end=at_end)
         self.finished = sweeps.finished
         return [row for row in new if self._wanted(self._time_of(row))]

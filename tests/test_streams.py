@@ -366,7 +366,7 @@ def test_an_export_that_is_cut_shorter_than_it_should_be_is_read_to_its_end(tmp_
 
 
 @pytest.mark.parametrize("since_start", [False, True])
-@pytest.mark.parametrize("cut", [100])
+@pytest.mark.parametrize("cut", [100, 50])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_a_customer_who_changed_is_found_among_many_who_never_did(
     tmp_path: Path, *, ordered: bool, cut: int, since_start: bool

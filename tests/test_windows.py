@@ -273,6 +273,32 @@ def test_a_list_that_does_not_filter_is_read_whole(start: float | None, *, numbe
     assert found.calls <= 2 * (len(wanted) // 60 + 2) + 1
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("tells_total", [False, True])
+@pytest.mark.parametrize("size", [7, 25, 60])
+def test_a_list_that_does_not_filter_is_read_whole_however_short_its_answers_are(
+    size: int, *, tells_total: bool, numbered: bool
+) -> None:
+    made = {str(number): at for number, at in enumerate(spread(130))}
+    rows = made | {"0": LONG_AGO}
+    made["0"] = LAST + DAY
+    inbox = Inbox(rows, filters=False, numbered=numbered, size=size, made=made, by_made=True)
+    found = walk(inbox, start=FIRST, tells_total=tells_total)
+    assert not found.sorted
+    assert {row["id"] for row in found.given} == inbox.rows.keys() - {"0"}
+
+
+def test_a_list_that_repeats_its_last_page_for_ever_is_read_to_its_end() -> None:
+    inbox = Inbox.of(spread(130), filters=False, numbered=True)
+    windows = windows_over(inbox)
+    given: set[str] = set()
+    while not windows.finished:
+        assert not windows.unsettled
+        window = replace(windows.window, page=min(windows.window.page, 3))
+        given |= {row["id"] for row in windows.take(inbox.answer(window))}
+    assert given == inbox.rows.keys()
+
+
 class Lively:
     """An inbox of random shape in which rows are touched, and new ones appear, at each call."""
 
