@@ -16,6 +16,7 @@ from urllib.parse import quote
 import backoff
 from singer_sdk import SchemaDirectory, StreamSchema, metrics
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.singerlib import CatalogEntry, Schema
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
@@ -343,6 +344,11 @@ class PancakeStream(SDKStream):
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
         super().apply_catalog(catalog)
+        if catalog.get_stream(self.name) is None:
+            # It is not selected, but its children may be, and the SDK looks for its entry then.
+            entry = CatalogEntry(self.name, self.metadata, Schema.from_dict(self.schema), self.name)
+            entry.key_properties = self.primary_keys
+            catalog.add_stream(entry)
         # The SDK prefers the entry's own `replication_method`, which discovery always fills in; a
         # user can change the metadata only.
         forced = self.metadata.root.forced_replication_method
