@@ -632,6 +632,31 @@ def test_hours_of_a_day_add_up(tmp_path: Path) -> None:
         assert (row["date"], row["inbox"]) == ("2025-12-27", sum(range(24)))
 
 
+@pytest.mark.parametrize(
+    ("rows", "ids"),
+    [
+        ([{"name": "Sale"}, {"name": "Sale"}, {"name": "Sale"}], ["Sale", "Sale #2", "Sale #3"]),
+        ([{"name": "A #2"}, {"name": "A"}, {"name": "A"}], ["A #2", "A", "A #3"]),
+        ([{"adset_id": 7, "name": "A"}, {"adset_id": "7", "name": "B"}], ["7 A", "7 B"]),
+        ([{"adset_id": "7"}, {"adset_id": "7"}], ["7", "7 #2"]),
+        ([{"id": 5, "name": "A"}, {"ad_id": "6", "id": "5", "name": "A"}], ["5", "6"]),
+        ([{"ad_id": "6"}, {"ad_id": "6"}], ["6", "6 #2"]),
+    ],
+)
+@pytest.mark.parametrize("stream", ["ad_statistics", "campaign_statistics"])
+def test_advertisements_without_an_id_of_their_own_are_all_kept(
+    tmp_path: Path, stream: str, rows: list[Json], ids: list[str]
+) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies[stream] = [
+            {**row, "spend": str(number)} for number, row in enumerate(rows)
+        ]
+        config = settings_of(server, start_date="2026-01-11", end_date="2026-01-11")
+        run = sync(tmp_path, config, catalog=select(stream))
+        assert [row["ad_id"] for row in run.records[stream]] == ids
+        assert [float(row["spend"]) for row in run.records[stream]] == list(range(len(rows)))
+
+
 def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) -> None:
     account = account_of(pages=3)
     good, refused, odd = account.pages[:3]
