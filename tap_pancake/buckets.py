@@ -113,13 +113,12 @@ class Span:
         return self.first <= at < self.after
 
     def hour_of(self, text: str) -> datetime:
-        """Read an hour of the API, which is local and without offset.
+        """Read an hour of the API, which is local, whatever offset it may be given with.
 
         Raises:
             ValueError: it is none.
         """
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=self.zone) if at.tzinfo is None else at.astimezone(self.zone)
+        return datetime.fromisoformat(text).replace(tzinfo=self.zone)
 
     def day_of(self, label: str) -> datetime | None:
         """Work out the day that a label names: ``D/M/YYYY``, ``D/M``, or an ISO date or time.
