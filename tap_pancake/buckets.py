@@ -70,7 +70,7 @@ class Unit(Enum):
             ValueError: it is none.
         """
         if self is Unit.HOUR:
-            return times.parse(value).astimezone(zone)
+            return _local(times.parse(value), zone)
         return datetime.combine(date.fromisoformat(value[:10]), datetime.min.time(), zone)
 
 

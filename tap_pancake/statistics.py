@@ -47,7 +47,7 @@ class StatisticsStream(PancakeStream):
         A row whose day cannot be told has None, and is written whatever the day.
 
         Raises:
-            LookupError, TypeError, ValueError: the answer has no known shape.
+            ArithmeticError, LookupError, TypeError, ValueError: the answer has no known shape.
         """
 
     def begin_walk(self, context: Context) -> BucketWalk:
@@ -101,7 +101,7 @@ class StatisticsStream(PancakeStream):
         """Give the records of an answer that belong to its span and are wanted."""
         try:
             buckets = list(self.buckets(body, span, context))
-        except (AttributeError, LookupError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Never an empty table instead: names of keys, and no value, show what came.
             self.reject(f"has no known shape: {shape_of(body)}", context)
         for at, row in buckets:

@@ -564,6 +564,53 @@ def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_pat
         assert_all_arrived(server, run)
 
 
+@pytest.mark.parametrize("timezone", [7, -9.5])
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00", "9999-12-31T23:00:00"])
+def test_an_hour_at_the_edge_of_time_is_an_error_of_one_line(
+    tmp_path: Path, at: str, timezone: float
+) -> None:
+    account = account_of(pages=1)
+    account.pages[0].timezone = timezone
+    hours = [{"hour": at, "inbox": 1}]
+    with PancakeServer(account) as server:
+        server.desk.bodies = {
+            "page_statistics": {"data": hours},
+            "user_statistics": {"data": {"statistics": {"u": hours}}},
+            "customer_engagements": {"statistics": hours},
+        }
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select(*server.desk.bodies, "tags"))
+        assert "Traceback" not in run.stderr
+        errors = log_lines(run, "ERROR")
+        assert all(": the answer has no known shape: {" in line for line in errors)
+        assert run.returncode == bool(errors)
+        assert run.records.keys() == {"tags"}
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("stream", ["page_statistics", "ad_statistics"])
+def test_a_bookmark_at_the_edge_of_time_is_taken_as_it_is(
+    tmp_path: Path, stream: str, value: str
+) -> None:
+    with PancakeServer(account_of(pages=3)) as server:
+        key = "date" if stream == "ad_statistics" else "hour_utc"
+        bookmark = {"replication_key": key, "replication_key_value": value}
+        parts = [{"context": {"page_id": page.id}, **bookmark} for page in server.account.pages]
+        state = {"bookmarks": {stream: {"partitions": parts}}}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select(stream), state=state)
+        assert bool(run.records) == value.startswith("0001")
+
+
+@pytest.mark.parametrize("duties", [{"inbox": True, "comment": 1}, {"inbox": [["u"], None]}, 1])
+def test_who_is_on_duty_may_be_told_in_an_unknown_way(tmp_path: Path, duties: object) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["users"] = {"users": [{"id": "u"}], "round_robin_users": duties}
+        run = sync(tmp_path, settings_of(server), catalog=select("users"))
+        (row,) = run.records["users"]
+        assert (row["round_robin_inbox"], row["round_robin_comment"]) == (False, False)
+
+
 def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path) -> None:
     fault = Fault("not_json", endpoint="new_customer_statistics", times=1)
     with PancakeServer(account_of(pages=1), faults=[fault]) as server:

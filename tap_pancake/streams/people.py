@@ -98,5 +98,5 @@ class UsersStream(PancakeStream):
 def _is_on_duty(user: Row, duties: object, kind: str) -> bool:
     """Tell whether conversations of a kind are given to a user in turn."""
     listed = duties.get(kind) if isinstance(duties, dict) else None
-    ids = [one.get("id") if isinstance(one, dict) else one for one in listed or []]
-    return user["id"] in ids
+    ones = listed if isinstance(listed, list) else []
+    return user["id"] in [one.get("id") if isinstance(one, dict) else one for one in ones]
