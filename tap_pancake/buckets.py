@@ -172,14 +172,13 @@ class BucketWalk:
         """
         self._bookmark = bookmark
         self._unit = unit
-        if config.get("start_date"):
-            start = times.parse(config["start_date"])
-        elif added is not None:
-            start = times.parse(added) - _DAY
-        else:
-            start = BEGINNING
+        # Before a page was added there is nothing, and asking for it can cost a call a day.
+        known = [times.parse(config["start_date"])] if config.get("start_date") else []
+        known += [_before(times.parse(added), 1)] if added is not None else []
+        start = max(known, default=BEGINNING)
         if bookmark is not None and bookmark.value:
-            start = max(start, _back(unit.read(bookmark.value, zone), config))
+            lookback = float(config["statistics_lookback_days"])
+            start = max(start, _before(unit.read(bookmark.value, zone), lookback))
         self.start = unit.floor(_local(start, zone))
         """The first bucket that is wanted, in local time."""
         end = times.parse(config["end_date"]) if config.get("end_date") else None
@@ -213,9 +212,9 @@ def _local(at: datetime, zone: tzinfo) -> datetime:
         return at.replace(tzinfo=zone)
 
 
-def _back(bookmark: datetime, config: Mapping[str, Any]) -> datetime:
-    """Give the time that the lookback reaches to."""
+def _before(at: datetime, days: float) -> datetime:
+    """Give the time so many days before another, but none that cannot be."""
     try:
-        return bookmark - timedelta(days=float(config["statistics_lookback_days"]))
+        return at - timedelta(days=days)
     except OverflowError:
         return BEGINNING
