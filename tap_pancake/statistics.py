@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
@@ -52,22 +52,25 @@ class StatisticsStream(PancakeStream):
 
     def begin_walk(self, context: Context) -> BucketWalk:
         """Decide what this run reads of a page."""
+        return self.walk_of(context, zone_of(context["timezone"]), context["added"])
+
+    def walk_of(self, context: Context | None, zone: tzinfo, added: str | None) -> BucketWalk:
+        """Decide what this run reads, of pages in this time and of this age."""
         bookmark = self.bookmark(context)
-        told = context["added"] or self.config.get("start_date") or (bookmark and bookmark.value)
+        told = added or self.config.get("start_date") or (bookmark and bookmark.value)
         if not told and self.run.is_new("no beginning of statistics"):
             self.logger.warning(
-                "page %s, %s: it is not known when the page was added to Pancake, so statistics are"
+                "%s: it is not known when the page was added to Pancake, so statistics are"
                 " read from %d on, some a day a call: set `start_date`, which is much faster",
-                context["page_id"],
-                self.name,
+                self.place(context),
                 BEGINNING.year,
             )
         return BucketWalk(
             self.config,
             bookmark,
             unit=self.unit,
-            zone=zone_of(context["timezone"]),
-            added=context["added"],
+            zone=zone,
+            added=added,
             now=datetime.now(UTC),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -145,22 +145,16 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             raise PageSkipped(msg)
         pages: dict[str, Row] = dict(self.run.streams["pages"].readable)
         added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
-        walk = BucketWalk(
-            self.config,
-            self.bookmark(None),
-            unit=self.unit,
-            # A day is over when it is over for all pages.
-            zone=min(
-                (zone_of(page.get("timezone")) for page in pages.values()),
-                key=lambda zone: zone.utcoffset(None) or timedelta(),
-                default=UTC,
-            ),
-            added=min((at for at in added if at), default=None) if all(added) else None,
-            now=datetime.now(UTC),
-        )
+        if not pages:
+            return
+        # A day is over when it is over for all pages.
+        zones = [zone_of(page.get("timezone")) for page in pages.values()]
+        zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
+        oldest = min((at for at in added if at), default=None) if all(added) else None
+        walk = self.walk_of(None, zone, oldest)
         complete = True
         for span in walk.spans(self.days_a_call):
-            body = self.fetch(None, (span, pages)) if pages else {}
+            body = self.fetch(None, (span, pages))
             while pages and self.explains(body):
                 complete = self._leave_out(body["errors"], pages) and complete
                 body = self.fetch(None, (span, pages)) if pages else {}
