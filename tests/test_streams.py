@@ -733,13 +733,14 @@ def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) ->
         assert "replication_key_value" not in state, "a later run reads these days again"
 
 
-@pytest.mark.parametrize("code", [107, 121])
+@pytest.mark.parametrize("code", [105, 106, 107, 121])
 def test_a_user_who_may_not_see_several_pages_loses_nothing_else(tmp_path: Path, code: int) -> None:
     fault = Fault(f"error:{code}", endpoint="multi_page_user_statistics")
     with PancakeServer(account_of(pages=1), faults=[fault]) as server:
         config = settings_of(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("multi_page_user_statistics", "tags"))
-        assert "multi_page_user_statistics" in log_lines(run, "WARNING")[0]
+        assert "Skipped: multi_page_user_statistics" in log_lines(run, "WARNING")[0]
+        assert not log_lines(run, "ERROR")
         assert_same(run.by_key("tags"), records(server, "tags"))
 
 

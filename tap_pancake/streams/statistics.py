@@ -12,7 +12,7 @@ from typing_extensions import override
 from tap_pancake import times
 from tap_pancake.buckets import BucketWalk, Unit, zone_of
 from tap_pancake.client import USER_API
-from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError
+from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
 from tap_pancake.statistics import StatisticsStream, map_in, rows_in
 from tap_pancake.streams.pages import PagesStream
 
@@ -111,8 +111,9 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     state_partitioning_keys = None
     selected_by_default = False
 
-    _NOT_ALLOWED = frozenset({105, 107, 121, 122})
-    """Codes that on this API mean that the account may not use a page."""
+    _NOT_THESE = frozenset({105, 106})
+    """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
+    _NOT_ALLOWED = frozenset({107, 121, 122}) | _NOT_THESE
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -121,6 +122,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     @override
     def explains(self, body: Body) -> bool:
+        return self._names_pages(body) or code_of(body) in self._NOT_THESE
+
+    def _names_pages(self, body: Body) -> bool:
+        """Tell whether an answer refuses some pages, and says which."""
         return bool(body.get("errors")) and isinstance(body["errors"], list)
 
     @override
@@ -156,6 +161,12 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         for span in walk.spans(self.days_a_call):
             body = self.fetch(None, (span, pages))
             while pages and self.explains(body):
+                if not self._names_pages(body):
+                    msg = (
+                        f"{self.name}: the API refused these pages (error {code_of(body)}):"
+                        " check their plans and your rights in Pancake, or choose with `page_ids`"
+                    )
+                    raise PageSkipped(msg)
                 complete = self._leave_out(body["errors"], pages) and complete
                 body = self.fetch(None, (span, pages)) if pages else {}
             if not pages:
@@ -177,7 +188,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         expected = True
         for page_id, error in refused.items():
             del pages[page_id]
-            code = error.get("error_code")
+            code = code_of(error)
             text = f"page {page_id}, {self.name}: left out, since the API refused it (error {code})"
             if code in self._NOT_ALLOWED:
                 remedy = "check the page's plan and your rights in Pancake"
