@@ -623,6 +623,21 @@ def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path
 # What is special to one stream.
 
 
+@pytest.mark.parametrize("data", [[], {}, None, 0, "", False])
+def test_no_new_customers_is_an_empty_list_or_map_and_nothing_else(
+    tmp_path: Path, data: object
+) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["new_customer_statistics"] = {"success": True, "data": data}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("new_customer_statistics"))
+        known = isinstance(data, (list, dict))
+        assert run.returncode == (not known)
+        assert len(log_lines(run, "ERROR")) == (not known)
+        page = server.account.pages[0]
+        assert run.bookmark("new_customer_statistics", page.id) == ("2026-01-12" if known else None)
+
+
 def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> None:
     account = account_of(pages=1)
     account.pages[0].statistics.extra_series = {"returning_customers": 5}

@@ -298,10 +298,10 @@ class NewCustomerStatisticsStream(StatisticsStream):
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         data = body["data"]
-        if data and isinstance(data, dict):
-            data = data[context["page_id"]] if context else None
+        if isinstance(data, dict):
+            data = data[context["page_id"]] if data and context else []
         days = set()
-        for row in rows_in(data or []):
+        for row in rows_in(data):
             day = span.day_of(row["date"])
             if day is None or day in days:
                 raise ValueError
