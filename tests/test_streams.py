@@ -638,6 +638,29 @@ def test_no_new_customers_is_an_empty_list_or_map_and_nothing_else(
         assert run.bookmark("new_customer_statistics", page.id) == ("2026-01-12" if known else None)
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_later_year_replaces_a_tags_day_where_its_label_has_no_year(
+    tmp_path: Path, dialect: str
+) -> None:
+    """The key is the API's label; `date` has the year."""
+    account = account_of(dialect, first=utc(2024, 12, 1), last=utc(2026, 1, 10), pages=1)
+    with PancakeServer(account, dialect) as server:
+        config = settings_of(server, start_date="2024-12-01", end_date="2026-01-12")
+        run = sync(tmp_path, config, catalog=select("tag_statistics"))
+        rows = run.records["tag_statistics"]
+        days = {row["date"] for row in rows}
+        assert {"2024-12-24", "2025-12-24"} <= days
+        assert len({(row["tag_id"], row["date"]) for row in rows}) == len(rows)
+        kept = {row["date"] for row in run.by_key("tag_statistics").values()}
+        assert days - kept == {day for day in days if is_replaced(day, days, dialect)}
+
+
+def is_replaced(day: str, days: set[str], dialect: str) -> bool:
+    """Whether there is the same day of a later year, under one label."""
+    later = f"{int(day[:4]) + 1}{day[4:]}"
+    return dialect == "observed" and later in days
+
+
 def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> None:
     account = account_of(pages=1)
     account.pages[0].statistics.extra_series = {"returning_customers": 5}
