@@ -706,15 +706,54 @@ def test_without_users_engagements_the_days_still_come(tmp_path: Path) -> None:
         assert run.bookmark("user_engagements", page.id) is None
 
 
-def test_hours_of_a_day_add_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("counts", "total"),
+    [
+        (list(range(24)), 276),
+        (["4", "5"], 9),
+        ([4.0, 5.0], 9),
+        ([4, None, 5], 9),
+        ([None, "4", 5], 9),
+        ([4, None], 4),
+        ([None, None], None),
+    ],
+)
+def test_hours_of_a_day_add_up(tmp_path: Path, counts: list[object], total: int | None) -> None:
     """Where rows come by the hour: each customer counts once a day."""
-    hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": hour} for hour in range(24)]
-    with PancakeServer(account_of(pages=1)) as server:
+    hours = [
+        {"hour": f"2025-12-27T{hour:02}:00:00", "inbox": count, "page_id": "1"}
+        for hour, count in enumerate(counts)
+    ]
+    account = account_of(pages=1)
+    with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
         config = settings_of(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
-        (row,) = run.records["customer_engagements"]
-        assert (row["date"], row["inbox"]) == ("2025-12-27", sum(range(24)))
+        page = account.pages[0]
+        assert run.records["customer_engagements"] == [
+            {"page_id": page.id, "date": "2025-12-27", "inbox": total}
+        ]
+
+
+def test_hours_that_are_no_numbers_are_of_no_known_shape(tmp_path: Path) -> None:
+    hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": "many"} for hour in range(2)]
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("customer_engagements"))
+        (line,) = log_lines(run, "ERROR")
+        assert "has no known shape" in line
+        assert "many" not in run.stderr
+
+
+def test_no_engagements_by_the_hour_are_a_quiet_time(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = {"success": True, "statistics": []}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("customer_engagements"))
+        assert not run.records
+        assert run.bookmark("customer_engagements", account.pages[0].id) == "2026-01-12"
 
 
 @pytest.mark.parametrize(

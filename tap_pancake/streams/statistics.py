@@ -362,13 +362,16 @@ class CustomerEngagementsStream(StatisticsStream):
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         days: dict[datetime, Row] = {}
+        counted = self.schema["properties"].keys() - {"page_id", "date"}
         for row in rows_in(body.get("statistics") or []):
             # By the hour or the day: each customer counts once a day, so hours add up.
             counts = days.setdefault(Unit.DAY.floor(span.hour_of(row["hour"])), {})
             for name, count in row.items():
-                if name != "hour":
-                    counts[name] = counts.get(name, 0) + count if type(count) is int else count
-        if body.get("data") is not None or not days:
+                if name in counted:
+                    counts[name] = _plus(counts.get(name), count)
+                elif name != "hour":
+                    counts[name] = count
+        if body.get("data") is not None or not isinstance(body.get("statistics"), list):
             data = map_in(body["data"])
             labels = [span.day_of(str(label)) for label in data["categories"]]
             for series in rows_in(data["series"]):
@@ -378,6 +381,21 @@ class CustomerEngagementsStream(StatisticsStream):
                     days.setdefault(day, {})[series["name"]] = count
         for day in sorted(days):
             yield day, {**days[day], "date": Unit.DAY.text(day)}
+
+
+def _plus(total: float | None, count: object) -> float | None:
+    """Add a number, or the text of one, to a total; null adds nothing.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if count is None:
+        return total
+    if isinstance(count, str):
+        count = float(count)
+    if isinstance(count, bool) or not isinstance(count, (int, float)):
+        raise TypeError
+    return count if total is None else total + count
 
 
 class UserEngagementsStream(StatisticsStream):
