@@ -756,6 +756,25 @@ def test_no_engagements_by_the_hour_are_a_quiet_time(tmp_path: Path) -> None:
         assert run.bookmark("customer_engagements", account.pages[0].id) == "2026-01-12"
 
 
+def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    body = {
+        "data": {"categories": ["Monday"], "series": [{"name": "inbox", "data": [1]}]},
+        "users_engagements": [{"user_id": "u", "name": "n", "inbox_count": 1}],
+    }
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = body
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("customer_engagements", "user_engagements"))
+        assert run.returncode == 1
+        (line,) = log_lines(run, "ERROR")
+        assert f"page {page.id}, customer_engagements: " in line
+        assert len(run.records["user_engagements"]) == 19
+        assert run.bookmark("user_engagements", page.id) == "2026-01-12"
+        assert run.bookmark("customer_engagements", page.id) is None
+
+
 @pytest.mark.parametrize(
     ("rows", "ids"),
     [

@@ -356,8 +356,16 @@ class CustomerEngagementsStream(StatisticsStream):
                     self.run.page_failed(failure)
                     theirs = None
             if own is not None:
-                yield from self.records_of(body, span, own, context)
-                own.passed(span)
+                try:
+                    records = list(self.records_of(body, span, own, context))
+                except PageFailed as failure:
+                    self.run.page_failed(failure)
+                    own = None
+                else:
+                    yield from records
+                    own.passed(span)
+            if own is theirs is None:
+                return
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
