@@ -756,6 +756,23 @@ def test_no_engagements_by_the_hour_are_a_quiet_time(tmp_path: Path) -> None:
         assert run.bookmark("customer_engagements", account.pages[0].id) == "2026-01-12"
 
 
+def test_engagements_of_nobody_are_left_out_with_one_warning(tmp_path: Path) -> None:
+    account = account_of(pages=2)
+    rows = [{"user_id": None, "inbox_count": 1}, {"user_id": "u", "name": "n", "inbox_count": 2}]
+    body = {"success": True, "statistics": [], "users_engagements": rows}
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = body
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        catalog = select("customer_engagements", "user_engagements")
+        run = sync(tmp_path, config, catalog=catalog)
+        (line,) = log_lines(run, "WARNING")
+        assert ", user_engagements: " in line
+        assert len(run.records["user_engagements"]) == 2 * 19
+        for page in account.pages[:2]:
+            assert run.bookmark("user_engagements", page.id) == "2026-01-12"
+            assert run.bookmark("customer_engagements", page.id) == "2026-01-12"
+
+
 def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path) -> None:
     account = account_of(pages=1)
     page = account.pages[0]

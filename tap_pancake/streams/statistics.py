@@ -442,6 +442,11 @@ class UserEngagementsStream(StatisticsStream):
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         for row in rows_in(body["users_engagements"]):
-            if not row["user_id"]:
-                raise ValueError
-            yield span.first, {**row, "date": Unit.DAY.text(span.first)}
+            if row["user_id"]:
+                yield span.first, {**row, "date": Unit.DAY.text(span.first)}
+            elif self.run.is_new(f"{self.name} of nobody"):
+                self.logger.warning(
+                    "%s: rows of which the API does not say whose they are, here and elsewhere, are"
+                    " left out, since they have no key",
+                    self.place(context),
+                )
