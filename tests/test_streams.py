@@ -773,6 +773,26 @@ def test_engagements_of_nobody_are_left_out_with_one_warning(tmp_path: Path) -> 
             assert run.bookmark("customer_engagements", page.id) == "2026-01-12"
 
 
+@pytest.mark.parametrize(
+    "selected",
+    [
+        ("user_engagements",),
+        ("customer_engagements",),
+        ("customer_engagements", "user_engagements"),
+    ],
+)
+def test_engagements_that_a_page_may_not_use_are_named_as_they_were_selected(
+    tmp_path: Path, selected: tuple[str, ...]
+) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    page.refused["customer_engagements"] = 403
+    with PancakeServer(account) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select(*selected))
+        assert f"Skipped: page {page.id}, {selected[0]}: " in log_lines(run, "WARNING")[0]
+
+
 def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path) -> None:
     account = account_of(pages=1)
     page = account.pages[0]

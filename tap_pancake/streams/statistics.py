@@ -334,6 +334,11 @@ class CustomerEngagementsStream(StatisticsStream):
         return users
 
     @override
+    def place(self, context: Context | None) -> str:
+        # Messages name what was selected, which may be the one that this stream reads for.
+        return super().place(context) if self.selected else self._users.place(context)
+
+    @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         span: Span = next_page_token
         return {"date_range": span.date_range}
