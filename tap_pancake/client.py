@@ -123,8 +123,8 @@ class PancakeStream(SDKStream):
     """Which of Pancake's APIs the path belongs to."""
     cut: Cut | None = None
     """How many rows an answer holds at most; None if it is never cut off."""
-    fails_when_idle = False
-    """Whether this endpoint is known to answer 500 for a page without traffic."""
+    fails_when_idle = True
+    """Whether an answer 500, again and again, may just mean a page without traffic."""
     brings: ClassVar[str]
     """What one call brings, for the table of streams in the README."""
 

@@ -30,7 +30,6 @@ _LONGEST_KEY = 40
 class StatisticsStream(PancakeStream):
     """One kind of statistics of a page."""
 
-    fails_when_idle = True  # reference, section 15
     unit: ClassVar[Unit] = Unit.DAY
     daily: ClassVar[bool] = False
     """Whether an answer does not tell its days apart, so that each costs a call."""

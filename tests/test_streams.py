@@ -476,6 +476,31 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
 
 
 @pytest.mark.parametrize("idle", [True, False])
+def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
+    tmp_path: Path, *, idle: bool
+) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    if not idle:
+        page.add_conversation(at=datetime.now(UTC) - timedelta(days=20))
+    streams = ("tags", "users", *LISTS)
+    for stream in streams:
+        page.refused[stream] = 500
+    with PancakeServer(account) as server:
+        env = hurried(tmp_path / "hurried")
+        catalog = select(*streams, "page_statistics")
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=catalog, env=env)
+        assert run.returncode == (not idle)
+        lines = log_lines(run, "WARNING" if idle else "ERROR")
+        for stream in streams:
+            (line,) = [line for line in lines if f"page {page.id}, {stream}: " in line]
+            assert "HTTP 500" in line
+            assert run.bookmark(stream, page.id) is None
+        assert run.records.keys() == {"page_statistics"}
+
+
+@pytest.mark.parametrize("idle", [True, False])
 def test_statistics_that_answer_500_for_ever(tmp_path: Path, *, idle: bool) -> None:
     """Of a page without traffic that is known; otherwise it is an error."""
     account = account_of(pages=2)
