@@ -70,7 +70,7 @@ class Unit(Enum):
             ValueError: it is none.
         """
         if self is Unit.HOUR:
-            return times.parse(value).astimezone(zone)
+            return _local(times.parse(value), zone)
         return datetime.combine(date.fromisoformat(value[:10]), datetime.min.time(), zone)
 
 
@@ -113,13 +113,12 @@ class Span:
         return self.first <= at < self.after
 
     def hour_of(self, text: str) -> datetime:
-        """Read an hour of the API, which is local and without offset.
+        """Read an hour of the API, which is local, whatever offset it may be given with.
 
         Raises:
             ValueError: it is none.
         """
-        at = datetime.fromisoformat(text)
-        return at.replace(tzinfo=self.zone) if at.tzinfo is None else at.astimezone(self.zone)
+        return datetime.fromisoformat(text).replace(tzinfo=self.zone)
 
     def day_of(self, label: str) -> datetime | None:
         """Work out the day that a label names: ``D/M/YYYY``, ``D/M``, or an ISO date or time.
@@ -173,14 +172,13 @@ class BucketWalk:
         """
         self._bookmark = bookmark
         self._unit = unit
-        if config.get("start_date"):
-            start = times.parse(config["start_date"])
-        elif added is not None:
-            start = times.parse(added) - _DAY
-        else:
-            start = BEGINNING
+        # Before a page was added there is nothing, and asking for it can cost a call a day.
+        known = [times.parse(config["start_date"])] if config.get("start_date") else []
+        known += [_before(times.parse(added), 1)] if added is not None else []
+        start = max(known, default=BEGINNING)
         if bookmark is not None and bookmark.value:
-            start = max(start, _back(unit.read(bookmark.value, zone), config))
+            lookback = float(config["statistics_lookback_days"])
+            start = max(start, _before(unit.read(bookmark.value, zone), lookback))
         self.start = unit.floor(_local(start, zone))
         """The first bucket that is wanted, in local time."""
         end = times.parse(config["end_date"]) if config.get("end_date") else None
@@ -214,9 +212,9 @@ def _local(at: datetime, zone: tzinfo) -> datetime:
         return at.replace(tzinfo=zone)
 
 
-def _back(bookmark: datetime, config: Mapping[str, Any]) -> datetime:
-    """Give the time that the lookback reaches to."""
+def _before(at: datetime, days: float) -> datetime:
+    """Give the time so many days before another, but none that cannot be."""
     try:
-        return bookmark - timedelta(days=float(config["statistics_lookback_days"]))
+        return at - timedelta(days=days)
     except OverflowError:
         return BEGINNING

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import backoff
 from singer_sdk import SchemaDirectory, StreamSchema, metrics
 from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.singerlib import CatalogEntry, Schema
 from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
@@ -122,8 +123,8 @@ class PancakeStream(SDKStream):
     """Which of Pancake's APIs the path belongs to."""
     cut: Cut | None = None
     """How many rows an answer holds at most; None if it is never cut off."""
-    fails_when_idle = False
-    """Whether this endpoint is known to answer 500 for a page without traffic."""
+    fails_when_idle = True
+    """Whether an answer 500, again and again, may just mean a page without traffic."""
     brings: ClassVar[str]
     """What one call brings, for the table of streams in the README."""
 
@@ -343,6 +344,11 @@ class PancakeStream(SDKStream):
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
         super().apply_catalog(catalog)
+        if catalog.get_stream(self.name) is None:
+            # It is not selected, but its children may be, and the SDK looks for its entry then.
+            entry = CatalogEntry(self.name, self.metadata, Schema.from_dict(self.schema), self.name)
+            entry.key_properties = self.primary_keys
+            catalog.add_stream(entry)
         # The SDK prefers the entry's own `replication_method`, which discovery always fills in; a
         # user can change the metadata only.
         forced = self.metadata.root.forced_replication_method

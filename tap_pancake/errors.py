@@ -170,7 +170,7 @@ _GATEWAY = frozenset(
 )
 
 
-def _code_of(body: dict[str, Any] | None) -> int | None:
+def code_of(body: dict[str, Any] | None) -> int | None:
     """Find the error code in a body, which is a number; as text it would mean the same."""
     code = str(body.get("error_code")) if body is not None else ""
     return int(code) if code.isdecimal() else None
@@ -200,7 +200,7 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _LIMITED
     if body is not None and body.get("success") is False:
-        code = _code_of(body)
+        code = code_of(body)
         if code is not None:
             table = _USER_CODES if user_api else _PAGE_CODES
             return table.get(code, _REFUSED)
@@ -251,7 +251,7 @@ def check(
     case = _judge(status, body, user_api=user_api)
     if case is None:
         return
-    code = _code_of(body)
+    code = code_of(body)
     facts = [f"HTTP {status}" if code is None else f"error {code}"]
     if said:
         facts.append(f"the API says: {said}")

@@ -115,8 +115,8 @@ class ListStream(PancakeStream):
         walk.finish(newest)
 
     def note_unsorted(self, page_id: str) -> None:
-        """Say once that the list does not filter by its time, so that it is read whole."""
-        if self.run.is_new(f"{self.name} unsorted"):
+        """Say once that the list does not filter by its time, if that is why it is read whole."""
+        if self.cut.strayed and self.run.is_new(f"{self.name} unsorted"):
             self.logger.warning(
                 "page %s, %s: the list does not filter by `%s` as it should, so it is read from"
                 " the newest back; the bookmark moves when it is done",

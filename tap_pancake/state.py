@@ -15,7 +15,7 @@ does without `messages`. Statistics have walks of their own, see `buckets.py`.
 
 An unfinished walk leaves `resume` in the state of the streams it reads: where it began, how far it
 came, and the `end_date` it had, if any. The next run goes on from there; a finished walk leaves
-none.
+none. `ordered` is kept of a list that was seen to sort as was asked, see `windows.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ STATE_RATE = 100_000
 
 BOOKMARK = "replication_key_value"
 RESUME = "resume"
+ORDERED = "ordered"
 _START, _REACHED, _END = "start", "reached", "end"
 
 # Sorts before every time.
@@ -112,6 +113,15 @@ class Bookmark:
     def finish(self) -> None:
         """Forget the walk: it is done."""
         self._state.pop(RESUME, None)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a run has seen that the list sorts by the replication key."""
+        return self._state.get(ORDERED) is True
+
+    def note_ordered(self) -> None:
+        """Keep for later runs that the list sorts by the replication key."""
+        self._state[ORDERED] = True
 
 
 class PageWalk:

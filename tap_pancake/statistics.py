@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,7 +29,6 @@ _LONGEST_KEY = 40
 class StatisticsStream(PancakeStream):
     """One kind of statistics of a page."""
 
-    fails_when_idle = True  # reference, section 15
     unit: ClassVar[Unit] = Unit.DAY
     daily: ClassVar[bool] = False
     """Whether an answer does not tell its days apart, so that each costs a call."""
@@ -46,27 +45,30 @@ class StatisticsStream(PancakeStream):
         A row whose day cannot be told has None, and is written whatever the day.
 
         Raises:
-            LookupError, TypeError, ValueError: the answer has no known shape.
+            ArithmeticError, LookupError, TypeError, ValueError: the answer has no known shape.
         """
 
     def begin_walk(self, context: Context) -> BucketWalk:
         """Decide what this run reads of a page."""
+        return self.walk_of(context, zone_of(context["timezone"]), context["added"])
+
+    def walk_of(self, context: Context | None, zone: tzinfo, added: str | None) -> BucketWalk:
+        """Decide what this run reads, of pages in this time and of this age."""
         bookmark = self.bookmark(context)
-        told = context["added"] or self.config.get("start_date") or (bookmark and bookmark.value)
+        told = added or self.config.get("start_date") or (bookmark and bookmark.value)
         if not told and self.run.is_new("no beginning of statistics"):
             self.logger.warning(
-                "page %s, %s: it is not known when the page was added to Pancake, so statistics are"
+                "%s: it is not known when the page was added to Pancake, so statistics are"
                 " read from %d on, some a day a call: set `start_date`, which is much faster",
-                context["page_id"],
-                self.name,
+                self.place(context),
                 BEGINNING.year,
             )
         return BucketWalk(
             self.config,
             bookmark,
             unit=self.unit,
-            zone=zone_of(context["timezone"]),
-            added=context["added"],
+            zone=zone,
+            added=added,
             now=datetime.now(UTC),
         )
 
@@ -100,7 +102,7 @@ class StatisticsStream(PancakeStream):
         """Give the records of an answer that belong to its span and are wanted."""
         try:
             buckets = list(self.buckets(body, span, context))
-        except (AttributeError, LookupError, TypeError, ValueError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Never an empty table instead: names of keys, and no value, show what came.
             self.reject(f"has no known shape: {shape_of(body)}", context)
         for at, row in buckets:

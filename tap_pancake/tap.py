@@ -74,6 +74,11 @@ class TapPancake(SDKTap):
     def discover_streams(self) -> Sequence[PancakeStream]:
         return [stream(self, self.shared) for stream in STREAMS]
 
+    @override
+    def setup_mapper(self) -> None:
+        _ = self.streams  # which put into the catalog what it leaves out, before it is looked at
+        super().setup_mapper()
+
     # Settings
 
     @override

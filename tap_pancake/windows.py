@@ -42,12 +42,16 @@ _RECENT = 600
 
 @dataclass(slots=True)
 class Cut:
-    """How many rows an answer of a list can hold; shared by a stream's pages in one run."""
+    """How answers of a list are cut and sorted; shared by a stream's pages in one run."""
 
     rows: int
     """An answer with so many rows may have been cut."""
     proven: int
     """An answer with at most so many rows is known to be whole."""
+    ordered: bool = False
+    """Whether an answer has shown that the list sorts by the time that was asked for."""
+    strayed: bool = False
+    """Whether an answer has shown that the list does not filter, or sort, by it."""
 
     @classmethod
     def of(cls, rows: int) -> Cut:
@@ -74,6 +78,8 @@ class Window:
     page: int = 1
     last_id: str | None = None
     """For lists with a cursor: the id of the last row of the answer before."""
+    offset: int = 0
+    """For lists with an offset: how many rows the pages before this one had."""
 
 
 @dataclass(slots=True)
@@ -91,11 +97,13 @@ class _Sweeps:
     """Whether a row that is new asks for one more sweep; one touched meanwhile does not."""
     page: int = 1
     last_id: str | None = None
+    offset: int = 0
     finished: bool = False
     repeated: int = 0
     """How many sweeps were led back to rows they had had."""
     _seen: set[Any] = field(default_factory=set)
     _in_this_sweep: set[str] = field(default_factory=set)
+    _last: list[str] = field(default_factory=list)
     _found: bool = False
 
     def take(self, rows: list[Row], *, at_end: bool) -> list[Row]:
@@ -105,21 +113,26 @@ class _Sweeps:
             rows: an answer, in the order it came.
             at_end: the rows below this answer are not wanted, or there are none.
         """
+        ids = [row[self.id] for row in rows]
+        # A list may answer with its last page again. (One led back to its top by a cursor that
+        # moved there begins with that row.)
+        at_end = at_end or ids == self._last
+        self._last = ids
         keys = [self.key(row) for row in rows]
         new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
         self._seen.update(keys)
         self._found = self._found or any(map(self.counts, new))
-        ids = {row[self.id] for row in rows}
-        if not at_end and not self._in_this_sweep >= ids:
-            self._in_this_sweep |= ids
+        if not at_end and not self._in_this_sweep.issuperset(ids):
+            self._in_this_sweep.update(ids)
             self.page, self.last_id = self.page + 1, rows[-1][self.id]
+            self.offset += len(rows)
             return new
         # A sweep that only came back to where it had been has shown nothing about the rest.
         self.repeated += not at_end
         if at_end and not self._found:
             self.finished = True
-        self.page, self.last_id, self._found = 1, None, False
-        self._in_this_sweep = set()
+        self.page, self.last_id, self.offset, self._found = 1, None, 0, False
+        self._in_this_sweep, self._last = set(), []
         return new
 
 
@@ -139,7 +152,7 @@ class TimeWindows:
         row_id: str = "id",
         longest: int | None = None,
         bounded: bool = False,
-        from_top: bool = False,
+        other_time: Callable[[Row], float | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin with one window over everything.
@@ -152,9 +165,11 @@ class TimeWindows:
             row_id: the field that identifies a row.
             longest: seconds that a window may span at most; None is any.
             bounded: the list demands both bounds.
-            from_top: ask for no lower bound. Answers are longer, but show by themselves where they
-                end, and whether the list filters by the time that it sorts by: if it does not, the
-                newest rows are above the upper bound.
+            other_time: a row's other time, by which the list may sort and filter instead. If given,
+                no lower bound is asked for: answers are longer, but show by which time they are. If
+                it filters by the other one, the newest rows are above the upper bound. If it sorts
+                by the other one, rows that were never touched look the same, so an answer in which
+                the two times differ must have shown the order before it says where to stop.
             clock: Unix seconds now.
         """
         self._start = start
@@ -164,7 +179,7 @@ class TimeWindows:
         self._id = row_id
         self._longest = longest
         self._bounded = bounded
-        self._from_top = from_top
+        self._other_time = other_time
         self._clock = clock
         self.low = start or 0.0
         """Unix seconds: every row older than this has been given out."""
@@ -177,8 +192,10 @@ class TimeWindows:
         self._sweeps: _Sweeps | None = None
         self._gathered: list[Row] = []
         self._ordered = True
+        self._all_below = start is None
+        """Whether every row that was there before `low`, by whichever time, has been seen."""
         self.sorted = True
-        """Whether rows come oldest first. False once the list was seen not to filter."""
+        """Whether rows come oldest first. False once the list is read whole."""
         self.finished = False
         self._empty = False
         self._high: int | None = None
@@ -187,18 +204,18 @@ class TimeWindows:
     @property
     def window(self) -> Window:
         """What to ask for next."""
-        page, last_id = 1, None
-        if self._doubted is not None:
-            page = self._doubted_page
-            last_id = self._doubted[-1][self._id] if page > 1 else None
+        page, last_id, offset = 1, None, 0
+        if self._doubted is not None and self._doubted_page > 1:
+            page, last_id = self._doubted_page, self._doubted[-1][self._id]
+            offset = len(self._doubted)
         elif self._sweeps is not None:
-            page, last_id = self._sweeps.page, self._sweeps.last_id
-        since = math.floor(self.low) - 1 if self.sorted and not self._from_top else 0
+            page, last_id, offset = self._sweeps.page, self._sweeps.last_id, self._sweeps.offset
+        since = math.floor(self.low) - 1 if self.sorted and self._other_time is None else 0
         until = self._high if self.sorted else None
         if self._bounded:
             until = math.ceil(self._clock()) + _AHEAD if until is None else until
-            return Window(max(since, 0), until, page, last_id)
-        return Window(since if since > 0 else None, until, page, last_id)
+            return Window(max(since, 0), until, page, last_id, offset)
+        return Window(since if since > 0 else None, until, page, last_id, offset)
 
     def take(self, rows: list[Row], total: int | None = None) -> list[Row]:
         """Move on by one answer.
@@ -213,24 +230,27 @@ class TimeWindows:
         Raises:
             ValueError: the rows have no times to go by.
         """
+        strays = self._strays(rows)
+        self._cut.strayed = self._cut.strayed or strays
+        self._cut.ordered = self._cut.ordered or self._shows_order(rows)
         if not self.sorted:
-            return self._newest_first(rows)
-        if self._strays(rows):
-            self.sorted = False
-            self._sweeps = self._new_sweeps(key=lambda row: (row[self._id], self._time_of(row)))
-            return []
+            return self._newest_first(rows, total)
+        if strays:
+            return self._read_whole()
         if self._doubted is not None:
             return self._settle(rows)
         if self._sweeps is not None:
             return self._page_through(rows)
-        if not rows or self._below(rows):
+        full = len(rows) >= self._cut.rows
+        cut = full or (len(rows) > self._cut.proven if total is None else len(rows) < total)
+        if not (rows and cut) or self._shows_end(rows):
             return self._close(rows)
-        if len(rows) >= self._cut.rows:
+        if self._below(rows):
+            return self._read_whole()
+        if full:
             return self._narrow(rows)
-        if len(rows) > self._cut.proven if total is None else len(rows) < total:
-            self._doubted, self._doubted_page = rows, 2
-            return []
-        return self._close(rows)
+        self._doubted, self._doubted_page = rows, 2
+        return []
 
     @property
     def unsettled(self) -> bool:
@@ -245,18 +265,46 @@ class TimeWindows:
         newest = (self._high or math.inf) + _SLACK
         if any(newest <= at < recent for at in times):
             return True
-        if self._from_top:
+        if self._other_time is not None:
             return not _descending([at for at in times if at < recent])
         return any(at < self.low - 1 - _SLACK for at in times)
+
+    def _shows_order(self, rows: list[Row]) -> bool:
+        """Tell whether an answer is in the order of the time, and not in that of the other one."""
+        if self._other_time is None:
+            return False
+        recent = self._clock() - _RECENT
+        times, others = [], []
+        for row in rows:
+            at, other = self._time_of(row), self._other_time(row)
+            if at is not None and other is not None and at < recent:
+                times.append(at)
+                others.append(other)
+        return _descending(times) and not _descending(others)
+
+    @property
+    def _knows_order(self) -> bool:
+        """Whether rows may be trusted to have none behind them that were touched later."""
+        return self._other_time is None or self._cut.ordered or self._all_below
 
     def _times(self, rows: list[Row]) -> list[float]:
         """Give the times of an answer's rows, in its order, but for those that have none."""
         return [at for row in rows if (at := self._time_of(row)) is not None]
 
     def _below(self, rows: list[Row]) -> bool:
-        """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
+        """Tell whether an answer reaches back past the window."""
         times = [self._time_of(row) or 0.0 for row in rows]
-        return times[-1] < self.low and _descending(times)
+        return bool(times) and times[-1] < self.low and _descending(times)
+
+    def _shows_end(self, rows: list[Row]) -> bool:
+        """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
+        return self._below(rows) and self._knows_order
+
+    def _read_whole(self) -> list[Row]:
+        """Forget the windows: begin to read the list from its top to its end."""
+        self.sorted, self._high, self._doubted, self._gathered = False, None, None, []
+        self._sweeps = self._new_sweeps(key=lambda row: (row[self._id], self._time_of(row)))
+        return []
 
     def _settle(self, rows: list[Row]) -> list[Row]:
         """Find out whether an answer was whole: from a second page, and then the first one again.
@@ -316,22 +364,24 @@ class TimeWindows:
         """Gather all of one second, however many answers that takes."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
-        at_end = len(rows) < self._cut.rows or self._below(rows)
+        at_end = len(rows) < self._cut.rows or self._shows_end(rows)
         self._gathered += sweeps.take(rows, at_end=at_end)
         if not sweeps.finished:
             return []
         gathered, self._gathered, self._sweeps = self._gathered, [], None
         return self._close(gathered)
 
-    def _newest_first(self, rows: list[Row]) -> list[Row]:
-        """Read a list that does not filter: all of it that is new enough, in its own order."""
+    def _newest_first(self, rows: list[Row], total: int | None) -> list[Row]:
+        """Read a list whole: all of it that is new enough, in its own order."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
         times = self._times(rows)
         # What comes out of order may be followed by anything: then the list is read to its end.
         self._ordered = self._ordered and _descending(times)
         old = self._start is not None and min(times, default=math.inf) < self._start
-        at_end = (old and self._ordered) or len(rows) < self._cut.rows
+        # An answer may be short for any reason: only an empty one, or `total`, shows the end.
+        read = total is not None and sweeps.offset + len(rows) >= total
+        at_end = not rows or read or (old and self._ordered and self._knows_order)
         new = sweeps.take(rows, at_end=at_end)
         self.finished = sweeps.finished
         return [row for row in new if self._wanted(self._time_of(row))]
@@ -340,6 +390,7 @@ class TimeWindows:
         """Give out a whole window, and go on to the one above it."""
         inside = [row for row in rows if self._inside(self._time_of(row))]
         inside.sort(key=lambda row: self._time_of(row) or 0.0)
+        self._all_below = True
         if self._high is None or (self._end is not None and self._high > self._end):
             self.finished = True
             return inside

@@ -80,7 +80,7 @@ def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
 def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
     """Hours of the page."""
     held = statistics.page_held(page, page.statistics.hours(), server.dialect)
-    return [{**hour(page, at), **counts} for at, _, counts in held]
+    return [{**hour(server, page, at), **counts} for at, _, counts in held]
 
 
 def user_statistics(server: PancakeServer, page: Page) -> list[Json]:
@@ -89,7 +89,7 @@ def user_statistics(server: PancakeServer, page: Page) -> list[Json]:
     nobody = {"user_name": None, "user_fb_id": None}
     return [
         {
-            **hour(page, at),
+            **hour(server, page, at),
             "user_id": user_id,
             "hour_in_integer": f"{instant(page, at):%Y%m%d%H%M%S}",
             **known.get(user_id, nobody),
@@ -161,9 +161,10 @@ def instant(page: Page, at: datetime | date) -> datetime:
     return page.statistics.instant(at)
 
 
-def hour(page: Page, at: datetime | date) -> Json:
+def hour(server: PancakeServer, page: Page, at: datetime | date) -> Json:
     """The two fields that say which hour a row is of."""
-    return {"hour": f"{at:%Y-%m-%dT%H:%M:%S}", "hour_utc": text(instant(page, at))}
+    label = statistics.hour_label(at, server.dialect)
+    return {"hour": label, "hour_utc": text(instant(page, at))}
 
 
 def users(server: PancakeServer, page: Page) -> list[Json]:

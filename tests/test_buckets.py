@@ -74,7 +74,7 @@ def test_every_local_hour_is_in_one_span_and_one_call(
     start: str, now: str, days: int, hours: float
 ) -> None:
     first, last = datetime.fromisoformat(start), datetime.fromisoformat(now)
-    begun, _ = walk(hours=hours, now=last, start_date=start)
+    begun, _ = walk(hours=hours, now=last, start_date=start, added=None)
     spans = list(begun.spans(days))
     zone = zone_of(hours)
     at = first.astimezone(zone).replace(minute=0, second=0, microsecond=0)
@@ -108,7 +108,8 @@ def test_an_hour_is_that_of_the_page(hours: float) -> None:
     at = span.hour_of("2026-01-01T00:00:00")
     assert at.astimezone(UTC) == datetime(2026, 1, 1, tzinfo=UTC) - timedelta(hours=hours)
     assert span.holds(at)
-    assert span.hour_of("2026-01-01T00:00:00Z") == datetime(2026, 1, 1, tzinfo=UTC)
+    for end in ("Z", "+00:00", "+07:00", ".000000Z"):
+        assert span.hour_of(f"2026-01-01T00:00:00{end}") == at
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_an_hour_is_that_of_the_page(hours: float) -> None:
         ("2026-01-03", date(2026, 1, 3)),
         ("2026-01-03T00:00:00", date(2026, 1, 3)),
         ("2026-01-03T23:00:00", date(2026, 1, 3)),
-        ("2026-01-02T17:00:00Z", date(2026, 1, 3)),
+        ("2026-01-02T17:00:00Z", date(2026, 1, 2)),
         ("15/6", None),
         ("29/2", None),
         ("31/13/2025", None),
@@ -161,9 +162,15 @@ def test_statistics_of_a_page_of_unknown_age_begin_before_pancake_did() -> None:
     assert begun.start == BEGINNING
 
 
-def test_the_start_date_goes_before_the_pages_age() -> None:
+def test_a_start_date_before_the_page_was_added_costs_nothing() -> None:
     begun, _ = walk(start_date="2020-01-01")
+    assert begun.start == datetime(2026, 2, 9, 20, tzinfo=UTC)
+    begun, _ = walk(start_date="2026-02-20")
+    assert begun.start == datetime(2026, 2, 20, tzinfo=UTC)
+    begun, _ = walk(start_date="2020-01-01", added=None)
     assert begun.start == datetime(2020, 1, 1, tzinfo=UTC)
+    begun, _ = walk(added="0001-01-01T00:00:00.000000Z")
+    assert begun.start == BEGINNING
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,29 @@ def test_messages_alone(tmp_path: Path, server: PancakeServer) -> None:
     assert message_calls(server) == {talk.id: 1}
 
 
+@pytest.mark.parametrize(
+    "streams",
+    [
+        ("tags",),
+        ("conversations",),
+        ("pages", "messages"),
+        ("messages",),
+        ("user_engagements",),
+        ("customer_engagements",),
+    ],
+)
+def test_a_catalog_may_leave_out_what_it_does_not_select(
+    tmp_path: Path, server: PancakeServer, streams: tuple[str, ...]
+) -> None:
+    full = select(*streams)
+    part = {"streams": [one for one in full["streams"] if one["tap_stream_id"] in streams]}
+    runs = [sync(tmp_path, config_for(server), catalog=catalog) for catalog in (full, part)]
+    assert runs[0].records.keys() == runs[1].records.keys() == set(streams)
+    for stream in streams:
+        assert runs[0].by_key(stream) == runs[1].by_key(stream)
+    assert runs[0].schemas == runs[1].schemas
+
+
 def test_messages_chosen_later_come_with_their_whole_history(
     tmp_path: Path, server: PancakeServer
 ) -> None:

@@ -26,7 +26,7 @@ from tests.tap import (
     start_tap,
     sync,
 )
-from tests.truth import assert_all_arrived, merged
+from tests.truth import assert_all_arrived, merged, text
 
 if TYPE_CHECKING:
     import subprocess
@@ -119,7 +119,8 @@ def test_state_is_small_and_keyed_by_page(backfill: Backfill) -> None:
         assert {part["context"]["page_id"] for part in parts} == pages
         for part in parts:
             assert part["context"].keys() == {"page_id"}
-            assert part.keys() == {"context", "replication_key", "replication_key_value"}
+            ordered = {"ordered"} if stream == "customers" else set()
+            assert part.keys() - ordered == {"context", "replication_key", "replication_key_value"}
     assert "partitions" not in bookmarks["multi_page_user_statistics"]
     # The day that is over on no page: one of them is nine and a half hours behind UTC.
     day = "2026-01-12" if backfill.server.dialect.name == "documented" else "2026-01-11"
@@ -314,7 +315,8 @@ ODDITIES = {
     ),
     "short answers": Odd(cuts=(("customers", 50), ("posts", 25), ("call_logs", 20))),
     "short answers without totals": Odd(
-        cuts=(("customers", 40), ("posts", 25), ("call_logs", 20)), totals=False
+        cuts=(("customers", 40), ("posts", 25), ("call_logs", 20), ("ad_conversations", 40)),
+        totals=False,
     ),
 }
 
@@ -350,6 +352,57 @@ def test_many_rows_of_one_second_all_arrive(tmp_path: Path, name: str) -> None:
         after = sync(tmp_path, settings_of(server), catalog=select(*LISTS), state=run.state)
         assert_same(merged("customers", run, after), records(server, "customers"))
         assert set(changed) <= after.by_key("customers").keys()
+
+
+def test_an_export_that_is_cut_shorter_than_it_should_be_is_read_to_its_end(tmp_path: Path) -> None:
+    account = Account(seed=5)
+    page = account.add_page()
+    for number in range(50):
+        page.add_conversation(at=NOON + timedelta(hours=number)).ad_ids = ["400"]
+    with PancakeServer(account) as server:
+        server.desk.cuts = {"ad_conversations": 40}
+        run = sync(tmp_path, settings_of(server), catalog=select("ad_conversations"))
+        assert_same(run.by_key("ad_conversations"), records(server, "ad_conversations"))
+
+
+@pytest.mark.parametrize("since_start", [False, True])
+@pytest.mark.parametrize("cut", [100, 50])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_customer_who_changed_is_found_among_many_who_never_did(
+    tmp_path: Path, *, ordered: bool, cut: int, since_start: bool
+) -> None:
+    """Where both times are the same, no answer shows by which of them the list is sorted."""
+    account = Account(seed=5)
+    page = account.add_page()
+    hours = [NOON + timedelta(hours=3 * number) for number in range(230)]
+    ids = [page.belongings.add_customer(at, at) for at in hours]
+    catalog = select("customers")
+    with PancakeServer(account) as server:
+        server.desk.customers_filter = "order_by" if ordered else "inserted_at"
+        server.desk.customers_ordered = ordered
+        server.desk.cuts = {"customers": cut}
+        config = settings_of(server)
+        if since_start:
+            page.belongings.touch_customer(ids[3], hours[-1] - timedelta(hours=5))
+            config["start_date"] = hours[200].isoformat()
+        run = sync(tmp_path, config, catalog=catalog)
+        wanted = {(page.id, one) for one in (ids[200:] + ids[3:4] if since_start else ids)}
+        assert run.by_key("customers").keys() == wanted
+        touched, end = ids[7], hours[-1] + timedelta(days=5)
+        page.belongings.touch_customer(touched, end)
+        page.belongings.add_customer(end, end)
+        server.reset_calls()
+        after = sync(tmp_path, config, catalog=catalog, state=run.state)
+        assert (page.id, touched) in after.by_key("customers")
+        assert after.bookmark("customers", page.id) == text(end)
+        warned = [line for one in (run, after) for line in log_lines(one, "WARNING")]
+        assert bool(warned) == (not ordered)
+        assert all("does not filter" in line for line in warned)
+        if ordered:
+            server.reset_calls()
+            page.belongings.add_customer(end + timedelta(days=3), end + timedelta(days=3))
+            sync(tmp_path, config, catalog=catalog, state=after.state)
+            assert server.count("customers") == 1, "what was seen is in the state"
 
 
 TIMES = {
@@ -420,6 +473,31 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
             }
             assert_same(run.by_key(stream), held)
         assert_all_arrived(server, run)
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
+    tmp_path: Path, *, idle: bool
+) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    if not idle:
+        page.add_conversation(at=datetime.now(UTC) - timedelta(days=20))
+    streams = ("tags", "users", *LISTS)
+    for stream in streams:
+        page.refused[stream] = 500
+    with PancakeServer(account) as server:
+        env = hurried(tmp_path / "hurried")
+        catalog = select(*streams, "page_statistics")
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=catalog, env=env)
+        assert run.returncode == (not idle)
+        lines = log_lines(run, "WARNING" if idle else "ERROR")
+        for stream in streams:
+            (line,) = [line for line in lines if f"page {page.id}, {stream}: " in line]
+            assert "HTTP 500" in line
+            assert run.bookmark(stream, page.id) is None
+        assert run.records.keys() == {"page_statistics"}
 
 
 @pytest.mark.parametrize("idle", [True, False])
@@ -511,6 +589,53 @@ def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_pat
         assert_all_arrived(server, run)
 
 
+@pytest.mark.parametrize("timezone", [7, -9.5])
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00", "9999-12-31T23:00:00"])
+def test_an_hour_at_the_edge_of_time_is_an_error_of_one_line(
+    tmp_path: Path, at: str, timezone: float
+) -> None:
+    account = account_of(pages=1)
+    account.pages[0].timezone = timezone
+    hours = [{"hour": at, "inbox": 1}]
+    with PancakeServer(account) as server:
+        server.desk.bodies = {
+            "page_statistics": {"data": hours},
+            "user_statistics": {"data": {"statistics": {"u": hours}}},
+            "customer_engagements": {"statistics": hours},
+        }
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select(*server.desk.bodies, "tags"))
+        assert "Traceback" not in run.stderr
+        errors = log_lines(run, "ERROR")
+        assert all(": the answer has no known shape: {" in line for line in errors)
+        assert run.returncode == bool(errors)
+        assert run.records.keys() == {"tags"}
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("stream", ["page_statistics", "ad_statistics"])
+def test_a_bookmark_at_the_edge_of_time_is_taken_as_it_is(
+    tmp_path: Path, stream: str, value: str
+) -> None:
+    with PancakeServer(account_of(pages=3)) as server:
+        key = "date" if stream == "ad_statistics" else "hour_utc"
+        bookmark = {"replication_key": key, "replication_key_value": value}
+        parts = [{"context": {"page_id": page.id}, **bookmark} for page in server.account.pages]
+        state = {"bookmarks": {stream: {"partitions": parts}}}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select(stream), state=state)
+        assert bool(run.records) == value.startswith("0001")
+
+
+@pytest.mark.parametrize("duties", [{"inbox": True, "comment": 1}, {"inbox": [["u"], None]}, 1])
+def test_who_is_on_duty_may_be_told_in_an_unknown_way(tmp_path: Path, duties: object) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["users"] = {"users": [{"id": "u"}], "round_robin_users": duties}
+        run = sync(tmp_path, settings_of(server), catalog=select("users"))
+        (row,) = run.records["users"]
+        assert (row["round_robin_inbox"], row["round_robin_comment"]) == (False, False)
+
+
 def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path) -> None:
     fault = Fault("not_json", endpoint="new_customer_statistics", times=1)
     with PancakeServer(account_of(pages=1), faults=[fault]) as server:
@@ -521,6 +646,44 @@ def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path
 
 
 # What is special to one stream.
+
+
+@pytest.mark.parametrize("data", [[], {}, None, 0, "", False])
+def test_no_new_customers_is_an_empty_list_or_map_and_nothing_else(
+    tmp_path: Path, data: object
+) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["new_customer_statistics"] = {"success": True, "data": data}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("new_customer_statistics"))
+        known = isinstance(data, (list, dict))
+        assert run.returncode == (not known)
+        assert len(log_lines(run, "ERROR")) == (not known)
+        page = server.account.pages[0]
+        assert run.bookmark("new_customer_statistics", page.id) == ("2026-01-12" if known else None)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_later_year_replaces_a_tags_day_where_its_label_has_no_year(
+    tmp_path: Path, dialect: str
+) -> None:
+    """The key is the API's label; `date` has the year."""
+    account = account_of(dialect, first=utc(2024, 12, 1), last=utc(2026, 1, 10), pages=1)
+    with PancakeServer(account, dialect) as server:
+        config = settings_of(server, start_date="2024-12-01", end_date="2026-01-12")
+        run = sync(tmp_path, config, catalog=select("tag_statistics"))
+        rows = run.records["tag_statistics"]
+        days = {row["date"] for row in rows}
+        assert {"2024-12-24", "2025-12-24"} <= days
+        assert len({(row["tag_id"], row["date"]) for row in rows}) == len(rows)
+        kept = {row["date"] for row in run.by_key("tag_statistics").values()}
+        assert days - kept == {day for day in days if is_replaced(day, days, dialect)}
+
+
+def is_replaced(day: str, days: set[str], dialect: str) -> bool:
+    """Whether there is the same day of a later year, under one label."""
+    later = f"{int(day[:4]) + 1}{day[4:]}"
+    return dialect == "observed" and later in days
 
 
 def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> None:
@@ -568,15 +731,135 @@ def test_without_users_engagements_the_days_still_come(tmp_path: Path) -> None:
         assert run.bookmark("user_engagements", page.id) is None
 
 
-def test_hours_of_a_day_add_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("counts", "total"),
+    [
+        (list(range(24)), 276),
+        (["4", "5"], 9),
+        ([4.0, 5.0], 9),
+        ([4, None, 5], 9),
+        ([None, "4", 5], 9),
+        ([4, None], 4),
+        ([None, None], None),
+    ],
+)
+def test_hours_of_a_day_add_up(tmp_path: Path, counts: list[object], total: int | None) -> None:
     """Where rows come by the hour: each customer counts once a day."""
-    hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": hour} for hour in range(24)]
-    with PancakeServer(account_of(pages=1)) as server:
+    hours = [
+        {"hour": f"2025-12-27T{hour:02}:00:00", "inbox": count, "page_id": "1"}
+        for hour, count in enumerate(counts)
+    ]
+    account = account_of(pages=1)
+    with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
         config = settings_of(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
-        (row,) = run.records["customer_engagements"]
-        assert (row["date"], row["inbox"]) == ("2025-12-27", sum(range(24)))
+        page = account.pages[0]
+        assert run.records["customer_engagements"] == [
+            {"page_id": page.id, "date": "2025-12-27", "inbox": total}
+        ]
+
+
+def test_hours_that_are_no_numbers_are_of_no_known_shape(tmp_path: Path) -> None:
+    hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": "many"} for hour in range(2)]
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("customer_engagements"))
+        (line,) = log_lines(run, "ERROR")
+        assert "has no known shape" in line
+        assert "many" not in run.stderr
+
+
+def test_no_engagements_by_the_hour_are_a_quiet_time(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = {"success": True, "statistics": []}
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select("customer_engagements"))
+        assert not run.records
+        assert run.bookmark("customer_engagements", account.pages[0].id) == "2026-01-12"
+
+
+def test_engagements_of_nobody_are_left_out_with_one_warning(tmp_path: Path) -> None:
+    account = account_of(pages=2)
+    rows = [{"user_id": None, "inbox_count": 1}, {"user_id": "u", "name": "n", "inbox_count": 2}]
+    body = {"success": True, "statistics": [], "users_engagements": rows}
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = body
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        catalog = select("customer_engagements", "user_engagements")
+        run = sync(tmp_path, config, catalog=catalog)
+        (line,) = log_lines(run, "WARNING")
+        assert ", user_engagements: " in line
+        assert len(run.records["user_engagements"]) == 2 * 19
+        for page in account.pages[:2]:
+            assert run.bookmark("user_engagements", page.id) == "2026-01-12"
+            assert run.bookmark("customer_engagements", page.id) == "2026-01-12"
+
+
+@pytest.mark.parametrize(
+    "selected",
+    [
+        ("user_engagements",),
+        ("customer_engagements",),
+        ("customer_engagements", "user_engagements"),
+    ],
+)
+def test_engagements_that_a_page_may_not_use_are_named_as_they_were_selected(
+    tmp_path: Path, selected: tuple[str, ...]
+) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    page.refused["customer_engagements"] = 403
+    with PancakeServer(account) as server:
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = sync(tmp_path, config, catalog=select(*selected))
+        assert f"Skipped: page {page.id}, {selected[0]}: " in log_lines(run, "WARNING")[0]
+
+
+def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path) -> None:
+    account = account_of(pages=1)
+    page = account.pages[0]
+    body = {
+        "data": {"categories": ["Monday"], "series": [{"name": "inbox", "data": [1]}]},
+        "users_engagements": [{"user_id": "u", "name": "n", "inbox_count": 1}],
+    }
+    with PancakeServer(account) as server:
+        server.desk.bodies["customer_engagements"] = body
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        run = run_tap(tmp_path, config, catalog=select("customer_engagements", "user_engagements"))
+        assert run.returncode == 1
+        (line,) = log_lines(run, "ERROR")
+        assert f"page {page.id}, customer_engagements: " in line
+        assert len(run.records["user_engagements"]) == 19
+        assert run.bookmark("user_engagements", page.id) == "2026-01-12"
+        assert run.bookmark("customer_engagements", page.id) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "ids"),
+    [
+        ([{"name": "Sale"}, {"name": "Sale"}, {"name": "Sale"}], ["Sale", "Sale #2", "Sale #3"]),
+        ([{"name": "A #2"}, {"name": "A"}, {"name": "A"}], ["A #2", "A", "A #3"]),
+        ([{"adset_id": 7, "name": "A"}, {"adset_id": "7", "name": "B"}], ["7 A", "7 B"]),
+        ([{"adset_id": "7"}, {"adset_id": "7"}], ["7", "7 #2"]),
+        ([{"id": 5, "name": "A"}, {"ad_id": "6", "id": "5", "name": "A"}], ["5", "6"]),
+        ([{"ad_id": "6"}, {"ad_id": "6"}], ["6", "6 #2"]),
+    ],
+)
+@pytest.mark.parametrize("stream", ["ad_statistics", "campaign_statistics"])
+def test_advertisements_without_an_id_of_their_own_are_all_kept(
+    tmp_path: Path, stream: str, rows: list[Json], ids: list[str]
+) -> None:
+    with PancakeServer(account_of(pages=1)) as server:
+        server.desk.bodies[stream] = [
+            {**row, "spend": str(number)} for number, row in enumerate(rows)
+        ]
+        config = settings_of(server, start_date="2026-01-11", end_date="2026-01-11")
+        run = sync(tmp_path, config, catalog=select(stream))
+        assert [row["ad_id"] for row in run.records[stream]] == ids
+        assert [float(row["spend"]) for row in run.records[stream]] == list(range(len(rows)))
 
 
 def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) -> None:
@@ -608,13 +891,14 @@ def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) ->
         assert "replication_key_value" not in state, "a later run reads these days again"
 
 
-@pytest.mark.parametrize("code", [107, 121])
+@pytest.mark.parametrize("code", [105, 106, 107, 121])
 def test_a_user_who_may_not_see_several_pages_loses_nothing_else(tmp_path: Path, code: int) -> None:
     fault = Fault(f"error:{code}", endpoint="multi_page_user_statistics")
     with PancakeServer(account_of(pages=1), faults=[fault]) as server:
         config = settings_of(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("multi_page_user_statistics", "tags"))
-        assert "multi_page_user_statistics" in log_lines(run, "WARNING")[0]
+        assert "Skipped: multi_page_user_statistics" in log_lines(run, "WARNING")[0]
+        assert not log_lines(run, "ERROR")
         assert_same(run.by_key("tags"), records(server, "tags"))
 
 
@@ -638,3 +922,7 @@ def test_statistics_of_a_page_of_unknown_age_are_warned_of(tmp_path: Path) -> No
         (line,) = log_lines(run, "WARNING")
         assert "`start_date`" in line
         assert server.count("ad_statistics") == 32
+        run = sync(tmp_path, config, catalog=select("multi_page_user_statistics"))
+        (line,) = log_lines(run, "WARNING")
+        assert line.startswith("multi_page_user_statistics: it is not known when")
+        assert "`start_date`" in line

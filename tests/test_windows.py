@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,9 @@ class Inbox:
     numbered: bool = False
     filters: bool = True
     made: dict[str, float] | None = None
-    """If given, `since` and `until` filter by these times, whatever the list sorts by."""
+    """Each row's other time."""
+    filters_by_made: bool = True
+    """Whether `since` and `until` filter by `made`, if given, whatever the list sorts by."""
     by_made: bool = False
     """Whether it sorts by them as well."""
     ascending: bool = False
@@ -55,8 +57,10 @@ class Inbox:
         elif window.last_id is not None:
             ids = [row_id for _, row_id in listed]
             below = ids.index(window.last_id) + 1 if window.last_id in ids else 0
+        made = self.made or self.rows
         return [
-            {"id": row_id, "at": self.rows[row_id]} for _, row_id in listed[below:][: self.size]
+            {"id": row_id, "at": self.rows[row_id], "made": made.get(row_id)}
+            for _, row_id in listed[below:][: self.size]
         ]
 
     def total(self, window: Window) -> int:
@@ -66,7 +70,8 @@ class Inbox:
     def _listed(self, window: Window) -> list[tuple[float, str]]:
         made = self.made or self.rows
         order = made if self.by_made else self.rows
-        found = ((order[row_id], row_id) for row_id, at in made.items() if self._inside(at, window))
+        kept = made if self.filters_by_made else self.rows
+        found = ((order[row_id], row_id) for row_id, at in kept.items() if self._inside(at, window))
         return sorted(found, reverse=not self.ascending)
 
     def _inside(self, at: float, window: Window) -> bool:
@@ -268,6 +273,32 @@ def test_a_list_that_does_not_filter_is_read_whole(start: float | None, *, numbe
     assert found.calls <= 2 * (len(wanted) // 60 + 2) + 1
 
 
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("tells_total", [False, True])
+@pytest.mark.parametrize("size", [7, 25, 60])
+def test_a_list_that_does_not_filter_is_read_whole_however_short_its_answers_are(
+    size: int, *, tells_total: bool, numbered: bool
+) -> None:
+    made = {str(number): at for number, at in enumerate(spread(130))}
+    rows = made | {"0": LONG_AGO}
+    made["0"] = LAST + DAY
+    inbox = Inbox(rows, filters=False, numbered=numbered, size=size, made=made, by_made=True)
+    found = walk(inbox, start=FIRST, tells_total=tells_total)
+    assert not found.sorted
+    assert {row["id"] for row in found.given} == inbox.rows.keys() - {"0"}
+
+
+def test_a_list_that_repeats_its_last_page_for_ever_is_read_to_its_end() -> None:
+    inbox = Inbox.of(spread(130), filters=False, numbered=True)
+    windows = windows_over(inbox)
+    given: set[str] = set()
+    while not windows.finished:
+        assert not windows.unsettled
+        window = replace(windows.window, page=min(windows.window.page, 3))
+        given |= {row["id"] for row in windows.take(inbox.answer(window))}
+    assert given == inbox.rows.keys()
+
+
 class Lively:
     """An inbox of random shape in which rows are touched, and new ones appear, at each call."""
 
@@ -372,7 +403,7 @@ def test_a_full_answer_without_times_is_refused_and_not_guessed_at() -> None:
 
 # Lists that are not what they should be, or that nobody has seen.
 
-TOP: dict[str, Any] = {"bounded": True, "from_top": True}
+TOP: dict[str, Any] = {"bounded": True, "other_time": lambda row: row["made"]}
 
 
 @pytest.mark.parametrize("options", [{}, {"bounded": True}])
@@ -399,7 +430,9 @@ def test_a_list_that_is_asked_from_its_top_is_read_in_few_calls(
 ) -> None:
     times = spread(count)
     wanted = [at for at in times if start is None or at >= start]
-    inbox = Inbox.of(times, size=100, numbered=True)
+    made = {str(number): at - number % 2 * 90 * DAY for number, at in enumerate(times)}
+    inbox = Inbox.of(times, size=100, numbered=True, made=made)
+    inbox.filters_by_made = False
     found = walk(inbox, cut=Cut.assumed(100, at_least=20), tells_total=True, start=start, **TOP)
     assert found.sorted
     found.assert_once_and_in_order(wanted)
@@ -409,8 +442,32 @@ def test_a_list_that_is_asked_from_its_top_is_read_in_few_calls(
 
 def test_a_quiet_list_that_is_asked_from_its_top_costs_one_call() -> None:
     inbox = Inbox.of(spread(2_000), size=100, numbered=True)
-    found = walk(inbox, cut=Cut.of(100), tells_total=True, start=LAST, **TOP)
+    cut = replace(Cut.of(100), ordered=True)
+    found = walk(inbox, cut=cut, tells_total=True, start=LAST, **TOP)
     assert (found.given, found.calls) == ([], 1)
+
+
+@pytest.mark.parametrize("tells_total", [False, True])
+@pytest.mark.parametrize("by_made", [False, True])
+@pytest.mark.parametrize("touched", [None, 750, 1_999])
+def test_rows_that_were_never_touched_do_not_show_by_which_time_a_list_sorts(
+    touched: int | None, *, by_made: bool, tells_total: bool
+) -> None:
+    """So that one made long ago, and touched since, may lie behind them: all are looked at."""
+    times = sorted(spread(2_000), reverse=True)
+    made = {str(number): at for number, at in enumerate(times)}
+    inbox = Inbox.of(times, size=100, numbered=True, made=made, by_made=by_made)
+    if touched is not None:
+        inbox.rows[str(touched)] = LAST + DAY
+    cut = Cut.assumed(100, at_least=20)
+    found = walk(inbox, cut=cut, tells_total=tells_total, start=LAST, **TOP)
+    assert [row["id"] for row in found.given] == ([] if touched is None else [str(touched)])
+    assert cut.ordered == (touched is not None and not by_made)
+    assert cut.strayed == (touched is not None and by_made)
+    if cut.ordered:
+        assert found.calls == 1
+    else:
+        assert not found.sorted
 
 
 @pytest.mark.parametrize("start", [None, LAST - 30 * DAY])

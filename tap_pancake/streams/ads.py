@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context
 
     from tap_pancake.buckets import Span
-    from tap_pancake.client import Body
+    from tap_pancake.client import Body, Row
     from tap_pancake.statistics import Bucket
+
+
+_IDS = ("ad_id", "id", "adset_id", "name")
 
 
 class _AdStream(StatisticsStream):
     """Totals for each advertisement over what was asked for, so a day a call.
 
-    Which field tells advertisements apart is not published for each form of the answer: `ad_id` is
-    the first of some that a row has. Source: reference, section 20.
+    Not every form of the answer has an id for them. `ad_id` is then what there is, and numbered
+    where several rows have the same, in the order of the answer. Source: reference, section 20.
     """
 
     daily = True
@@ -35,8 +39,6 @@ class _AdStream(StatisticsStream):
     primary_keys = ("page_id", "date", "ad_id")
     replication_key = "date"
 
-    _IDS = ("ad_id", "id", "adset_id", "name")
-
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         span: Span = next_page_token
@@ -44,14 +46,26 @@ class _AdStream(StatisticsStream):
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
-        ads = set()
+        ads: set[str] = set()
         for row in rows_in(body["data"]):
-            ids = (row.get(name) for name in self._IDS)
-            ad_id = next((str(found) for found in ids if found not in {None, ""}), None)
-            if ad_id is None or ad_id in ads:
-                raise ValueError
+            name = _ad_of(row)
+            names = chain([name], (f"{name} #{number}" for number in count(2)))
+            ad_id = next(one for one in names if one not in ads)
             ads.add(ad_id)
             yield span.first, {**row, "ad_id": ad_id, "date": Unit.DAY.text(span.first)}
+
+
+def _ad_of(row: Row) -> str:
+    """Give what tells a row's advertisement apart, as far as that goes.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    has = {name: str(row[name]) for name in _IDS if row.get(name) not in {None, ""}}
+    found = has.get("ad_id") or has.get("id") or " ".join(has.values())
+    if not found:
+        raise ValueError
+    return found
 
 
 class AdStatisticsStream(_AdStream):
@@ -95,5 +109,5 @@ class AdConversationsStream(ListStream):
             "action": "conversations_from_ads",
             "since": window.since,
             "until": window.until,
-            "offset": (window.page - 1) * self.cut.rows,
+            "offset": window.offset,
         }

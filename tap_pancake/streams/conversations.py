@@ -42,6 +42,7 @@ class ConversationsStream(ListStream):
     api = PAGE_API_V2
     records_key = "conversations"
     cut = Cut.of(60)  # reference, section 7.1
+    fails_when_idle = False  # it is what shows whether a page is idle
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")

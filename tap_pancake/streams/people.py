@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from tap_pancake import times
 from tap_pancake.client import PancakeStream
 from tap_pancake.lists import ListStream
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.windows import Cut, Window
 
 if TYPE_CHECKING:
-    from singer_sdk.helpers.types import Context
+    from collections.abc import Iterable
+
+    from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.client import Body, Row
 
@@ -20,16 +23,20 @@ if TYPE_CHECKING:
 class CustomersStream(ListStream):
     """`GET …/pages/{page_id}/page_customers`: newest first, by the time of their last change.
 
-    That `order_by` also chooses what `since` and `until` filter by is not sure here (reference,
-    section 9). So no lower bound is asked for: an answer then begins with the customer that changed
-    last, and shows whether the filter is another.
+    That `order_by` also chooses what `since` and `until` filter by, or that it is heeded at all, is
+    not sure here (reference, section 9). So no lower bound is asked for: an answer then begins with
+    the customer that changed last, and shows what holds. What was shown is kept in the state, since
+    a quiet page whose customers never changed shows nothing.
     """
 
     name = "customers"
     path = "/pages/{page_id}/page_customers"
     records_key = "customers"
     cut = Cut.assumed(100, at_least=20)
-    windowing = {"bounded": True, "from_top": True}  # noqa: RUF012 - typed by the base class
+    windowing = {  # noqa: RUF012 - typed by the base class
+        "bounded": True,
+        "other_time": lambda row: times.unix_or_none(row.get("inserted_at")),
+    }
     brings = "up to 100 customers"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
@@ -45,6 +52,15 @@ class CustomersStream(ListStream):
             "page_size": 100,
             "order_by": "updated_at",
         }
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        bookmark = self.bookmark(context)
+        if bookmark is not None and bookmark.is_ordered:
+            self.cut.ordered = True
+        yield from super().get_records(context)
+        if bookmark is not None and self.cut.ordered:
+            bookmark.note_ordered()
 
 
 class UsersStream(PancakeStream):
@@ -82,5 +98,5 @@ class UsersStream(PancakeStream):
 def _is_on_duty(user: Row, duties: object, kind: str) -> bool:
     """Tell whether conversations of a kind are given to a user in turn."""
     listed = duties.get(kind) if isinstance(duties, dict) else None
-    ids = [one.get("id") if isinstance(one, dict) else one for one in listed or []]
-    return user["id"] in ids
+    ones = listed if isinstance(listed, list) else []
+    return user["id"] in [one.get("id") if isinstance(one, dict) else one for one in ones]

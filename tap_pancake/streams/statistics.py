@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from typing_extensions import override
 from tap_pancake import times
 from tap_pancake.buckets import BucketWalk, Unit, zone_of
 from tap_pancake.client import USER_API
-from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError
+from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
 from tap_pancake.statistics import StatisticsStream, map_in, rows_in
 from tap_pancake.streams.pages import PagesStream
 
@@ -111,8 +111,9 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     state_partitioning_keys = None
     selected_by_default = False
 
-    _NOT_ALLOWED = frozenset({105, 107, 121, 122})
-    """Codes that on this API mean that the account may not use a page."""
+    _NOT_THESE = frozenset({105, 106})
+    """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
+    _NOT_ALLOWED = frozenset({107, 121, 122}) | _NOT_THESE
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -121,6 +122,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     @override
     def explains(self, body: Body) -> bool:
+        return self._names_pages(body) or code_of(body) in self._NOT_THESE
+
+    def _names_pages(self, body: Body) -> bool:
+        """Tell whether an answer refuses some pages, and says which."""
         return bool(body.get("errors")) and isinstance(body["errors"], list)
 
     @override
@@ -145,23 +150,23 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             raise PageSkipped(msg)
         pages: dict[str, Row] = dict(self.run.streams["pages"].readable)
         added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
-        walk = BucketWalk(
-            self.config,
-            self.bookmark(None),
-            unit=self.unit,
-            # A day is over when it is over for all pages.
-            zone=min(
-                (zone_of(page.get("timezone")) for page in pages.values()),
-                key=lambda zone: zone.utcoffset(None) or timedelta(),
-                default=UTC,
-            ),
-            added=min((at for at in added if at), default=None) if all(added) else None,
-            now=datetime.now(UTC),
-        )
+        if not pages:
+            return
+        # A day is over when it is over for all pages.
+        zones = [zone_of(page.get("timezone")) for page in pages.values()]
+        zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
+        oldest = min((at for at in added if at), default=None) if all(added) else None
+        walk = self.walk_of(None, zone, oldest)
         complete = True
         for span in walk.spans(self.days_a_call):
-            body = self.fetch(None, (span, pages)) if pages else {}
+            body = self.fetch(None, (span, pages))
             while pages and self.explains(body):
+                if not self._names_pages(body):
+                    msg = (
+                        f"{self.name}: the API refused these pages (error {code_of(body)}):"
+                        " check their plans and your rights in Pancake, or choose with `page_ids`"
+                    )
+                    raise PageSkipped(msg)
                 complete = self._leave_out(body["errors"], pages) and complete
                 body = self.fetch(None, (span, pages)) if pages else {}
             if not pages:
@@ -183,7 +188,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         expected = True
         for page_id, error in refused.items():
             del pages[page_id]
-            code = error.get("error_code")
+            code = code_of(error)
             text = f"page {page_id}, {self.name}: left out, since the API refused it (error {code})"
             if code in self._NOT_ALLOWED:
                 remedy = "check the page's plan and your rights in Pancake"
@@ -293,10 +298,10 @@ class NewCustomerStatisticsStream(StatisticsStream):
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         data = body["data"]
-        if data and isinstance(data, dict):
-            data = data[context["page_id"]] if context else None
+        if isinstance(data, dict):
+            data = data[context["page_id"]] if data and context else []
         days = set()
-        for row in rows_in(data or []):
+        for row in rows_in(data):
             day = span.day_of(row["date"])
             if day is None or day in days:
                 raise ValueError
@@ -329,6 +334,11 @@ class CustomerEngagementsStream(StatisticsStream):
         return users
 
     @override
+    def place(self, context: Context | None) -> str:
+        # Messages name what was selected, which may be the one that this stream reads for.
+        return super().place(context) if self.selected else self._users.place(context)
+
+    @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         span: Span = next_page_token
         return {"date_range": span.date_range}
@@ -351,19 +361,30 @@ class CustomerEngagementsStream(StatisticsStream):
                     self.run.page_failed(failure)
                     theirs = None
             if own is not None:
-                yield from self.records_of(body, span, own, context)
-                own.passed(span)
+                try:
+                    records = list(self.records_of(body, span, own, context))
+                except PageFailed as failure:
+                    self.run.page_failed(failure)
+                    own = None
+                else:
+                    yield from records
+                    own.passed(span)
+            if own is theirs is None:
+                return
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         days: dict[datetime, Row] = {}
+        counted = self.schema["properties"].keys() - {"page_id", "date"}
         for row in rows_in(body.get("statistics") or []):
             # By the hour or the day: each customer counts once a day, so hours add up.
             counts = days.setdefault(Unit.DAY.floor(span.hour_of(row["hour"])), {})
             for name, count in row.items():
-                if name != "hour":
-                    counts[name] = counts.get(name, 0) + count if type(count) is int else count
-        if body.get("data") is not None or not days:
+                if name in counted:
+                    counts[name] = _plus(counts.get(name), count)
+                elif name != "hour":
+                    counts[name] = count
+        if body.get("data") is not None or not isinstance(body.get("statistics"), list):
             data = map_in(body["data"])
             labels = [span.day_of(str(label)) for label in data["categories"]]
             for series in rows_in(data["series"]):
@@ -373,6 +394,21 @@ class CustomerEngagementsStream(StatisticsStream):
                     days.setdefault(day, {})[series["name"]] = count
         for day in sorted(days):
             yield day, {**days[day], "date": Unit.DAY.text(day)}
+
+
+def _plus(total: float | None, count: object) -> float | None:
+    """Add a number, or the text of one, to a total; null adds nothing.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if count is None:
+        return total
+    if isinstance(count, str):
+        count = float(count)
+    if isinstance(count, bool) or not isinstance(count, (int, float)):
+        raise TypeError
+    return count if total is None else total + count
 
 
 class UserEngagementsStream(StatisticsStream):
@@ -411,6 +447,11 @@ class UserEngagementsStream(StatisticsStream):
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         for row in rows_in(body["users_engagements"]):
-            if not row["user_id"]:
-                raise ValueError
-            yield span.first, {**row, "date": Unit.DAY.text(span.first)}
+            if row["user_id"]:
+                yield span.first, {**row, "date": Unit.DAY.text(span.first)}
+            elif self.run.is_new(f"{self.name} of nobody"):
+                self.logger.warning(
+                    "%s: rows of which the API does not say whose they are, here and elsewhere, are"
+                    " left out, since they have no key",
+                    self.place(context),
+                )

@@ -181,6 +181,11 @@ def _plus(totals: Json, counts: Json) -> None:
         totals[name] = round(totals.get(name, 0) + count, 2)
 
 
+def hour_label(hour: Bucket, dialect: Observed) -> str:
+    """How an hour is written: local, though by the document it is a `date-time`."""
+    return f"{hour:%Y-%m-%dT%H:%M:%S}" + ("Z" if dialect.name == "documented" else "")
+
+
 # Each kind: `held` gives all numbers there are between two times, and a body tells them.
 
 
@@ -198,7 +203,7 @@ def page_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
     return {
         "success": True,
         "data": [
-            {"hour": f"{hour:%Y-%m-%dT%H:%M:%S}", **counts}
+            {"hour": hour_label(hour, dialect), **counts}
             for hour, _, counts in page_held(page, hours, dialect)
         ],
     }
@@ -227,7 +232,7 @@ def user_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
     rows: dict[str, list[Json]] = {}
     totals: dict[str, Json] = {}
     for hour, user_id, counts in user_held(page, hours):
-        text = f"{hour:%Y-%m-%dT%H:%M:%S}"
+        text = hour_label(hour, dialect)
         assert isinstance(hour, datetime)
         rows.setdefault(user_id, []).append(
             {
