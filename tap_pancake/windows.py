@@ -3,7 +3,8 @@
 Deep paging through such a list loses rows, since a row that is touched leaves its place and the
 rest move up. So time is cut into windows, walked from old to new, one call a window:
 
-- an answer that is full may have been cut: it is thrown away, and a narrower window asked for;
+- an answer that is full may have been cut at its lower end: what is below it is asked for in
+  narrower windows, and only then is it given out itself, if it was kept (`_Kept`);
 - each row belongs to exactly one half-open window ``[low, high)``, whatever the server thinks of
   its bounds: it is asked for one second more at the lower end, and the rest is filtered here;
 - the last window has no upper end, so a row that was touched during the run, and so left its
@@ -20,6 +21,8 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +41,8 @@ _SLACK = 2
 _PATIENCE = 10
 # A row touched within so many seconds can be anywhere in an answer.
 _RECENT = 600
+# So many full answers are kept at most.
+_KEPT = 6
 
 
 @dataclass(slots=True)
@@ -80,6 +85,16 @@ class Window:
     """For lists with a cursor: the id of the last row of the answer before."""
     offset: int = 0
     """For lists with an offset: how many rows the pages before this one had."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The rows of a full answer, which are all that there are in a stretch of time."""
+
+    rows: bytes
+    """As JSON again, which takes a fifth of the memory."""
+    low: int
+    high: int
 
 
 @dataclass(slots=True)
@@ -187,6 +202,8 @@ class TimeWindows:
         self._narrowed = False
         self._marks: list[float] = []
         self._marks_top: int | None = None
+        self._kept: list[_Kept] = []
+        """The lowest is last."""
         self._doubted: list[Row] | None = None
         self._doubted_page = 2
         self._sweeps: _Sweeps | None = None
@@ -330,7 +347,7 @@ class TimeWindows:
         return self._close(rows)
 
     def _narrow(self, rows: list[Row]) -> list[Row]:
-        """Answer to a full window: forget its rows but for their times, and ask for less."""
+        """Answer to a full window: keep its rows, or just their times, and ask for less."""
         times = sorted(self._times(rows))
         if not times:
             msg = "no row of a full answer has a time that can be read"
@@ -347,6 +364,7 @@ class TimeWindows:
         # A server that counts `until` in also answers with rows of the next window.
         self._marks, self._marks_top = [at for at in times if at < high], self._high
         oldest = min(int(times[0]) + 1, high)
+        self._keep(rows, oldest, high)
         if not (self._narrowed or self._empty) and self.low < oldest < high:
             # All but perhaps a few rows have been seen: ask for those few, and then for the rest.
             self._high = oldest
@@ -354,6 +372,18 @@ class TimeWindows:
             self._high = max(int(self.low) + 1, (int(self.low) + oldest) // 2)
         self._narrowed = True
         return []
+
+    def _keep(self, rows: list[Row], low: int, high: int) -> None:
+        """Keep the rows of an answer that was cut off below a time, to give them out in their turn.
+
+        Not what is recent, which may not have come to its place yet.
+        """
+        high = min(high, int(self._clock()) - _RECENT)
+        times = self._times(rows)
+        newest_first = _descending(times) and times[0] > times[-1]
+        complete = newest_first and len(times) == len(rows) and self._other_time is None
+        if complete and low < high:
+            self._kept = [*self._kept[-_KEPT + 1 :], _Kept(msgspec.json.encode(rows), low, high)]
 
     def _new_sweeps(self, key: Callable[[Row], Any]) -> _Sweeps:
         """Begin to page; rows touched from now on are the next run's."""
@@ -387,19 +417,31 @@ class TimeWindows:
         return [row for row in new if self._wanted(self._time_of(row))]
 
     def _close(self, rows: list[Row]) -> list[Row]:
-        """Give out a whole window, and go on to the one above it."""
+        """Give out a whole window, and what was kept above it, and go on above both."""
         inside = [row for row in rows if self._inside(self._time_of(row))]
-        inside.sort(key=lambda row: self._time_of(row) or 0.0)
+        high = self._high
+        while self._kept and self._kept[-1].low == high:
+            kept = self._kept.pop()
+            rows = msgspec.json.decode(kept.rows)
+            inside += [row for row in rows if kept.low <= self._at(row) < kept.high]
+            high = kept.high
+        inside = sorted(filter(self._is_wanted, inside), key=self._at)
         self._all_below = True
-        if self._high is None or (self._end is not None and self._high > self._end):
+        if high is None or (self._end is not None and high > self._end):
             self.finished = True
             return inside
         aim = self._cut.rows * _AIM
         growth = min(_GROWTH, aim / len(inside)) if inside else _GROWTH
-        self._width = (self._high - self.low) * growth
-        self.low, self._empty, self._narrowed = float(self._high), not inside, False
+        self._width = (high - self.low) * growth
+        self.low, self._empty, self._narrowed = float(high), not inside, False
         self._set_high()
         return inside
+
+    def _at(self, row: Row) -> float:
+        return self._time_of(row) or 0.0
+
+    def _is_wanted(self, row: Row) -> bool:
+        return self._wanted(self._time_of(row))
 
     def _wanted(self, at: float | None) -> bool:
         """Tell whether a row is between start and end; one without a time always is."""
@@ -411,7 +453,7 @@ class TimeWindows:
         """Tell whether a row belongs to the present window."""
         if at is None:
             return True
-        return self.low <= at and (self._high is None or at < self._high) and self._wanted(at)
+        return self.low <= at and (self._high is None or at < self._high)
 
     def _set_high(self) -> None:
         """Choose the upper end of the window that begins at `low`; None is open."""
@@ -428,6 +470,8 @@ class TimeWindows:
                 high = min(high, longest)
             elif longest < now + _AHEAD:
                 high = min(longest, int(now))
+        if self._kept:
+            high = self._kept[-1].low if high is None else min(high, self._kept[-1].low)
         self._high = high
 
     def _guess_high(self) -> int | None:
