@@ -9,6 +9,7 @@ the rest, in another thread: `lanes.py` says what may run where.
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self, cast
 from urllib.parse import quote
@@ -172,10 +173,14 @@ class PancakeStream(SDKStream):
             PancakeError: the API refused, or its fault did not pass; with page and stream.
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
-        # The SDK's types know this hook for its own kind of request only.
-        attempt = cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
         with self.run.lanes.waiting():
-            return attempt(url, params, context)
+            return self._persist(url, params, context)
+
+    @cached_property
+    def _persist(self) -> Callable[..., Body]:
+        """`_try` again and again; made once, since that takes longer than many an answer."""
+        # The SDK's types know this hook for its own kind of request only.
+        return cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""

@@ -1,0 +1,208 @@
+"""Pages side by side, answers ahead of time, and all of it as if there were no threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tap_pancake.lanes import Lanes
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.tap import INBOX, assert_complete, config_for, log_lines, run_tap, select, sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.pancake_api import Call
+
+
+class Traffic:
+    """How many calls are under way at a server at the same time."""
+
+    def __init__(self, latency: float) -> None:
+        self._latency = latency
+        self._lock = threading.Lock()
+        self._under_way: dict[str | None, int] = defaultdict(int)
+        self.most_pages = 0
+        self.most_of_a_page = 0
+
+    def __call__(self, call: Call) -> float:
+        """Be the server's latency: hold the call for a while, and count those beside it."""
+        with self._lock:
+            self._under_way[call.page_id] += 1
+            pages = [page for page, count in self._under_way.items() if page and count]
+            self.most_pages = max(self.most_pages, len(pages))
+            if call.page_id:
+                self.most_of_a_page = max(self.most_of_a_page, self._under_way[call.page_id])
+        time.sleep(self._latency)
+        with self._lock:
+            self._under_way[call.page_id] -= 1
+        return 0.0
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_so_many_pages_are_read_side_by_side(tmp_path: Path, most: int) -> None:
+    traffic = Traffic(0.05)
+    account = Account.generate(seed=4, pages=5, conversations=6, messages=(1, 40))
+    with PancakeServer(account, latency=traffic) as server:
+        assert_complete(server, sync(tmp_path, config_for(server, max_parallel_pages=most)))
+    assert traffic.most_pages == most
+
+
+def test_answers_of_a_page_are_asked_for_ahead_and_written_in_order(tmp_path: Path) -> None:
+    traffic = Traffic(0.3)
+    account = Account.generate(seed=4, pages=1, conversations=30, messages=(1, 70))
+    with PancakeServer(account, latency=traffic) as server:
+        run = sync(tmp_path, config_for(server))
+        assert_complete(server, run)
+    assert traffic.most_of_a_page >= 4
+    times = [row["updated_at"] for row in run.records["conversations"]]
+    assert times == sorted(times)
+    order = [row["conversation_id"] for row in run.records["messages"]]
+    assert list(dict.fromkeys(order)) == [row["id"] for row in run.records["conversations"]]
+
+
+def test_an_unchanged_page_costs_one_call_a_stream(tmp_path: Path) -> None:
+    account = Account.generate(seed=4, pages=3, conversations=70, messages=(1, 3))
+    with PancakeServer(account) as server:
+        state = sync(tmp_path, config_for(server)).state
+        server.reset_calls()
+        sync(tmp_path, config_for(server), state=state)
+        assert server.count() == 1 + 3
+
+
+@pytest.mark.parametrize("at", [1, 2, 30])
+def test_a_page_that_fails_ends_its_own_lane_only(tmp_path: Path, at: int) -> None:
+    """At its first call, its first conversation, or in the midst of what is read ahead."""
+    account = Account.generate(seed=4, pages=4, conversations=40, messages=(1, 40))
+    page, *others = account.pages[:4]
+    fault = Fault("error:102", page_id=page.id, at=range(at, 10_000))
+    with PancakeServer(account, faults=[fault]) as server:
+        failed = run_tap(tmp_path, config_for(server))
+        assert failed.returncode == 1
+        (line,) = log_lines(failed, "ERROR")
+        assert line.startswith(f"page {page.id}")
+        assert "Settings → Tools" in line
+        assert failed.bookmark("messages", page.id) is None
+        for other in others:
+            assert failed.bookmark("messages", other.id)
+        server.faults.clear()
+        assert_complete(server, failed, sync(tmp_path, config_for(server), state=failed.state))
+
+
+def test_what_a_stream_map_filters_costs_no_call(tmp_path: Path) -> None:
+    account = Account.generate(seed=4, pages=2, conversations=20, messages=(1, 3))
+    with PancakeServer(account) as server:
+        maps = {"conversations": {"__filter__": "message_count > 1"}}
+        run = sync(tmp_path, config_for(server, stream_maps=maps))
+        wanted = {
+            conversation.id
+            for page in account.pages[:2]
+            for conversation in page.conversations.values()
+            if len(conversation.messages) > 1
+        }
+        assert {row["id"] for row in run.records["conversations"]} == wanted
+        assert {row["conversation_id"] for row in run.records["messages"]} == wanted
+        assert server.count("messages") == len(wanted)
+
+
+def test_a_schema_is_written_once_for_each_stream(tmp_path: Path) -> None:
+    account = Account.generate(seed=4, pages=3, conversations=5, messages=(1, 3))
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server), catalog=select(*INBOX))
+    assert run.stdout.count('"type":"SCHEMA"') == 3
+
+
+# The parts by themselves.
+
+
+@contextmanager
+def lanes_of(most: int = 2) -> Iterator[Lanes]:
+    """Lanes, which have all ended in the end."""
+    lanes = Lanes(most, lambda: None)
+    yield lanes
+    lanes.finish()
+
+
+def test_only_one_thread_at_a_time_has_the_baton() -> None:
+    inside = 0
+    most_inside = 0
+
+    def job(lanes: Lanes) -> None:
+        nonlocal inside, most_inside
+        for _ in range(20):
+            inside += 1
+            most_inside = max(most_inside, inside)
+            time.sleep(0.0005)
+            inside -= 1
+            with lanes.waiting():
+                time.sleep(0.0005)
+
+    with lanes_of(4) as lanes:
+        for _ in range(8):
+            lanes.start(lambda: job(lanes))
+    assert most_inside == 1
+    assert inside == 0
+
+
+def test_what_a_lane_raises_is_raised_where_lanes_are_started() -> None:
+    def fail() -> None:
+        raise KeyError
+
+    lanes = Lanes(2, lambda: None)
+    lanes.start(fail)
+    with pytest.raises(KeyError):
+        lanes.finish()
+
+
+def test_items_come_in_order_and_no_more_ahead_than_there_is_room() -> None:
+    made: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(50):
+            made.append(number)
+            yield number
+
+    with lanes_of() as lanes:
+        for taken, number in enumerate(lanes.ahead(source(), lambda: 3)):
+            assert number == taken
+            assert len(made) <= taken + 1 + 3
+        assert len(made) == 50
+
+
+def test_an_error_comes_in_its_place_and_ends_the_items() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError
+
+    with lanes_of() as lanes:
+        items = lanes.ahead(source(), lambda: 5)
+        assert [next(items), next(items)] == [1, 2]
+        with pytest.raises(ValueError):
+            next(items)
+        assert list(items) == []
+
+
+def test_nobody_gets_the_baton_back_after_the_end() -> None:
+    lanes = Lanes(1, lambda: None)
+    happened: list[str] = []
+    waits, go_on = threading.Event(), threading.Event()
+
+    def job() -> None:
+        with lanes.waiting():
+            waits.set()
+            go_on.wait()
+        happened.append("went on")
+
+    lanes.hand_over(job, happened.append)  # type: ignore[arg-type]
+    waits.wait()
+    lanes.seize()
+    go_on.set()
+    time.sleep(0.1)
+    assert not happened
