@@ -179,12 +179,12 @@ def test_an_error_comes_in_its_place_and_ends_the_items() -> None:
     def source() -> Iterator[int]:
         yield 1
         yield 2
-        raise ValueError
+        raise ZeroDivisionError
 
     with lanes_of() as lanes:
         items = lanes.ahead(source(), lambda: 5)
         assert [next(items), next(items)] == [1, 2]
-        with pytest.raises(ValueError):
+        with pytest.raises(ZeroDivisionError):
             next(items)
         assert list(items) == []
 
