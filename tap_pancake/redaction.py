@@ -35,7 +35,8 @@ class Redactor(logging.Filter):
         """Blot out these tokens too, plain and as they stand in a URL."""
         for token in tokens:
             if len(token) >= _SHORTEST:
-                self._known |= {token, quote(token), quote(token, safe=""), quote_plus(token)}
+                forms = {token, quote(token), quote(token, safe=""), quote_plus(token)}
+                self._known = self._known | forms  # a new set: other threads may be in the old one
 
     def clean(self, text: str) -> str:
         """Give the text without any token."""

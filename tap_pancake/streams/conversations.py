@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -52,6 +51,7 @@ class ConversationsStream(ListStream):
         """Choose the version of the list."""
         super().__init__(tap, run)
         self._v1 = self.config["conversations_api"] == "v1"
+        self._reads_ahead = False
         if self._v1:
             self.api = PAGE_API_V1
             # The cut of v1 is an assumption; no list is known to be cut shorter than 20.
@@ -72,6 +72,8 @@ class ConversationsStream(ListStream):
     @override
     def begin_walk(self, context: Context) -> PageWalk:
         """Decide what this run reads of a page, for this stream and for messages."""
+        # A map may filter conversations, whose messages are then not read.
+        self._reads_ahead = not self.is_mapped
         streams = [self, *self.child_streams]
         bookmarks = {
             stream.name: stream.bookmark(context)
@@ -126,11 +128,6 @@ class ConversationsStream(ListStream):
     @override
     def room(self) -> int:
         return self.run.reach() if self._reads_ahead else super().room()
-
-    @cached_property
-    def _reads_ahead(self) -> bool:
-        """Whether the messages of every conversation in sight will be read: no map filters any."""
-        return not self.is_mapped
 
     def _messages_ahead(self, row: Row, walk: PageWalk, context: Context) -> Iterator[bytes] | None:
         """Begin to read the messages of a conversation, if it can have any that are wanted."""
