@@ -213,12 +213,12 @@ class PancakeStream(SDKStream):
         page_id = context["page_id"] if context else None
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
-        limiter.wait()
         answer = self.run.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},
             {"page_access_token" if page_id else "access_token": token},
             where=where,
+            wait=limiter.wait,
         )
         body = answer.body()
         if body and answer.status == HTTPStatus.OK and self.explains(body):

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _COUNTED = 5
 # But never sooner than this share of an even gap.
 _SOONEST = 0.8
+# After an answer 429 all gaps are so much wider, in all up to the second number: on a network where
+# calls arrive less evenly than they leave, the pace settles where there are hardly any.
+_WIDER, _WIDEST = 1.01, 1.25
 
 
 class Limiter:
@@ -34,6 +37,7 @@ class Limiter:
             clock: seconds that only grow.
         """
         self._gap = 1 / calls_per_second
+        self._widest = self._gap * _WIDEST
         self._clock = clock
         self._turn = threading.Lock()
         self._left: deque[float] = deque(maxlen=_COUNTED)
@@ -47,7 +51,8 @@ class Limiter:
             self._left.append(self._clock())
 
     def pause(self, seconds: float) -> None:
-        """Let no call begin for so many seconds."""
+        """Let no call begin for so many seconds, since there was one too many."""
+        self._gap = min(self._gap * _WIDER, self._widest)
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def _next(self) -> float:

@@ -103,7 +103,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     th.Property(
         "requests_per_second",
         th.NumberType(exclusive_minimum=0),
-        default=4.9,
+        default=4.95,
         title="Requests per second",
         description="Highest rate of calls for each page; Pancake allows 5.",
     ),

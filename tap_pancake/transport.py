@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from tap_pancake.errors import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 # The latency is the average of about so many answers.
 _MEMORY = 16
@@ -87,7 +87,13 @@ class Transport:
         """Seconds that answers took lately."""
 
     def get(
-        self, url: str, params: Mapping[str, Any], token: Mapping[str, str], *, where: str
+        self,
+        url: str,
+        params: Mapping[str, Any],
+        token: Mapping[str, str],
+        *,
+        where: str,
+        wait: Callable[[], None],
     ) -> Answer:
         """Ask once.
 
@@ -96,6 +102,7 @@ class Transport:
             params: the query, without the token.
             token: the one parameter with the token.
             where: page and stream, for messages.
+            wait: waits until the call may leave.
 
         Returns:
             Whatever was answered, with any status. A redirect is not followed: the token would
@@ -109,12 +116,12 @@ class Transport:
             session = requests.Session()
             found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
             self._environment = dict(found)
-        began = time.monotonic()
         try:
-            request = requests.Request("GET", url, self._headers, params={**params, **token})
-            response = self._adapter.send(
-                request.prepare(), timeout=self._timeout, **self._environment
-            )
+            asked = requests.Request("GET", url, self._headers, params={**params, **token})
+            request = asked.prepare()
+            wait()
+            began = time.monotonic()
+            response = self._adapter.send(request, timeout=self._timeout, **self._environment)
             content = response.content
             self.latency += (time.monotonic() - began - self.latency) / _MEMORY
             return Answer(

@@ -68,7 +68,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
         "lookback_days": 1,
         "message_lookback_minutes": 15,
         "conversations_api": "v2",
-        "requests_per_second": 4.9,
+        "requests_per_second": 4.95,
         "max_parallel_pages": 16,
         "request_timeout": 60,
         "user_agent": None,
