@@ -1,11 +1,14 @@
 """SIGTERM and SIGINT: end soon, between two lines of output and never inside of one.
 
 Python gives signals to the main thread. While a run goes on, that thread only waits in `wait`, so
-the handler need not interrupt anything; how the run is ended is in `lanes.py`.
+the handler need not interrupt anything; how the run is ended is in `lanes.py`. A signal some
+seconds after the first one ends the process at once, whatever it is doing.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -18,6 +21,8 @@ _SIGNAL_EXIT = 128
 # Seconds: the system may give a signal to any thread, and Python's main thread, which alone runs
 # handlers, then only learns of it when it wakes up.
 _LOOK = 0.2
+# Seconds after the first signal; sooner ones are of those who stop a pipeline, and tell each part.
+_HELD_UP = 3.0
 
 
 class Interrupted(SystemExit):
@@ -32,19 +37,28 @@ class Interrupts:
 
     def __init__(self) -> None:
         """Begin undisturbed."""
-        self._waited_for = False
+        self._under_way = False
+        self._interrupted: float | None = None
         self._told: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Pass a signal on to who waits.
+        """Pass a signal on to who waits for the run; a later one ends the process at once.
 
         Raises:
-            Interrupted: nobody does, so nothing is under way.
+            Interrupted: no run is under way.
         """
-        interrupted = Interrupted(_SIGNAL_EXIT + signum)
-        if not self._waited_for:
-            raise interrupted
-        self.tell(interrupted)
+        if not self._under_way:
+            raise Interrupted(_SIGNAL_EXIT + signum)
+        now = time.monotonic()
+        if self._interrupted is not None and now - self._interrupted > _HELD_UP:
+            # The end is held up, as by a target that does not read.
+            os._exit(_SIGNAL_EXIT + signum)
+        self._interrupted = self._interrupted or now
+        self.tell(Interrupted(_SIGNAL_EXIT + signum))
+
+    def begin(self) -> None:
+        """Say that a run begins, which `wait` waits for."""
+        self._under_way = True
 
     def tell(self, outcome: BaseException | None) -> None:
         """Say that the run has ended, and with what it raised; for any thread or handler."""
@@ -57,7 +71,6 @@ class Interrupts:
             Interrupted: a signal came.
             BaseException: what the run raised.
         """
-        self._waited_for = True
         outcome: BaseException | None = None
         while True:
             with suppress(Empty):

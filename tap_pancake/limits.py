@@ -40,6 +40,7 @@ class Limiter:
         self._widest = self._gap * _WIDEST
         self._clock = clock
         self._turn = threading.Lock()
+        self._pausing = threading.Lock()
         self._left: deque[float] = deque(maxlen=_COUNTED)
         self._paused_until = clock()
 
@@ -52,8 +53,9 @@ class Limiter:
 
     def pause(self, seconds: float) -> None:
         """Let no call begin for so many seconds, since there was one too many."""
-        self._gap = min(self._gap * _WIDER, self._widest)
-        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        with self._pausing:
+            self._gap = min(self._gap * _WIDER, self._widest)
+            self._paused_until = max(self._paused_until, self._clock() + seconds)
 
     def _next(self) -> float:
         """Give when the next call may leave, counted from when those before it really left."""

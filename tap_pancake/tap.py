@@ -128,12 +128,14 @@ class TapPancake(SDKTap):
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         lanes = self.shared.lanes
+        self.interrupts.begin()
         try:
             # The main thread keeps itself free for signals.
             lanes.hand_over(self._read_all, self.interrupts.tell)
             self.interrupts.wait()
         except BrokenPipeError:
             _forget_output()
+            lanes.seize()
             msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException:

@@ -167,6 +167,7 @@ class TimeWindows:
         row_id: str = "id",
         longest: int | None = None,
         bounded: bool = False,
+        newest_first: bool = False,
         other_time: Callable[[Row], float | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -180,6 +181,8 @@ class TimeWindows:
             row_id: the field that identifies a row.
             longest: seconds that a window may span at most; None is any.
             bounded: the list demands both bounds.
+            newest_first: the list is known to be sorted by this time, so that a full answer is all
+                there is above its last row. It still must look so.
             other_time: a row's other time, by which the list may sort and filter instead. If given,
                 no lower bound is asked for: answers are longer, but show by which time they are. If
                 it filters by the other one, the newest rows are above the upper bound. If it sorts
@@ -194,6 +197,7 @@ class TimeWindows:
         self._id = row_id
         self._longest = longest
         self._bounded = bounded
+        self._newest_is_first = newest_first
         self._other_time = other_time
         self._clock = clock
         self.low = start or 0.0
@@ -380,9 +384,8 @@ class TimeWindows:
         """
         high = min(high, int(self._clock()) - _RECENT)
         times = self._times(rows)
-        newest_first = _descending(times) and times[0] > times[-1]
-        complete = newest_first and len(times) == len(rows) and self._other_time is None
-        if complete and low < high:
+        looks_so = _descending(times) and times[0] > times[-1] and len(times) == len(rows)
+        if self._newest_is_first and looks_so and low < high:
             self._kept = [*self._kept[-_KEPT + 1 :], _Kept(msgspec.json.encode(rows), low, high)]
 
     def _new_sweeps(self, key: Callable[[Row], Any]) -> _Sweeps:

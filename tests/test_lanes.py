@@ -175,6 +175,41 @@ def test_items_come_in_order_and_no_more_ahead_than_there_is_room() -> None:
         assert len(made) == 50
 
 
+class Preempted:
+    """A lock after whose release a helper thread has to wait for its turn, as any thread may."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("length", [3, 4, 7])
+def test_an_item_is_not_overtaken_by_the_next_one_or_the_end(length: int) -> None:
+    ready, full = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        ready.wait()
+        for number in range(length):
+            if number == 2:
+                full.set()
+            yield number
+
+    with lanes_of() as lanes:
+        items = lanes.ahead(source(), lambda: 3)
+        items._lock = Preempted()  # type: ignore[attr-defined]  # noqa: SLF001
+        ready.set()
+        full.wait()
+        time.sleep(0.01)  # the third item is counted, and the next one may be made
+        assert list(items) == list(range(length))
+
+
 def test_an_error_comes_in_its_place_and_ends_the_items() -> None:
     def source() -> Iterator[int]:
         yield 1

@@ -38,7 +38,7 @@ class PostsStream(ListStream):
     path = "/pages/{page_id}/posts"
     records_key = "posts"
     cut = Cut.assumed(30, at_least=20)
-    windowing = {"bounded": True}  # noqa: RUF012 - typed by the base class
+    windowing = {"bounded": True, "newest_first": True}  # noqa: RUF012 - typed by the base class
     brings = "up to 30 posts"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")

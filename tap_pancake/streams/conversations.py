@@ -41,6 +41,7 @@ class ConversationsStream(ListStream):
     api = PAGE_API_V2
     records_key = "conversations"
     cut = Cut.of(60)  # reference, section 7.1
+    windowing = {"newest_first": True}  # noqa: RUF012 - typed by the base class
     fails_when_idle = False  # it is what shows whether a page is idle
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
@@ -56,7 +57,7 @@ class ConversationsStream(ListStream):
             self.api = PAGE_API_V1
             # The cut of v1 is an assumption; no list is known to be cut shorter than 20.
             self.cut = Cut.assumed(60, at_least=20)
-            self.windowing = {"longest": V1_LONGEST, "bounded": True}
+            self.windowing = {"newest_first": True, "longest": V1_LONGEST, "bounded": True}
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
