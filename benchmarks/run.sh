@@ -5,6 +5,8 @@
 set -eu
 cd -- "$(dirname -- "$0")/.."
 . scripts/setup.sh
+# As on a user's machine, where Python keeps what it has compiled.
+unset PYTHONDONTWRITEBYTECODE
 
 # One environment for each, since what one needs must not change another.
 install .venv-bench-tap --editable .
