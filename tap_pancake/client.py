@@ -319,17 +319,18 @@ class PancakeStream(SDKStream):
     def read(self, pager: Pager, context: Context | None) -> Iterator[list[Row]]:
         """Read a whole list; for each answer, give the rows that are now certain.
 
-        It touches only the pager, and so may run without the baton.
+        It touches only the pager, and so may run without the baton. Between two answers it keeps
+        none of their rows, of which many may wait.
         """
         while not pager.finished:
-            body = self.fetch(context, pager.window)
-            total = body.get("total")
-            rows = self.rows_of(body, context)
-            try:
-                certain = pager.take(rows, total if type(total) is int else None)
-            except ValueError as exc:
-                self.reject(f"shows that {exc}", context)
-            yield certain
+            yield self._certain(pager, self.fetch(context, pager.window), context)
+
+    def _certain(self, pager: Pager, body: Body, context: Context | None) -> list[Row]:
+        total = body.get("total")
+        try:
+            return pager.take(self.rows_of(body, context), total if type(total) is int else None)
+        except ValueError as exc:
+            self.reject(f"shows that {exc}", context)
 
     def shape(self, row: Row, context: Context | None) -> Record:
         """Give a row of the API as the record to write, with the ids of what was asked for."""

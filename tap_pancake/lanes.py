@@ -54,6 +54,7 @@ class Threads:
     def _work(self, job: Job) -> None:
         while True:
             job()
+            del job  # and what it holds: the next one may be long in coming
             with self._lock:
                 self._idle += 1
             job = self._jobs.get()
