@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
-from tap_pancake.errors import PancakeError
-from tap_pancake.tap import TapPancake
+# Loading the SDK makes no garbage, but Python looks for it dozens of times meanwhile.
+gc.disable()
+
+from tap_pancake.errors import PancakeError  # noqa: E402
+from tap_pancake.tap import TapPancake  # noqa: E402
+
+gc.enable()
 
 
 def main() -> None:
