@@ -425,6 +425,26 @@ def test_the_final_state_holds_bookmarks_of_pages_and_nothing_else(tmp_path: Pat
     assert len(json.dumps(large)) == len(json.dumps(small))
 
 
+def test_a_second_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path) -> None:
+    """The first one waits for the line that is being written; after that nobody reads, it ends."""
+    with PancakeServer(inbox(5, (200,))) as server:
+        process = start_tap(tmp_path, config_for(server))
+        calls = 0
+        while not calls or calls != server.count():  # until the pipe is full, and all is at rest
+            calls = server.count()
+            time.sleep(1)
+        assert calls < 200
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3.5)
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(ENDS_WITHIN) == EXIT_CODES[signal.SIGTERM]
+        finally:
+            process.kill()
+            process.communicate()
+
+
 # Kills, which began with the first test.
 
 
