@@ -297,9 +297,9 @@ def test_a_signal_ends_any_wait_within_five_seconds(tmp_path: Path) -> None:
         with PancakeServer(inbox(5, (8,))) as server:
             prepare(server)
             process = start_tap(directory, config_for(server, requests_per_second=rate))
-            calls = wait_for_standstill(server, process)
+            wait_for_standstill(server, process)
             process.send_signal(signum)
-            sent = time.monotonic()
+            sent, sent_at = time.monotonic(), time.time()
             try:
                 stdout, stderr = process.communicate(timeout=30)
             except subprocess.TimeoutExpired:
@@ -308,7 +308,8 @@ def test_a_signal_ends_any_wait_within_five_seconds(tmp_path: Path) -> None:
                 return time.monotonic() - sent
             took = time.monotonic() - sent
             assert_clean_end(read_output(stdout, process.returncode, stderr), signum)
-            assert server.count() == calls
+            # One of several that back off may have been about to try again.
+            assert not [call for call in server.calls if call.time > sent_at + 1]
             return took
 
     cases = list(zip(WAITS, cycle(EXIT_CODES)))
@@ -319,15 +320,14 @@ def test_a_signal_ends_any_wait_within_five_seconds(tmp_path: Path) -> None:
     assert not slow
 
 
-def wait_for_standstill(server: PancakeServer, process: subprocess.Popen[str]) -> int:
-    """Wait until the tap has made calls and makes no more for a while; give their number."""
+def wait_for_standstill(server: PancakeServer, process: subprocess.Popen[str]) -> None:
+    """Wait until the tap has made calls and makes no more for a while."""
     before, since = 0, time.monotonic()
     while before == 0 or time.monotonic() - since < 3:
         time.sleep(0.1)
         assert process.poll() is None, "the tap ended instead of waiting"
         if server.count() != before:
             before, since = server.count(), time.monotonic()
-    return before
 
 
 def test_a_run_interrupted_before_any_page_keeps_the_state_it_was_given(tmp_path: Path) -> None:
