@@ -66,7 +66,7 @@ class SDKStream(RESTStream[Any]):
     @override
     def _sync_children(self, child_context: Context | None) -> None:
         # The SDK has no public hook around the children of one parent record; the tap needs it to
-        # keep a failing page to itself (and a later version, to read pages side by side).
+        # read each page in a lane of its own, and to keep a failing one to itself.
         if child_context is not None:
             self.sync_children(child_context)
 

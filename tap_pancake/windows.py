@@ -197,7 +197,7 @@ class TimeWindows:
         self._id = row_id
         self._longest = longest
         self._bounded = bounded
-        self._newest_is_first = newest_first
+        self._newest_first = newest_first
         self._other_time = other_time
         self._clock = clock
         self.low = start or 0.0
@@ -255,7 +255,7 @@ class TimeWindows:
         self._cut.strayed = self._cut.strayed or strays
         self._cut.ordered = self._cut.ordered or self._shows_order(rows)
         if not self.sorted:
-            return self._newest_first(rows, total)
+            return self._take_whole(rows, total)
         if strays:
             return self._read_whole()
         if self._doubted is not None:
@@ -314,7 +314,7 @@ class TimeWindows:
 
     def _below(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window."""
-        times = [self._time_of(row) or 0.0 for row in rows]
+        times = [self._at(row) for row in rows]
         return bool(times) and times[-1] < self.low and _descending(times)
 
     def _shows_end(self, rows: list[Row]) -> bool:
@@ -383,15 +383,16 @@ class TimeWindows:
         Not what is recent, which may not have come to its place yet.
         """
         high = min(high, int(self._clock()) - _RECENT)
+        if not self._newest_first or low >= high:
+            return
         times = self._times(rows)
-        looks_so = _descending(times) and times[0] > times[-1] and len(times) == len(rows)
-        if self._newest_is_first and looks_so and low < high:
+        if _descending(times) and times[0] > times[-1] and len(times) == len(rows):
             self._kept = [*self._kept[-_KEPT + 1 :], _Kept(msgspec.json.encode(rows), low, high)]
 
     def _new_sweeps(self, key: Callable[[Row], Any]) -> _Sweeps:
         """Begin to page; rows touched from now on are the next run's."""
         began = self._clock()
-        return _Sweeps(id=self._id, key=key, counts=lambda row: (self._time_of(row) or 0.0) < began)
+        return _Sweeps(id=self._id, key=key, counts=lambda row: self._at(row) < began)
 
     def _page_through(self, rows: list[Row]) -> list[Row]:
         """Gather all of one second, however many answers that takes."""
@@ -404,7 +405,7 @@ class TimeWindows:
         gathered, self._gathered, self._sweeps = self._gathered, [], None
         return self._close(gathered)
 
-    def _newest_first(self, rows: list[Row], total: int | None) -> list[Row]:
+    def _take_whole(self, rows: list[Row], total: int | None) -> list[Row]:
         """Read a list whole: all of it that is new enough, in its own order."""
         sweeps = self._sweeps
         assert sweeps is not None  # noqa: S101
@@ -417,7 +418,7 @@ class TimeWindows:
         at_end = not rows or read or (old and self._ordered and self._knows_order)
         new = sweeps.take(rows, at_end=at_end)
         self.finished = sweeps.finished
-        return [row for row in new if self._wanted(self._time_of(row))]
+        return list(filter(self._wanted, new))
 
     def _close(self, rows: list[Row]) -> list[Row]:
         """Give out a whole window, and what was kept above it, and go on above both."""
@@ -428,7 +429,7 @@ class TimeWindows:
             rows = msgspec.json.decode(kept.rows)
             inside += [row for row in rows if kept.low <= self._at(row) < kept.high]
             high = kept.high
-        inside = sorted(filter(self._is_wanted, inside), key=self._at)
+        inside = sorted(filter(self._wanted, inside), key=self._at)
         self._all_below = True
         if high is None or (self._end is not None and high > self._end):
             self.finished = True
@@ -443,11 +444,9 @@ class TimeWindows:
     def _at(self, row: Row) -> float:
         return self._time_of(row) or 0.0
 
-    def _is_wanted(self, row: Row) -> bool:
-        return self._wanted(self._time_of(row))
-
-    def _wanted(self, at: float | None) -> bool:
+    def _wanted(self, row: Row) -> bool:
         """Tell whether a row is between start and end; one without a time always is."""
+        at = self._time_of(row)
         if at is None:
             return True
         return (self._start is None or at >= self._start) and (self._end is None or at <= self._end)
