@@ -11,7 +11,7 @@ from tap_pancake.errors import PageFailed, PancakeError
 from tap_pancake.lanes import Lanes
 from tap_pancake.limits import Limits
 from tap_pancake.redaction import Redactor
-from tap_pancake.state import PageWalk, StateClock
+from tap_pancake.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
 from tap_pancake.transport import Transport
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Run:
         self._user_agent = user_agent
         self._logger = logging.getLogger("tap-pancake")
         self.redactor = Redactor()
-        self.state_clock = StateClock(write_state)
+        interval = BATCH_INTERVAL if config.get("batch_config") else STATE_INTERVAL
+        self.state_clock = StateClock(write_state, interval)
         self.streams: dict[str, Any] = {}
         """The streams by name, for those that work together."""
         self.walks: dict[str, PageWalk] = {}

@@ -8,24 +8,35 @@ that the rest of the tap speaks of pages, rows and bookmarks only.
 from __future__ import annotations
 
 import abc
+import re
 import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk import RESTStream, Tap
+from singer_sdk.batch import Batcher
 from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.helpers._batch import BatchConfig, SDKBatchMessage
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib import RecordMessage, StateMessage
 from typing_extensions import override
 
+from tap_pancake.errors import ConfigurationError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import FrameType
 
     from singer_sdk.helpers.types import Context, Record
     from singer_sdk.singerlib import Message
+
+
+_GZIPPED_LINES = {"format": "jsonl", "compression": "gzip"}
+# What stands before the host of a URL, such as a password.
+_LOGIN = re.compile(r"//[^/\s]+@")
 
 
 class LineWriter(MsgSpecWriter):
@@ -34,15 +45,71 @@ class LineWriter(MsgSpecWriter):
     The SDK's own writer flushes after each record, a call of the system for each.
     """
 
+    files: BatchFiles | None = None
+    """Where records go, if not to standard output."""
+
     @override
     def write_message(self, message: Message) -> None:
-        self.write_line(self.format_message(message), at_once=type(message) is not RecordMessage)
+        if type(message) is not RecordMessage:
+            self.write_at_once(message)
+        elif self.files:
+            self.files.add(message)
+        else:
+            sys.stdout.buffer.write(self.format_message(message))
 
-    def write_line(self, line: bytearray, *, at_once: bool) -> None:
-        """Write a line."""
+    def write_at_once(self, message: Message) -> int:
+        """Write a message, and what waits for it; give its length in bytes."""
+        if self.files and type(message) is StateMessage:
+            self.files.write_all()
+        line = self.format_message(message)
         sys.stdout.buffer.write(line)
-        if at_once:
-            sys.stdout.flush()
+        sys.stdout.flush()
+        return len(line)
+
+
+class BatchFiles:
+    """Records on their way into files, of all streams.
+
+    The SDK makes files of what a stream reads, before fields are selected and maps applied, without
+    its children, and with a STATE after each file, whatever other streams still hold back. Here
+    they are made of the messages that would have been written, and all before each STATE.
+    """
+
+    def __init__(self, setting: Mapping[str, Any], write: Callable[[Message], object]) -> None:
+        """Begin with no record.
+
+        Args:
+            setting: `batch_config`.
+            write: writes a message.
+        """
+        self._config = BatchConfig.from_dict({**setting, "encoding": _GZIPPED_LINES})
+        self._write = write
+        self._records: dict[str, list[Record]] = {}
+
+    def add(self, message: RecordMessage) -> None:
+        """Take a record in place of its message; write a file if there are enough."""
+        records = self._records.setdefault(message.stream, [])
+        records.append(message.record)
+        if len(records) >= self._config.batch_size:
+            self._write_file(message.stream)
+
+    def write_all(self) -> None:
+        """Write files of all records that were taken."""
+        for stream in list(self._records):
+            self._write_file(stream)
+
+    def _write_file(self, stream: str) -> None:
+        batcher = Batcher("tap-pancake", stream, self._config)
+        try:
+            manifests = list(batcher.get_batches(iter(self._records[stream])))
+        except Exception as error:  # noqa: BLE001 - each kind of storage has its own
+            reason = _LOGIN.sub("//", f"{type(error).__name__}: {error}".splitlines()[0])
+            msg = f"setting `batch_config`: no file can be written to its storage: {reason}"
+            raise ConfigurationError(msg) from None
+        del self._records[stream]
+        for manifest in manifests:
+            encoding = self._config.encoding
+            self._write(SDKBatchMessage(stream=stream, encoding=encoding, manifest=manifest))
 
 
 class SDKStream(RESTStream[Any]):
@@ -101,6 +168,11 @@ class SDKStream(RESTStream[Any]):
             super()._write_record_message(record)
 
     @override
+    def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:
+        # Public: with one, the SDK reads a stream without its children. See `BatchFiles`.
+        return None
+
+    @override
     def _write_state_message(self) -> None:
         # The SDK copies and writes the whole STATE after each child context.
         self.write_state()
@@ -148,6 +220,13 @@ class SDKTap(Tap):
 
     message_writer_class = LineWriter
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the tap, and its files if records are to go into some."""
+        super().__init__(*args, **kwargs)
+        writer: LineWriter = self.message_writer  # type: ignore[assignment]
+        if setting := self.config.get("batch_config"):
+            writer.files = BatchFiles(setting, writer.write_at_once)
+
     @abc.abstractmethod
     def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
         """Fill in defaults, and raise if the settings cannot be used."""
@@ -160,9 +239,7 @@ class SDKTap(Tap):
         """Write a STATE message with the state of all streams, now; give its length in bytes."""
         # The SDK's own writer leaves out an unchanged state, after a deep copy of it each time.
         writer: LineWriter = self.message_writer  # type: ignore[assignment]
-        line = writer.format_message(StateMessage(value=self.state))
-        writer.write_line(line, at_once=True)
-        return len(line)
+        return writer.write_at_once(StateMessage(value=self.state))
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:

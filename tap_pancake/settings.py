@@ -134,6 +134,34 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         title="API URL",
         description="Where the API is.",
     ),
+    th.Property(
+        "batch_config",
+        th.ObjectType(
+            th.Property(
+                "storage",
+                th.ObjectType(
+                    th.Property("root", th.StringType(min_length=1), required=True),
+                    th.Property("prefix", th.StringType),
+                    additional_properties=False,
+                ),
+                required=True,
+            ),
+            th.Property(
+                "encoding",
+                th.ObjectType(
+                    th.Property("format", th.StringType, allowed_values=["jsonl"]),
+                    th.Property("compression", th.StringType, allowed_values=["gzip"]),
+                    additional_properties=False,
+                ),
+            ),
+            th.Property("batch_size", th.IntegerType(minimum=1)),
+            additional_properties=False,
+            nullable=True,
+        ),
+        title="Batch files",
+        description="Where to write files of records, which BATCH messages name, for targets that"
+        " load files: `storage.root` is a directory, or a URL that fsspec knows.",
+    ),
     additional_properties=False,
 ).to_dict()
 
@@ -188,6 +216,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
         names = [limit] if isinstance(limit, str) else limit
         kinds = " or ".join(_JSON_NAMES[name] for name in names if name != "null")
         yield f"setting `{where}` must be {kinds}"
+    elif error.validator == "required":
+        missing = next(name for name in limit if name not in instance)
+        yield f"setting `{where}.{missing}` is missing"
     elif error.validator == "minimum":
         yield f"setting `{where}` must be {limit} or more"
     elif error.validator == "maximum":

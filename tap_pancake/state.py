@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Seconds between two STATE messages of a long run; 5 is promised, of a STATE that is not large.
 STATE_INTERVAL = 3.0
+# The same where records go into files, which are written before each STATE: not many small ones.
+BATCH_INTERVAL = 30.0
 # Bytes a second that STATE messages take at most: of thousands of pages, each has some 100 KB.
 STATE_RATE = 100_000
 
@@ -46,14 +48,16 @@ BEGINNING = ""
 class StateClock:
     """Says when it is time for the next STATE."""
 
-    def __init__(self, write: Callable[[], int]) -> None:
+    def __init__(self, write: Callable[[], int], interval: float = STATE_INTERVAL) -> None:
         """Count from now.
 
         Args:
             write: writes a STATE message, at once; gives its length in bytes.
+            interval: seconds between two.
         """
         self._write = write
-        self._due = time.monotonic() + STATE_INTERVAL
+        self._interval = interval
+        self._due = time.monotonic() + interval
 
     def tick(self) -> None:
         """Write a STATE if the last one is a while ago."""
@@ -63,7 +67,7 @@ class StateClock:
     def write(self) -> None:
         """Write a STATE."""
         length = self._write()
-        self._due = time.monotonic() + max(STATE_INTERVAL, length / STATE_RATE)
+        self._due = time.monotonic() + max(self._interval, length / STATE_RATE)
 
 
 class Bookmark:

@@ -41,8 +41,7 @@ class TapPancake(SDKTap):
 
     name = "tap-pancake"
     config_jsonschema = copy.deepcopy(settings.SETTINGS)  # the SDK adds its own settings to it
-    # Not BATCH, which ignores the selection of fields; not ACTIVATE_VERSION, since `page_ids` makes
-    # the only full table partial.
+    # Not ACTIVATE_VERSION, since `page_ids` makes the only full table partial.
     capabilities = [  # noqa: RUF012 - typed by the SDK
         TapCapabilities.CATALOG,
         TapCapabilities.DISCOVER,
@@ -50,6 +49,7 @@ class TapPancake(SDKTap):
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.FLATTENING,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 

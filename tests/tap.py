@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlparse
 
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -63,6 +65,8 @@ class Run:
     schemas: dict[str, Json] = field(default_factory=dict)
     records: dict[str, list[Json]] = field(default_factory=dict)
     states: list[Json] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
+    """How many rows each BATCH brought; these are in `records`, too."""
 
     @property
     def state(self) -> Json:
@@ -112,12 +116,23 @@ def read_output(stdout: str, returncode: int = 0, stderr: str = "") -> Run:
             case "RECORD":
                 assert message["stream"] in run.schemas, "a RECORD came before its SCHEMA"
                 run.records.setdefault(message["stream"], []).append(message["record"])
+            case "BATCH":
+                assert message["stream"] in run.schemas, "a BATCH came before its SCHEMA"
+                assert message["encoding"] == {"format": "jsonl", "compression": "gzip"}
+                rows = [json.loads(line) for url in message["manifest"] for line in lines_of(url)]
+                run.records.setdefault(message["stream"], []).extend(rows)
+                run.batches.append(len(rows))
             case "STATE":
                 run.states.append(message["value"])
             case other:
                 msg = f"unexpected message {other}"
                 raise AssertionError(msg)
     return run
+
+
+def lines_of(url: str) -> list[bytes]:
+    """Give the lines of a file that a BATCH names."""
+    return gzip.decompress(Path(urlparse(url).path).read_bytes()).splitlines()
 
 
 def config_for(server: PancakeServer, **settings: Any) -> Json:

@@ -99,6 +99,23 @@ def test_rows_load_twice_with_the_same_counts_and_values(
             assert {row[:2]: row[3] for row in rows[stream]} == written
 
 
+def test_rows_load_from_batch_files(tmp_path: Path, database: str) -> None:
+    account = Account.generate(seed=22, pages=2, conversations=20)
+    with PancakeServer(account) as server:
+        files = {"storage": {"root": str(tmp_path / "files")}, "batch_size": 50}
+        run = sync(tmp_path, config_for(server, batch_config=files))
+        truth = server.expected()
+    assert len(run.batches) > 3
+    with psycopg.connect(database) as connection:
+        connection.execute("drop schema if exists pancake cascade")
+    load(tmp_path, database, run.stdout)
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "select conversation_id, id, inserted_at from pancake.messages"
+        ).fetchall()
+    assert times_of(rows) == {key: row["inserted_at"] for key, row in truth.messages.items()}
+
+
 def times_of(rows: list[tuple[Any, ...]]) -> dict[tuple[str, str], Any]:
     """The target writes timestamps without a zone, in UTC."""
     return {row[:2]: row[2].replace(tzinfo=UTC) for row in rows}

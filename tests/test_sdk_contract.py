@@ -29,6 +29,7 @@ STREAM_NAMES = (
     "_write_schema_message",
     "_write_starting_replication_value",
     "_write_state_message",
+    "get_batch_config",
     "get_context_state",
     "get_replication_key_signpost",
 )
