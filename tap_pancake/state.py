@@ -248,46 +248,72 @@ def _whole(value: str) -> str:
     return value and value[: len("2024-01-31T00:00:00")] + ".000000Z"
 
 
-def check(state: object) -> None:
+def check(state: object, keys: Mapping[str, str | None]) -> None:
     """Bring the bookmarks of a state to the tap's one form of time, in place.
+
+    What this version does not know is refused rather than passed over: it may be the progress of a
+    walk, and rows would be lost. Only a stream that it does not know is left as it is.
 
     Args:
         state: what `--state` held.
+        keys: the replication key of each stream; None for a full table.
 
     Raises:
         ConfigurationError: it is no state of this tap; the text names stream and page.
     """
-    remedy = "give the state that the tap wrote, or run without state to read everything again"
     if not isinstance(state, dict) or (state and not isinstance(state.get("bookmarks"), dict)):
-        msg = f"the state has no object `bookmarks`: {remedy}"
+        msg = f"the state has no object `bookmarks`: {_REMEDY}"
         raise ConfigurationError(msg)
-    for stream, bookmark in state.get("bookmarks", {}).items():
+    bookmarks = state.get("bookmarks", {})
+    if bookmarks and bookmarks.keys().isdisjoint(keys):
+        msg = f"the state has no stream of this tap, but {min(bookmarks)}: {_REMEDY}"
+        raise ConfigurationError(msg)
+    for stream in bookmarks.keys() & keys.keys():
+        bookmark = bookmarks[stream]
         partitions = bookmark.get("partitions", []) if isinstance(bookmark, dict) else None
         if not isinstance(partitions, list):
-            msg = f"the state of stream {stream} is damaged: {remedy}"
+            msg = f"the state of stream {stream} is damaged: {_REMEDY}"
             raise ConfigurationError(msg)
-        _check_part(bookmark, f"stream {stream}", remedy)
+        _check_part(bookmark, keys[stream], f"stream {stream}")
         pages = set()
         for partition in partitions:
             context = partition.get("context") if isinstance(partition, dict) else None
             page_id = context.get("page_id") if isinstance(context, dict) else None
             if not isinstance(page_id, str) or page_id in pages:
-                msg = f"the state of stream {stream} has a part of no one page: {remedy}"
+                msg = f"the state of stream {stream} has a part of no one page: {_REMEDY}"
                 raise ConfigurationError(msg)
             pages.add(page_id)
-            _check_part(partition, f"stream {stream}, page {page_id}", remedy)
+            _check_part(partition, keys[stream], f"stream {stream}, page {page_id}")
 
 
-def _check_part(part: dict[str, Any], what: str, remedy: str) -> None:
+_REMEDY = "give the state that the tap wrote, or run without state to read everything again"
+_NAMES = frozenset({"context", "partitions", "replication_key", BOOKMARK, RESUME, ORDERED})
+_RESUME_NAMES = frozenset({_START, _REACHED, _END})
+
+
+def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
     """Bring one stream's bookmark, of a page or of its own, to the tap's one form of time."""
+    if (by := part.get("replication_key", key)) != key:
+        msg = f"the state of {what} is by `{by}` and not by `{key}`: {_REMEDY}"
+        raise ConfigurationError(msg)
+    resume = part.get(RESUME)
+    unknown = (
+        part.keys() - _NAMES
+        | (resume.keys() if isinstance(resume, dict) else set()) - _RESUME_NAMES
+    )
+    if unknown:
+        msg = (
+            f"the state of {what} has `{min(unknown)}`, which this version does not know:"
+            f" use the version that wrote it, or a newer one; or {_REMEDY}"
+        )
+        raise ConfigurationError(msg)
     try:
         if (value := part.get(BOOKMARK)) is not None:
-            day = part.get("replication_key") == "date"  # as daily statistics have it
-            part[BOOKMARK] = times.day(value) if day else times.normalise(value)
-        if (resume := part.get(RESUME)) is not None:
+            part[BOOKMARK] = times.day(value) if key == "date" else times.normalise(value)
+        if resume is not None:
             for name in {_START, _REACHED} | resume.keys():
                 if resume[name] != BEGINNING:
                     resume[name] = times.normalise(resume[name])
     except (TypeError, ValueError, KeyError, AttributeError):
-        msg = f"the state of {what} has no valid time: {remedy}"
+        msg = f"the state of {what} has no valid time: {_REMEDY}"
         raise ConfigurationError(msg) from None

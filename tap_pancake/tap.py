@@ -112,7 +112,8 @@ class TapPancake(SDKTap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        check_state(state)
+        streams = self.streams.values()
+        check_state(state, {stream.name: stream.replication_key for stream in streams})
         super().load_state(state)
 
     @override

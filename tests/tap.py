@@ -17,6 +17,7 @@ from urllib.parse import urlparse
 from jsonschema import Draft202012Validator, FormatChecker
 
 from tap_pancake import times
+from tap_pancake.streams import STREAMS
 
 if TYPE_CHECKING:
     import signal
@@ -47,6 +48,10 @@ KEYS = {
     "ad_statistics": ("page_id", "date", "ad_id"),
     "campaign_statistics": ("page_id", "date", "ad_id"),
     "ad_conversations": ("page_id", "id"),
+}
+REPLICATION_KEYS = {
+    stream.name: key if isinstance(key := stream.replication_key, str) else None
+    for stream in STREAMS
 }
 INBOX = ("pages", "conversations", "messages")
 """What is selected by tests that do not say: statistics have nothing to do with most behaviours."""

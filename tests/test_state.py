@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tap_pancake import state as states
 from tap_pancake.errors import ConfigurationError
-from tap_pancake.state import BEGINNING, Bookmark, PageWalk, StateClock, check
+from tap_pancake.state import BEGINNING, Bookmark, PageWalk, StateClock
+from tests.tap import REPLICATION_KEYS
 
 JANUARY = "2026-01-01T00:00:00.000000Z"
 FEBRUARY = "2026-02-01T00:00:00.000000Z"
@@ -296,6 +298,11 @@ def state_of(**partition: Any) -> State:
     return {"bookmarks": {"conversations": {"partitions": [part]}}}
 
 
+def check(state: Any) -> None:
+    """Check a state as the tap does, with the streams that it has."""
+    states.check(state, REPLICATION_KEYS)
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -327,7 +334,7 @@ def test_bookmarks_in_any_form_of_time_come_to_one(given: str, kept: str) -> Non
         state_of(),
         state_of(replication_key_value=None),
         state_of(resume={"start": "", "reached": MARCH}),
-        {"bookmarks": {"a stream of another version": {}}},
+        {"bookmarks": {"a stream of another version": {"is": "kept"}, "posts": {}}},
     ],
 )
 def test_a_state_without_bookmarks_is_fine(state: State) -> None:
@@ -339,6 +346,11 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "a text": ("bookmarks", "bookmarks"),
     "bookmarks as list": ({"bookmarks": []}, "bookmarks"),
     "bookmarks as null": ({"bookmarks": None}, "bookmarks"),
+    "of another tap": ({"bookmarks": {"orders": {"partitions": []}}}, "but orders"),
+    "by another key": (state_of(replication_key="inserted_at"), "is by `inserted_at`"),
+    "an unknown progress": (state_of(progress_markers={}), "page 1 has `progress_markers`"),
+    "an unknown place": (state_of(resume={"start": "", "reached": MARCH, "id": "1"}), "`id`"),
+    "as singer-python had it": ({"bookmarks": {"posts": {"inserted_at": MARCH}}}, "`inserted_at`"),
     "a stream as text": ({"bookmarks": {"messages": "x"}}, "messages"),
     "a stream as null": ({"bookmarks": {"messages": None}}, "messages"),
     "partitions as object": ({"bookmarks": {"messages": {"partitions": {}}}}, "messages"),
