@@ -112,6 +112,13 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
             ),
         }
 
+        for token, code in ((account.user_token, 0), ("an-invented-wrong-token", 1)):
+            access = settings | {"TAP_PANCAKE_ACCESS_TOKEN": token}
+            tested = project.meltano("config", "test", "tap-pancake", **access)
+            assert tested.returncode == code, tested.stderr
+            assert ("is valid" in tested.stdout + tested.stderr) is (code == 0)
+        assert "the user token was refused: copy a new one" in project.output
+
         first = project.meltano("run", "tap-pancake", "target-jsonl", **settings)
         assert first.returncode == 0, first.stderr
         all_messages = server.expected().messages.keys()

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import KEYS, config_for, select, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.tap import Run
 
 TARGET = Path(sys.executable).with_name("target-postgres")
 
@@ -94,6 +97,9 @@ def test_rows_load_twice_with_the_same_counts_and_values(
             key: row["inserted_at"] for key, row in truth.messages.items()
         }
         assert len(rows["messages"]) == len(truth.messages)
+        for stream in KEYS:
+            loaded = loaded_times(database, stream, run)
+            assert loaded == written_times(stream, run), stream
         for stream, column in (("conversations", "page_customer"), ("messages", "attachments")):
             written = {key: row[column] for key, row in run.by_key(stream).items()}
             assert {row[:2]: row[3] for row in rows[stream]} == written
@@ -114,6 +120,38 @@ def test_rows_load_from_batch_files(tmp_path: Path, database: str) -> None:
             "select conversation_id, id, inserted_at from pancake.messages"
         ).fetchall()
     assert times_of(rows) == {key: row["inserted_at"] for key, row in truth.messages.items()}
+
+
+Times = dict[tuple[str, ...], dict[str, datetime | None]]
+
+
+def times_in(stream: str, run: Run) -> list[str]:
+    """Give the columns of a stream that are times."""
+    properties = run.schemas[stream]["properties"]
+    return [name for name, schema in properties.items() if schema.get("format") == "date-time"]
+
+
+def written_times(stream: str, run: Run) -> Times:
+    """Give the times that the tap wrote, which have microseconds."""
+    return {
+        tuple(map(str, key)): {
+            name: datetime.fromisoformat(row[name]) if row.get(name) else None
+            for name in times_in(stream, run)
+        }
+        for key, row in run.by_key(stream).items()
+    }
+
+
+def loaded_times(database: str, stream: str, run: Run) -> Times:
+    """Give the same times as the table has them."""
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        rows = connection.execute(f"select * from pancake.{stream}").fetchall()
+    return {
+        tuple(str(row[name]) for name in KEYS[stream]): {
+            name: row[name] and row[name].replace(tzinfo=UTC) for name in times_in(stream, run)
+        }
+        for row in rows
+    }
 
 
 def times_of(rows: list[tuple[Any, ...]]) -> dict[tuple[str, str], Any]:

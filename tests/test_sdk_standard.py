@@ -16,21 +16,21 @@ from tests.tap import KEYS, config_for, select, sync
 
 # The SDK's tests are made when this module is read, so their server runs from then on; its threads
 # are daemons.
-_MAY: Any = {"start": datetime(2026, 5, 1, tzinfo=UTC), "end": datetime(2026, 5, 9, tzinfo=UTC)}
-_SETTINGS: dict[str, Any] = {"start_date": "2026-05-01", "end_date": "2026-05-10"}
-_SERVER = PancakeServer(Account.generate(seed=3, pages=2, conversations=12, **_MAY)).start()
+MAY: Any = {"start": datetime(2026, 5, 1, tzinfo=UTC), "end": datetime(2026, 5, 9, tzinfo=UTC)}
+SETTINGS: dict[str, Any] = {"start_date": "2026-05-01", "end_date": "2026-05-10"}
+SERVER = PancakeServer(Account.generate(seed=3, pages=2, conversations=12, **MAY)).start()
 
 
 def settings_of(server: PancakeServer) -> dict[str, Any]:
     """Give settings with which every stream has something to read."""
     pages = server.account.pages
     packages = {page.id: page.belongings.sip_package_id for page in pages}
-    return config_for(server, sip_package_ids=packages, **_SETTINGS)
+    return config_for(server, sip_package_ids=packages, **SETTINGS)
 
 
 TestTapPancake = get_tap_test_class(
     TapPancake,
-    config=settings_of(_SERVER),
+    config=settings_of(SERVER),
     catalog=select(*KEYS),
     suite_config=SuiteConfig(max_records_limit=None),
     parse_env_config=False,
@@ -47,7 +47,7 @@ SINGER_CHECK_TAP = Path(__file__).parents[1] / ".venv-singer-tools" / "bin" / "s
 def test_singer_check_tap_finds_the_output_valid(tmp_path: Path) -> None:
     # In an environment of its own, since it needs the old package `backoff`.
     assert SINGER_CHECK_TAP.exists(), "scripts/test.sh installs singer-tools"
-    with PancakeServer(Account.generate(seed=5, pages=2, conversations=20, **_MAY)) as server:
+    with PancakeServer(Account.generate(seed=5, pages=2, conversations=20, **MAY)) as server:
         run = sync(tmp_path, settings_of(server), catalog=select(*KEYS))
     assert run.records.keys() == KEYS.keys()
     check = subprocess.run(
