@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks import contestants, measure
 from benchmarks.contestants import STREAMS, Contestant, Job
-from benchmarks.measure import Failed, Server, Usage
+from benchmarks.measure import Failed, Server, Usage, Watch
 from benchmarks.server import Data
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def extract(
     seconds: int = 600,
     into: Path | None = None,
     state: Path | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Run one contestant against a server, and compare what it wrote with what the server holds.
 
@@ -79,6 +80,7 @@ def extract(
         seconds: After which it is ended.
         into: An existing directory that is to keep what it wrote; by default none does.
         state: The STATE to go on from.
+        watch: Looks at the contestant meanwhile.
 
     Returns:
         What came out of it.
@@ -90,7 +92,7 @@ def extract(
         )
         command = contestant.command(job)
         server.ask("reset")
-        usage = measure.run(command, directory, seconds=seconds)
+        usage = measure.run(command, directory, seconds=seconds, watch=watch)
         books = server.ask("books")
         rows = dict.fromkeys(STREAMS, 0)
         keys: dict[str, set[tuple[str, ...]]] = {stream: set() for stream in STREAMS}

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -37,12 +39,54 @@ class Usage:
     """Whether it was ended for taking too long."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How a process was at a moment; Linux only."""
+
+    resident_mb: float
+    threads: int
+    files: int
+    """Open files and connections."""
+
+
+class Watch:
+    """Looks at the process that a shim started, twice a second."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self.samples: list[Sample] = []
+        self._over = threading.Event()
+
+    def begin(self, shim: int) -> None:
+        """Look from now on, in a thread of its own."""
+        threading.Thread(target=self._look, args=(shim,), daemon=True).start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    def _look(self, shim: int) -> None:
+        while not self._over.wait(0.5):
+            with suppress(OSError, IndexError):  # it has not begun, or has ended
+                children = Path(f"/proc/{shim}/task/{shim}/children").read_text(encoding="ascii")
+                process = Path("/proc", children.split()[0])
+                status = (process / "status").read_text(encoding="utf-8")
+                found = dict(line.split(":", 1) for line in status.splitlines())
+                sample = Sample(
+                    resident_mb=int(found["VmRSS"].split()[0]) / 1024,
+                    threads=int(found["Threads"]),
+                    files=len(list((process / "fd").iterdir())),
+                )
+                self.samples.append(sample)
+
+
 def run(
     command: Sequence[str | Path],
     directory: Path,
     *,
     env: Mapping[str, str] | None = None,
     seconds: int = 600,
+    watch: Watch | None = None,
 ) -> Usage:
     """Run a command in a directory, with its output and log in the files `out` and `log` there."""
     result = directory / "usage.json"
@@ -57,8 +101,12 @@ def run(
             env=environment(directory) | dict(env or {}),
         )
         try:
+            if watch:
+                watch.begin(process.pid)
             process.wait()
         finally:
+            if watch:
+                watch.end()
             # Does nothing to one that has ended; the shim ends what it started.
             process.terminate()
             process.wait()

@@ -6,7 +6,9 @@ JSON. Each line on standard input is then a command, and is answered by one line
 - `reset`: forget all calls;
 - `books`: what was asked since then, see `books`;
 - `truth FILE`: write the keys of all rows that a full extraction holds to a file, see `truth`;
-- `receive NUMBER`: let so many conversations of each page get a message, and say which.
+- `receive NUMBER`: let so many conversations of each page get a message, and say which;
+- `move NUMBER`: from now on let so many messages a second arrive, in any conversation;
+- `rest`: let none arrive any more, and say how many did.
 
 The end of standard input ends it, so that it never outlives who started it.
 """
@@ -18,13 +20,14 @@ import json
 import math
 import random
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api import Account, Fault, PancakeServer
 from tests.pancake_api.invented import CHANNELS
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ LIST_CUT = 60  # rows of a list of conversations, the reference, section 7.1
 TOO_MANY = 429
 BATCH_CUT = 30  # messages of a call, the reference, section 8
 IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
+# Each hits every so many calls: primes, so that they seldom meet. Together 2 %.
+FAULTS = {"500": 307, "http:502": 311, "429": 313, "reset": 317, "cut": 331, "not_json": 337}
 SEASONS_START = datetime(2025, 1, 1, tzinfo=UTC)
 SEASONS_END = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -54,6 +59,8 @@ class Data:
     """Calls a second for each page; 0 for no limit."""
     latency: float = 0.0
     """Seconds before each answer."""
+    faulty: bool = False
+    """Whether about 2 % of the calls meet a fault that passes, see `FAULTS`."""
 
     def as_json(self) -> str:
         """Write it for the command line."""
@@ -119,7 +126,7 @@ def account_of(data: Data) -> Account:
 
 
 def books(server: PancakeServer, cpu_before: float) -> dict[str, Any]:
-    """Say what was asked: calls by endpoint, and how many of them were refused with 429.
+    """Say what was asked: calls by endpoint, and how many were refused with 429, or met a fault.
 
     Of each page the answered calls, with the times of the first and the last; of the server its CPU
     time.
@@ -139,6 +146,7 @@ def books(server: PancakeServer, cpu_before: float) -> dict[str, Any]:
     return {
         "calls": len(calls),
         "refused": sum(call.status == TOO_MANY for call in calls),
+        "faults": sum(call.fault is not None for call in calls),
         "endpoints": endpoints,
         "pages": pages,
         "cpu": time.process_time() - cpu_before,
@@ -166,8 +174,36 @@ def receive(account: Account, number: int) -> list[tuple[str, str]]:
     return changed
 
 
+class Mover:
+    """Lets messages arrive while somebody reads, in a thread of its own."""
+
+    def __init__(self, account: Account, number: float) -> None:
+        """Begin."""
+        self._account = account
+        self._pause = 1 / number
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._move, daemon=True)
+        self._thread.start()
+        self.arrived = 0
+
+    def _move(self) -> None:
+        rng = random.Random(self._account.seed)
+        talks = [(page, talk) for page in self._account.pages for talk in page.conversations]
+        while not self._over.wait(self._pause):
+            page, talk = rng.choice(talks)
+            page.receive(talk)
+            self.arrived += 1
+
+    def rest(self) -> int:
+        """Stop, and say how many messages arrived."""
+        self._over.set()
+        self._thread.join()
+        return self.arrived
+
+
 def serve(server: PancakeServer) -> None:
     """Obey commands until there are no more."""
+    mover: Mover | None = None
     cpu_before = time.process_time()
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
@@ -182,6 +218,10 @@ def serve(server: PancakeServer) -> None:
                 Path(argument).write_text(json.dumps(truth(server)), encoding="utf-8")
             case "receive":
                 answer = receive(server.account, int(argument))
+            case "move":
+                mover = Mover(server.account, float(argument))
+            case "rest" if mover is not None:
+                answer = mover.rest()
             case _:
                 message = f"unknown command: {line}"
                 raise ValueError(message)
@@ -196,6 +236,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     with PancakeServer(account, rate=data.rate or None, latency=data.latency) as server:
+        if data.faulty:
+            server.faults.extend(Fault(kind, every=every) for kind, every in FAULTS.items())
         print(json.dumps({"url": server.url, "token": account.user_token}), flush=True)
         serve(server)
 

@@ -27,7 +27,7 @@ from benchmarks.contestants import (
 from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, scratch, serving
 from benchmarks.measure import Failed
 from benchmarks.report import Section, at_least, at_most, counted, table
-from benchmarks.server import Data
+from benchmarks.server import FAULTS, Data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -398,6 +398,83 @@ def last_state(output: Path) -> str:
     return json.dumps(json.loads(states[-1])["value"])
 
 
+# A long run
+
+SOAKED = Data(pages=100, conversations=168, messages=(1, 120), spread="year", faulty=True)
+ARRIVING = 20
+"""Messages a second that arrive meanwhile."""
+PARTS = 4
+
+
+def soak(plan: Plan) -> Section:
+    """Look at memory, threads and open files over a long run that meets faults."""
+    data = plan.sized(SOAKED)
+    watch = measure.Watch()
+    with serving(data) as (server, truth), scratch() as kept:
+        directories = [Path(kept, name) for name in ("first", "second")]
+        for directory in directories:
+            directory.mkdir()
+        server.ask(f"move {ARRIVING}")
+        first = extract(server, truth, TAP, seconds=PATIENCE, into=directories[0], watch=watch)
+        report("first run", first)
+        arrived = server.ask("rest")
+        state = Path(kept, "state.json")
+        state.write_text(last_state(directories[0] / "out"), encoding="utf-8")
+        # What the second one finds is what the first one may leave.
+        held = {
+            stream: keys - first.keys[stream] for stream, keys in server.truth(Path(kept)).items()
+        }
+        second = extract(server, held, TAP, into=directories[1], state=state)
+        report("second run", second)
+    runs = [("first run", first), ("second run", second)]
+    size = len(watch.samples) // PARTS
+    parts = [watch.samples[number * size : (number + 1) * size] for number in range(PARTS)]
+    rows = [
+        [
+            f"quarter {number} of the first run",
+            f"{median(one.resident_mb for one in part):.1f}",
+            f"{max(one.threads for one in part)}",
+            f"{max(one.files for one in part)}",
+        ]
+        for number, part in enumerate(parts, 1)
+    ]
+    about = (
+        f"{described(data)} About 2 % of the calls fail, in {len(FAULTS)} ways that pass, and"
+        f" {ARRIVING} messages a second arrive in any conversation, {arrived:,} in all. Then nothing"
+        " moves, and a second run goes on from the STATE. Lost is, of the first run, what the server"
+        " held when it began, and of the second, what neither wrote."
+    )
+    faults = [[name, *cells([one]), f"{one.books['faults']:,}"] for name, one in runs]
+    second_part, last = parts[1], parts[-1]
+    return Section(
+        text=[
+            about,
+            table(["", *COLUMNS, "faults"], faults),
+            table(["", "resident MB (median)", "threads (most)", "open files (most)"], rows),
+        ],
+        goals=[
+            at_most(
+                "memory in the last quarter ≤ 1.05 of that in the second",
+                median(one.resident_mb for one in last)
+                / median(one.resident_mb for one in second_part),
+                1.05,
+                "{:.3f}",
+            ),
+            *(
+                at_most(
+                    f"{what} in the last quarter ≤ that in the second",
+                    max(getattr(one, name) for one in last)
+                    / max(getattr(one, name) for one in second_part),
+                    1,
+                    "{:.3f}",
+                )
+                for name, what in (("threads", "threads"), ("files", "open files"))
+            ),
+            at_most("rows lost", float(first.lost + second.lost), 0, "{:.0f}"),
+        ],
+    )
+
+
 # Start-up
 
 STARTS = 10
@@ -458,5 +535,6 @@ WORKS = {
     "pages2000": Work(contestants=(TAP, STOCK), run=many_pages),
     "calls": Work(contestants=(TAP,), run=calls),
     "incremental": Work(contestants=(TAP,), run=incremental),
+    "soak": Work(contestants=(TAP,), run=soak),
     "startup": Work(contestants=(TAP,), run=startup),
 }
