@@ -440,9 +440,9 @@ def soak(plan: Plan) -> Section:
     ]
     about = (
         f"{described(data)} About 2 % of the calls fail, in {len(FAULTS)} ways that pass, and"
-        f" {ARRIVING} messages a second arrive in any conversation, {arrived:,} in all. Then nothing"
-        " moves, and a second run goes on from the STATE. Lost is, of the first run, what the server"
-        " held when it began, and of the second, what neither wrote."
+        f" {ARRIVING} messages a second arrive in any conversation, {arrived:,} in all. Then"
+        " nothing moves, and a second run goes on from the STATE. Lost is, of the first run, what"
+        " the server held when it began, and of the second, what neither wrote."
     )
     faults = [[name, *cells([one]), f"{one.books['faults']:,}"] for name, one in runs]
     second_part, last = parts[1], parts[-1]
