@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import gzip
+import io
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest.mock import patch
 from urllib.parse import urlparse
 
 from jsonschema import Draft202012Validator, FormatChecker
+from singer_sdk.singerlib import Catalog
 
 from tap_pancake import times
+from tap_pancake.errors import PancakeError
+from tap_pancake.limits import Limiter
 from tap_pancake.streams import STREAMS
+from tap_pancake.tap import TapPancake
 
 if TYPE_CHECKING:
-    import signal
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tests.pancake_api import PancakeServer
 
@@ -209,6 +221,106 @@ def run_tap(
         msg = f"the tap did not end within {timeout} s:\n{stderr[-3000:]}"
         raise AssertionError(msg) from None
     return read_output(stdout, process.returncode, stderr)
+
+
+def run_here(
+    config: Mapping[str, Any],
+    *,
+    state: Mapping[str, Any] | None = None,
+    catalog: Mapping[str, Any] | None = None,
+) -> Run:
+    """Run the tap in this process to its end, with waits that take no time.
+
+    For tests of so many runs that starting a process for each would take too long. Nothing of the
+    run is left behind in this process.
+    """
+    written, log = io.BytesIO(), io.StringIO()
+    output = io.TextIOWrapper(written, encoding="utf-8")
+    returncode, others = 0, threading.enumerate()
+    with redirect_stdout(output), _logged(log), _put_back(), _hurried():
+        tap = TapPancake(
+            config=copy.deepcopy(dict(config)),
+            state=copy.deepcopy(dict(state or {})),
+            catalog=Catalog.from_dict(copy.deepcopy(dict(catalog or select(*INBOX)))),
+        )
+        try:
+            tap.read_all()
+        except PancakeError as error:  # as in `__main__.py`
+            returncode = 1
+            tap.logger.critical("%s", error)
+        finally:
+            _end_threads(tap, others)
+    output.flush()
+    return read_output(written.getvalue().decode(), returncode, log.getvalue())
+
+
+@contextmanager
+def _logged(log: io.StringIO) -> Iterator[None]:
+    """Write what is logged to a text, in the form that the SDK gives it on standard error."""
+    handler, root = logging.StreamHandler(log), logging.getLogger()
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s | %(levelname)-8s | %(name)s | %(message)s")
+    )
+    handlers, level = root.handlers, root.level
+    root.handlers = [handler]  # the tap's filter goes to all there are
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def _put_back() -> Iterator[None]:
+    """Undo what a run changes in its process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    threshold, connections = gc.get_threshold(), logging.getLogger("urllib3.connectionpool")
+    filters = list(connections.filters)
+    try:
+        yield
+    finally:
+        connections.filters = filters
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _hurried() -> Iterator[None]:
+    """Let the waits of the tap take no time, but pass on its clock of the limits of calls."""
+    skipped = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal skipped
+        skipped += seconds
+
+    def clock() -> float:
+        return time.monotonic() + skipped
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(time, "sleep", sleep))
+        stack.enter_context(patch.object(Limiter.wait, "__defaults__", (sleep,)))
+        stack.enter_context(patch.object(Limiter.__init__, "__kwdefaults__", {"clock": clock}))
+        yield
+
+
+def _end_threads(tap: TapPancake, others: list[threading.Thread]) -> None:
+    """End the threads and connections of a run, which in its own process would end with it."""
+    names = [thread for thread in threading.enumerate() if thread.name.endswith("(_work)")]
+    threads = [thread for thread in names if thread not in others]
+    hook = threading.excepthook
+    # Python itself ignores it, too.
+    with patch.object(
+        threading, "excepthook", lambda args: None if args.exc_type is SystemExit else hook(args)
+    ):
+        for _ in threads:
+            tap.shared.lanes.threads._jobs.put(sys.exit)  # noqa: SLF001 - nobody else needs it
+        for thread in threads:
+            # Those that gave way when the run was stopped wait for ever.
+            thread.join(timeout=1 if tap.shared.lanes.over else None)
+    tap.shared.transport._adapter.close()  # noqa: SLF001
 
 
 def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:

@@ -6,10 +6,11 @@ Written from the public evidence on the API, never from the tap, so that the two
 from __future__ import annotations
 
 from .account import Account, Conversation, Expected, Message, Page
-from .server import Call, Fault, PancakeServer
+from .server import Answer, Call, Fault, PancakeServer
 
 __all__ = [
     "Account",
+    "Answer",
     "Call",
     "Conversation",
     "Expected",

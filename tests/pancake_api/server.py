@@ -173,21 +173,23 @@ class _Request:
 
 
 @dataclass(slots=True)
-class _Answer:
+class Answer:
+    """What is sent back."""
+
     status: int
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def _json(body: Any, status: int = 200, **headers: str) -> _Answer:
-    return _Answer(
+def _json(body: Any, status: int = 200, **headers: str) -> Answer:
+    return Answer(
         status, _encode(body).encode(), headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
 
 
-def _text(body: str, status: int = 200, kind: str = "html") -> _Answer:
-    return _Answer(status, body.encode(), f"text/{kind}; charset=utf-8")
+def _text(body: str, status: int = 200, kind: str = "html") -> Answer:
+    return Answer(status, body.encode(), f"text/{kind}; charset=utf-8")
 
 
 SHELL = _text(
@@ -206,7 +208,7 @@ FIXED_ANSWERS = {
     ),
     "503": _json(_INTERNAL, 503),
     "not_json": SHELL,
-    "empty_body": _Answer(200),
+    "empty_body": Answer(200),
     "success_false": _json(
         {"success": False, "message": "An error occurred. Please try again later."}
     ),
@@ -275,6 +277,8 @@ class PancakeServer:
         self.latency = latency
         self.faults: list[Fault] = [] if faults is None else faults
         self.on_call: Callable[[Call], object] | None = None
+        self.instead: Callable[[Call], Answer | None] | None = None
+        """Makes an answer that is given in place of any other; None where there is none."""
         self.movers: list[tuple[int, Callable[[], object]]] = []
         self.calls: list[Call] = []
         self.violations: list[str] = []
@@ -524,7 +528,7 @@ class PancakeServer:
                 self.violations.append(f"{request.method} {request.path}")
         return call
 
-    def _limit(self, call: Call) -> _Answer | None:
+    def _limit(self, call: Call) -> Answer | None:
         """The refusal of a call beyond the page's rate. Refused calls do not count towards it."""
         rate = self.rate
         if rate is None or call.page_id is None:
@@ -548,7 +552,7 @@ class PancakeServer:
         return struck[0] if struck else None
 
     def _send(
-        self, connection: socket.socket, request: _Request, call: Call, answer: _Answer
+        self, connection: socket.socket, request: _Request, call: Call, answer: Answer
     ) -> bool:
         with self._books:
             self._answers += 1
@@ -578,8 +582,11 @@ class PancakeServer:
 
     # What is answered.
 
-    def _answer(self, request: _Request, call: Call, connection: socket.socket) -> _Answer | None:
+    def _answer(self, request: _Request, call: Call, connection: socket.socket) -> Answer | None:
         """The fault's answer if there is one, else the true one; None for no answer at all."""
+        if self.instead is not None and (made := self.instead(call)) is not None:
+            call.fault = call.fault or "instead"
+            return made
         if call.fault == "hang":
             self._await_end(connection)
             return None
@@ -593,7 +600,7 @@ class PancakeServer:
                 return self._truth(request, call)
         return FIXED_ANSWERS.get(call.fault) or self._made_up(call.fault, request)
 
-    def _made_up(self, fault: str, request: _Request) -> _Answer:
+    def _made_up(self, fault: str, request: _Request) -> Answer:
         kind, _, argument = fault.partition(":")
         match kind:
             case "error":
@@ -604,7 +611,7 @@ class PancakeServer:
             case "http":
                 return _json({"success": False, "message": f"HTTP {argument}"}, int(argument))
             case "redirect":
-                return _Answer(302, headers={"Location": f"{argument}?{request.query}"})
+                return Answer(302, headers={"Location": f"{argument}?{request.query}"})
             case _:
                 message = f"Cannot serve {self.url}{request.target}"
                 return _json(
@@ -621,7 +628,7 @@ class PancakeServer:
             except TimeoutError:
                 continue
 
-    def _truth(self, request: _Request, call: Call) -> _Answer:
+    def _truth(self, request: _Request, call: Call) -> Answer:
         if request.method != "GET":
             return _json({"success": False, "message": "Method not allowed"}, 405)
         if call.endpoint == "pages":
@@ -652,11 +659,11 @@ class PancakeServer:
         except KeyError:
             return None
 
-    def _error(self, code: int) -> _Answer:
+    def _error(self, code: int) -> Answer:
         status = self.dialect.token_refusal_status if code in TOKEN_CODES else 200
         return _json({"success": False, "error_code": code, "message": MESSAGES[code]}, status)
 
-    def _refuse_user(self, request: _Request) -> _Answer | None:
+    def _refuse_user(self, request: _Request) -> Answer | None:
         token = request.tokens.get("access_token")
         if not token:
             return self._error(101)
@@ -667,7 +674,7 @@ class PancakeServer:
 
     def _refuse_page(
         self, request: _Request, page: Page | None, endpoint: Endpoint
-    ) -> _Answer | None:
+    ) -> Answer | None:
         token = request.tokens.get("page_access_token") or request.tokens.get("access_token")
         if not token:
             return self._error(101)
@@ -688,7 +695,7 @@ class PancakeServer:
 
     # Conversations.
 
-    def _conversations_v2(self, page: Page, params: dict[str, str]) -> _Answer:
+    def _conversations_v2(self, page: Page, params: dict[str, str]) -> Answer:
         order_by = self._order_by(params.get("order_by", "updated_at"))
         window = self._window(params)
         if order_by is None or window is None:
@@ -698,7 +705,7 @@ class PancakeServer:
         )
         return self._conversations(page, islice(found, self.page_size))
 
-    def _conversations_v1(self, page: Page, params: dict[str, str]) -> _Answer:
+    def _conversations_v1(self, page: Page, params: dict[str, str]) -> Answer:
         number = _integer(params.get("page_number"))
         order_by = self._order_by(params.get("order_by", "inserted_at"))
         window = self._window(params)
@@ -713,7 +720,7 @@ class PancakeServer:
         found = self._newest_first(page, order_by, window, params, None)
         return self._conversations(page, islice(found, skipped, skipped + self.v1_page_size))
 
-    def _conversations(self, page: Page, found: Iterator[Conversation]) -> _Answer:
+    def _conversations(self, page: Page, found: Iterator[Conversation]) -> Answer:
         rows = [self.dialect.conversation(page, conversation) for conversation in found]
         return _json(self.dialect.conversations_body(rows))
 
@@ -784,7 +791,7 @@ class PancakeServer:
 
     # Messages.
 
-    def _messages(self, page: Page, conversation_id: str, params: dict[str, str]) -> _Answer:
+    def _messages(self, page: Page, conversation_id: str, params: dict[str, str]) -> Answer:
         if self.dialect.customer_id_demanded and not params.get("customer_id"):
             return _json(NO_CUSTOMER_ID)
         conversation = self.dialect.find(page, conversation_id)
@@ -826,7 +833,7 @@ class Desk:
         self.longest = timedelta(days=31, seconds=1)
         """The longest span of statistics."""
 
-    def answer(self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]) -> _Answer:
+    def answer(self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]) -> Answer:
         """Answer one call for a page; `last` is the last part of its path."""
         if endpoint in self.bodies:
             body = self.bodies[endpoint]
@@ -842,7 +849,7 @@ class Desk:
             return self._by_range(page, endpoint, last, params)
         return self._by_window(page, endpoint, params)
 
-    def several_pages(self, params: dict[str, str]) -> _Answer:
+    def several_pages(self, params: dict[str, str]) -> Answer:
         """Answer for several pages together."""
         if "multi_page_user_statistics" in self.bodies:
             return _json(self.bodies["multi_page_user_statistics"])
@@ -854,10 +861,10 @@ class Desk:
         with account.lock:
             return _json(statistics.multi_body(account, page_ids, *bounds))
 
-    def _refuse(self) -> _Answer:
+    def _refuse(self) -> Answer:
         return self._server._error(100)  # noqa: SLF001 - one class in two parts
 
-    def _list(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> _Answer:
+    def _list(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> Answer:
         window = self._server._window(params)  # noqa: SLF001
         size = _integer(params.get("page_size", "20"))
         number = _integer(params.get("page_number"))
@@ -923,7 +930,7 @@ class Desk:
 
     def _by_range(
         self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]
-    ) -> _Answer:
+    ) -> Answer:
         dialect, numbers = self._server.dialect, page.statistics
         if endpoint == "new_customer_statistics":
             newer = dialect.name == "documented"
@@ -940,7 +947,7 @@ class Desk:
             return _json(statistics.new_customer_body(page, days, dialect))
         return _json(statistics.engagement_body(page, low.date(), high.date(), dialect))
 
-    def _by_window(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> _Answer:
+    def _by_window(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> Answer:
         dialect, numbers = self._server.dialect, page.statistics
         since, until = self._server._window(params) or (None, None)  # noqa: SLF001
         if since is None or until is None or until - since > self.longest:
