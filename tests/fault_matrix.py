@@ -1,0 +1,697 @@
+"""The table of errors, as reference section 2 and the design have it, and runs that meet all of it.
+
+Written from these two, and not from `tap_pancake/errors.py`, so that the two can disagree. A stream
+is read from pages that are alike, but that each of them meets another refusal, at its first call, a
+middle one or the last. One run meets a refusal that lasts or passes, and the next one none.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from tap_pancake.streams.ads import AdConversationsStream
+from tap_pancake.streams.content import CallLogsStream, PostsStream
+from tap_pancake.streams.conversations import ConversationsStream
+from tap_pancake.streams.people import CustomersStream
+from tap_pancake.windows import Cut
+from tests.pancake_api import Account, Answer, PancakeServer
+from tests.stream_truth import assert_same, of_page
+from tests.tap import Run, config_for, key_of, run_here, select
+from tests.truth import text, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tap_pancake.lists import ListStream
+    from tests.pancake_api import Call, Page
+    from tests.tap import Json
+
+    Question = tuple[Any, ...]
+    Row = dict[str, Any]
+    Rows = dict[tuple[str, ...], Row]
+
+# The table.
+
+TRIES = 8
+AGAIN = "run the tap again later"
+ADDRESS = "`api_url`"
+RATE = "`requests_per_second`"
+ADMINISTRATOR = "an administrator of the page"
+MEMBER = "a member of the pages"
+PLAN = "renew the subscription"
+PAGE_TOKEN = "Settings → Tools"
+USER_TOKEN = "Account → Personal settings"
+REPORT = "report this"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a refusal comes to, where it does not pass, and what is then to be done."""
+
+    remedy: str
+    retried: bool = False
+    skipped: bool = False
+    """Left out with a warning; it is no failure."""
+    page: bool = False
+    """The page's other streams are not tried."""
+    run: bool = False
+    """All ends."""
+
+
+SKIPPED = Outcome(ADMINISTRATOR, skipped=True)
+NO_PLAN = Outcome(PLAN, skipped=True)
+LOST = Outcome(PAGE_TOKEN, page=True)
+FAILED = Outcome(REPORT)
+ABSENT = Outcome(ADDRESS)
+FAULT = Outcome(AGAIN, retried=True)
+IDLE = Outcome(AGAIN, retried=True, skipped=True)
+GATEWAY = Outcome(AGAIN, retried=True, page=True)
+LIMITED = Outcome(RATE, retried=True, page=True)
+NO_JSON = Outcome(ADDRESS, retried=True)
+STOPPED = Outcome(PAGE_TOKEN, run=True)
+USER_REFUSED = Outcome(USER_TOKEN, run=True)
+NOT_A_MEMBER = Outcome(MEMBER, skipped=True)
+RIGHTS = Outcome("your rights", skipped=True)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of an answer that refuses, or is none."""
+
+    name: str
+    answer: Answer
+    page: Outcome
+    """What it comes to with a page token."""
+    user: Outcome
+    """And with the user token."""
+    idle: bool = False
+    """Whether nothing was said on the page for weeks."""
+    wait: float = 0.0
+    """Seconds that the answer asks to wait."""
+    renews: bool = False
+    """Whether the page has a new token from then on."""
+
+
+HTML = "<!DOCTYPE html><html><head><title>Pancake</title></head><body>nginx</body></html>"
+
+
+def answer(body: object = None, status: int = 200, **headers: str) -> Answer:
+    """Give an answer with a body of JSON, or the very text of one."""
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    kind = "text/html" if text == HTML else "application/json"
+    return Answer(status, text.encode(), kind, named)
+
+
+def refusal(status: int = 200, **more: object) -> Answer:
+    """Give an answer with the envelope of an error."""
+    return answer({"success": False, "message": "Đã có lỗi", **more}, status)
+
+
+def _statuses() -> Iterable[Form]:
+    table = {
+        400: (FAILED, FAILED),
+        401: (LOST, USER_REFUSED),
+        403: (SKIPPED, NOT_A_MEMBER),
+        404: (ABSENT, ABSENT),
+        406: (ABSENT, ABSENT),
+        408: (FAULT, FAULT),
+        425: (FAULT, FAULT),
+        429: (LIMITED, LIMITED),
+        500: (FAULT, FAULT),
+        502: (GATEWAY, GATEWAY),
+        503: (GATEWAY, GATEWAY),
+        504: (GATEWAY, GATEWAY),
+    }
+    for status, outcomes in table.items():
+        yield Form(f"{status}", refusal(status), *outcomes)
+    for status in (403, 404, 500, 502):
+        yield Form(f"{status} as a page", answer(HTML, status), *table[status])
+    yield Form("503 without a body", answer("", 503), GATEWAY, GATEWAY)
+    yield Form("404 without a body", answer("", 404), ABSENT, ABSENT)
+    yield Form("406 as text", answer("Server internal error", 406), ABSENT, ABSENT)
+    yield Form("302", answer("", 302, Location="https://example.invalid/"), ABSENT, ABSENT)
+    seconds = answer({"success": False}, 429, Retry_After="37")
+    date = answer({"success": False}, 429, Retry_After="Wed, 21 Oct 2026 07:28:00 GMT")
+    yield Form("429 with seconds", seconds, LIMITED, LIMITED, wait=37)
+    yield Form("429 with a date", date, LIMITED, LIMITED)
+    yield Form("503 with seconds", answer(HTML, 503, Retry_After="37"), GATEWAY, GATEWAY, wait=37)
+    yield Form("429 with a code", refusal(429, error_code=102), LIMITED, LIMITED)
+    # Statistics answer 500 for pages without traffic, and other faults like any page.
+    yield Form("500 of an idle page", refusal(500), IDLE, FAULT, idle=True)
+    yield Form("503 of an idle page", refusal(503), GATEWAY, GATEWAY, idle=True)
+
+
+CODES = {
+    100: (FAILED, FAILED),
+    101: (STOPPED, USER_REFUSED),
+    102: (LOST, USER_REFUSED),
+    103: (LOST, USER_REFUSED),
+    105: (LOST, USER_REFUSED),
+    106: (LOST, USER_REFUSED),
+    107: (SKIPPED, NOT_A_MEMBER),
+    121: (NO_PLAN, NO_PLAN),
+    122: (NO_PLAN, NO_PLAN),
+    190: (LOST, USER_REFUSED),
+    999: (FAILED, FAILED),
+}
+
+
+def _codes() -> Iterable[Form]:
+    for code, outcomes in CODES.items():
+        yield Form(f"error {code}", refusal(error_code=code), *outcomes)
+        yield Form(f"error {code} as text", refusal(error_code=str(code)), *outcomes)
+        yield Form(f"error {code} with 400", refusal(400, error_code=code), *outcomes)
+
+
+NO_PLAN_FOUND = "Không tìm thấy Gói Cước cho trang này"
+
+
+def _bodies() -> Iterable[Form]:
+    yield Form("no code", refusal(), FAULT, FAULT)
+    yield Form("no plan", refusal(message=NO_PLAN_FOUND), NO_PLAN, NO_PLAN)
+    yield Form("no plan with 400", refusal(400, message=NO_PLAN_FOUND), NO_PLAN, NO_PLAN)
+    yield Form("a page", answer(HTML), NO_JSON, NO_JSON)
+    yield Form("no body", answer(""), NO_JSON, NO_JSON)
+    yield Form("a text", answer('"ok"'), NO_JSON, NO_JSON)
+    yield Form("cut JSON", answer('{"success": true, "data": [{"id": "1", "na'), NO_JSON, NO_JSON)
+    yield Form("a bare array", answer([{"unknown": 1}]), FAILED, FAILED)
+    yield Form("no list", answer({"success": True}), FAILED, FAILED)
+    nulls = dict.fromkeys(LIST_KEYS)
+    yield Form("a null for the list", answer({"success": True, **nulls}), FAILED, FAILED)
+
+
+LIST_KEYS = (
+    "conversations",
+    "messages",
+    "tags",
+    "users",
+    "customers",
+    "posts",
+    "data",
+    "statistics",
+    "users_engagements",
+    "categorized",
+)
+FORMS = (*_statuses(), *_codes(), *_bodies())
+RENEWED = Form(
+    "error 105 of an old token", refusal(error_code=105), LOST, USER_REFUSED, renews=True
+)
+ON_PAGES = tuple(form for form in FORMS if not form.page.run)
+ENDING = tuple(form for form in FORMS if form.page.run)
+
+# What there is to read: the same on each page.
+
+POSITIONS = ("first", "middle", "last")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+BEFORE = datetime(2026, 1, 4, 12, 30, tzinfo=UTC)
+"""Up to here a run has read."""
+END = datetime(2026, 1, 7, 12, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CUT = 12
+"""The most rows of an answer."""
+SHORT: dict[str, type[ListStream]] = {
+    "posts": PostsStream,
+    "call_logs": CallLogsStream,
+    "customers": CustomersStream,
+    "ad_conversations": AdConversationsStream,
+    "conversations": ConversationsStream,
+}
+TIMES = {
+    "posts": "inserted_at",
+    "call_logs": "start_time",
+    "customers": "updated_at",
+    "ad_conversations": "updated_at",
+    "conversations": "updated_at",
+    "page_statistics": "hour_utc",
+    "user_statistics": "hour_utc",
+    "messages": "inserted_at",
+}
+"""The time of a row by which the bookmark goes; `date` for other statistics."""
+WHOLE = ("tags", "users")
+INBOX = ("conversations", "messages")
+
+
+def bookmark_key(stream: str) -> str:
+    """The time of a row by which the bookmark goes."""
+    return TIMES.get(stream, "date")
+
+
+def settings_for(server: PancakeServer, **settings: Any) -> Json:
+    """Settings without lookbacks, which would hide a bookmark that moved too far."""
+    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
+    chosen: Json = {
+        "start_date": START.isoformat(),
+        "end_date": END.isoformat(),
+        "sip_package_ids": packages,
+        "lookback_days": 0,
+        "message_lookback_minutes": 0,
+        "statistics_lookback_days": 0,
+        "statistics_window_days": 1,
+        # One after the other: what one page shows of the answers' length then holds for all.
+        "max_parallel_pages": 1,
+    }
+    return config_for(server, **(chosen | settings))
+
+
+@contextmanager
+def short_answers(stream: str) -> Iterator[None]:
+    """Let the tap take answers of so many rows for full ones, so that few rows make many calls."""
+    kind = SHORT.get(stream)
+    cut = Cut.of(CUT) if stream == "conversations" else Cut.assumed(CUT, at_least=8)
+    with patch.object(kind, "cut", cut) if kind else nullcontext():
+        yield
+
+
+def serve(account: Account, stream: str) -> PancakeServer:
+    """Give a server whose answers for a stream are short."""
+    server = PancakeServer(account)
+    server.desk.cuts = {stream: CUT}
+    if stream == "conversations":
+        server.page_size = CUT
+    return server
+
+
+def read(server: PancakeServer, stream: str, state: Json | None = None, **settings: Any) -> Run:
+    """Run the tap for a stream."""
+    with short_answers(stream):
+        return run_here(settings_for(server, **settings), catalog=catalog_for(stream), state=state)
+
+
+def furnish(page: Page, stream: str, *, idle: bool) -> None:
+    """Put on a page what makes three calls of the stream or more, if it can make so many."""
+    if stream in SHORT:
+        for at in (START + HOUR * 9, *(BEFORE + HOUR * number for number in range(1, 2 * CUT))):
+            add_row(page, stream, at)
+    elif stream == "messages":
+        for number in range(3):
+            at = BEFORE + HOUR * 12 * (number + 1)
+            known = page.add_conversation(at=at)
+            for minutes in range(40 if number == 1 else 2):
+                page.receive(known.id, at=at + timedelta(minutes=minutes))
+    elif stream not in WHOLE:
+        page.statistics.since, page.statistics.until = START, END
+        del page.staff[1:]
+    if stream not in INBOX:
+        page.add_conversation(at=BEFORE + HOUR)
+        if not idle:
+            page.add_conversation(at=datetime.now(UTC) - timedelta(days=2))
+
+
+def add_row(page: Page, stream: str, at: datetime) -> None:
+    """Add a row of a list."""
+    match stream:
+        case "posts":
+            page.belongings.add_post(at)
+        case "call_logs":
+            page.belongings.add_call(at)
+        case "customers":
+            page.belongings.add_customer(at - HOUR, at)
+        case _:
+            page.add_conversation(at=at).ad_ids = ["400"]
+
+
+def account_of(stream: str, idle: Iterable[bool]) -> Account:
+    """Give an account of pages that are alike, but that some are idle."""
+    account = Account(3)
+    for is_idle in idle:
+        page = account.add_page(timezone=7)
+        furnish(page, stream, idle=is_idle)
+    return account
+
+
+def rows_of(server: PancakeServer, page: Page, stream: str) -> Rows:
+    """What a target must hold of a page up to the end, by key."""
+    if stream == "conversations":
+        rows = [written(server.row(page.id, key)) for key in page.conversations]
+    elif stream == "messages":
+        rows = [
+            written(row) for key in page.conversations for row in server.message_rows(page.id, key)
+        ]
+    else:
+        rows = [{"page_id": page.id, **row} for row in of_page(server, page, stream)]
+    end = END.isoformat()
+    key = bookmark_key(stream)
+    return {key_of(stream, row): row for row in rows if str(row.get(key, "")) <= end}
+
+
+# The runs.
+
+
+@dataclass
+class Case:
+    """One page, with what it meets."""
+
+    form: Form
+    outcome: Outcome
+    position: str
+    question: Question | None = None
+    """The call that is refused; None is none."""
+    passes_after: int | None = None
+    """How many times it is refused; None is always."""
+    hits: int = 0
+    calls: int = 0
+    """How many calls of the stream were made."""
+
+    def __str__(self) -> str:
+        passing = "" if self.passes_after is None else f", {self.passes_after} times"
+        return f"{self.form.name} at the {self.position} call{passing}"
+
+
+def question_of(server: PancakeServer, call: Call) -> Question:
+    """What a call asks for, the same for each page that is alike."""
+    part = call.path.rsplit("/", 1)[-1]
+    known = None
+    if call.conversation_id is not None and call.page_id is not None:
+        known = server.account.page(call.page_id).conversations[call.conversation_id].serial
+    rest = sorted(item for item in call.params.items() if item[0] not in PAGES_OWN)
+    return part, known, *rest
+
+
+PAGES_OWN = frozenset({"id", "customer_id", "page_ids"})
+"""Parameters that each page, or account, has its own of."""
+
+
+@cache
+def endpoint_of(stream: str) -> str:
+    """The endpoint that a stream asks."""
+    return "customer_engagements" if stream == "user_engagements" else stream
+
+
+def catalog_for(stream: str) -> Json:
+    """The stream, and one that comes later if one does, to see whether it does come."""
+    catalog = select(stream) if stream in INBOX else select(stream, "conversations")
+    return {"streams": [one for one in catalog["streams"] if _is_selected(one)]}
+
+
+def _is_selected(entry: Json) -> bool:
+    return any(part["metadata"].get("selected") for part in entry["metadata"])
+
+
+def questions_of(server: PancakeServer, stream: str) -> list[Question]:
+    """The questions about the last page of a server, in the order they were asked first."""
+    page = server.account.pages[-1].id
+    wanted = {None, page}
+    asked = [
+        question_of(server, call)
+        for call in server.calls
+        if call.endpoint == endpoint_of(stream) and call.page_id in wanted
+    ]
+    return list(dict.fromkeys(asked))
+
+
+def at_position(questions: list[Question], position: str) -> Question:
+    """The first question, a middle one or the last."""
+    return questions[{"first": 0, "middle": len(questions) // 2, "last": -1}[position]]
+
+
+@dataclass
+class Matrix:
+    """All refusals of pages that one stream met, at each place, and the run after it."""
+
+    stream: str
+    server: PancakeServer
+    before: Json
+    """What all pages begin with: the part of the state that each stream has for a page."""
+    questions: list[Question]
+    calls: int
+    """Calls of the stream that a page without a refusal costs."""
+    cases: dict[str, Case]
+    """By page."""
+    good: list[str]
+    """Pages that met none."""
+    run: Run
+    mended: Run
+    listed: int
+    """How often list-pages was asked in the first run."""
+    lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    """By page: the level and text of what was logged of it."""
+
+    def __post_init__(self) -> None:
+        """Sort what was written and logged by page."""
+        self.first, self.second = (by_page(run, self.stream) for run in (self.run, self.mended))
+        for level, line in logged(self.run):
+            if level != "CRITICAL" and "page " in line:
+                page_id = line.split("page ", 1)[1].split(",")[0]
+                self.lines.setdefault(page_id, []).append((level, line))
+
+    @property
+    def lasting(self) -> dict[str, Case]:
+        """Pages whose refusal did not pass."""
+        return {page: case for page, case in self.cases.items() if case.passes_after is None}
+
+    @property
+    def passing(self) -> dict[str, Case]:
+        """Pages whose refusal passed, or that met none."""
+        none = Case(ON_PAGES[0], FAILED, "no", passes_after=0, calls=self.calls)
+        return dict.fromkeys(self.good, none) | {
+            page: case for page, case in self.cases.items() if case.passes_after is not None
+        }
+
+    def due(self, page_id: str) -> Rows:
+        """What the first run must have written of a page without a refusal."""
+        return due(self.server, page_id, self.stream, self.before)
+
+
+def by_page(run: Run, stream: str) -> dict[str, Rows]:
+    """What a run wrote, by page."""
+    found: dict[str, Rows] = {}
+    for key, row in run.by_key(stream).items():
+        found.setdefault(row["page_id"], {})[key] = row
+    return found
+
+
+def logged(run: Run) -> list[tuple[str, str]]:
+    """The level and text of what a run logged."""
+    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
+    return [(parts[1].strip(), parts[3]) for parts in lines if len(parts) == 4]
+
+
+def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
+    """What a run must write of a page from the state before it on."""
+    key, since = bookmark_key(stream), str(before[stream].get("replication_key_value", ""))
+    rows = rows_of(server, server.account.page(page_id), stream)
+    return {name: row for name, row in rows.items() if row.get(key, "") >= since}
+
+
+def part_of(state: Json, stream: str, page_id: str) -> Json:
+    """What a state holds of a page in one stream."""
+    parts = state.get("bookmarks", {}).get(stream, {}).get("partitions", [])
+    for part in parts:
+        if part["context"]["page_id"] == page_id:
+            return dict(part)
+    return {}
+
+
+def state_for(before: Json, pages: Iterable[str]) -> Json:
+    """The state in which each of these pages is as the one page is in `before`."""
+    pages = list(pages)
+    return {
+        "bookmarks": {
+            stream: {"partitions": [{**part, "context": {"page_id": page}} for page in pages]}
+            for stream, part in before.items()
+            if part
+        }
+    }
+
+
+@cache
+def read_before(stream: str) -> tuple[Json, list[Question], int]:
+    """Read pages that meet no refusal, up to a time and then to the end.
+
+    Returns:
+        The state between the two runs, what the second one asked about a page, and in how many
+        calls.
+    """
+    with serve(account_of(stream, [False] * 3), stream) as server:
+        first = read(server, stream, end_date=BEFORE.isoformat())
+        assert first.returncode == 0, first.stderr
+        page = server.account.pages[-1].id
+        before = {name: part_of(first.state, name, page) for name in {stream, "conversations"}}
+        server.reset_calls()
+        second = read(server, stream, first.state)
+        assert second.returncode == 0, second.stderr
+        calls = server.count(endpoint_of(stream), page)  # type: ignore[arg-type]
+        return before, questions_of(server, stream), calls
+
+
+def outcome_of(form: Form, stream: str) -> Outcome:
+    """What a refusal of a page comes to; the inbox is what shows whether a page is idle."""
+    return FAULT if form.page == IDLE and stream in INBOX else form.page
+
+
+def read_matrix(stream: str) -> Matrix:
+    """Meet each refusal of a page at each place."""
+    before, questions, calls = read_before(stream)
+    places = POSITIONS if len(questions) >= len(POSITIONS) else POSITIONS[:1]
+    cases = [
+        Case(form, outcome_of(form, stream), position, at_position(questions, position))
+        for form in ON_PAGES
+        for position in places
+    ]
+    passing = [form for form in ON_PAGES if form.page.retried]
+    cases += [
+        Case(form, form.page, position, at_position(questions, position), passes_after=times)
+        for number, form in enumerate(passing)
+        for position in places
+        # Once, or as often as can be.
+        for times in [1 if number % 2 else TRIES - 1]
+    ]
+    cases += [
+        Case(RENEWED, LOST, position, at_position(questions, position), 1) for position in places
+    ]
+    idle = [False] * 3 + [case.form.idle for case in cases] + [False]
+    with serve(account_of(stream, idle), stream) as server:
+        pages = [page.id for page in server.account.pages]
+        good = [*pages[:3], pages[-1]]
+        met = dict(zip(pages[3:-1], cases, strict=True))
+
+        def refuse(call: Call) -> Answer | None:
+            if call.endpoint != endpoint_of(stream) or call.page_id not in met:
+                return None
+            case = met[call.page_id]
+            case.calls += 1
+            if question_of(server, call) != case.question or case.hits == case.passes_after:
+                return None
+            case.hits += 1
+            if case.form.renews:
+                server.account.page(call.page_id).renew_token()
+            return case.form.answer
+
+        server.instead = refuse
+        run = read(server, stream, state_for(before, pages))
+        listed = server.count("pages")
+        server.instead = None
+        still = [page for page, case in met.items() if case.passes_after is None]
+        mended = read(server, stream, run.state, page_ids=[*still, good[0]])
+    return Matrix(stream, server, before, questions, calls, met, good, run, mended, listed)
+
+
+class EachRefusal:
+    """The tests of one stream's matrix. Each looks at all cases, and shows all that are wrong."""
+
+    def test_it_is_told_once_with_page_stream_and_remedy(self, matrix: Matrix) -> None:
+        wrong: dict[str, object] = {}
+        for page_id, case in matrix.lasting.items():
+            outcome = case.outcome
+            told = [line for line in matrix.lines[page_id] if line[0] != "INFO"]
+            if len(told) == 1:
+                ((level, line),) = told
+                where = line.removeprefix("Skipped: ").split(": ")[0].split(", ")
+                named = (where[0], where[-1]) == (f"page {page_id}", matrix.stream)
+                as_skipped = (level, line.startswith("Skipped: ")) == ("WARNING", True)
+                as_failed = (level, line.startswith("page ")) == ("ERROR", True)
+                told_well = as_skipped if outcome.skipped else as_failed
+                if named and told_well and outcome.remedy in line:
+                    continue
+            wrong[str(case)] = told
+        assert not wrong, wrong
+
+    def test_it_is_tried_again_if_it_may_pass_and_else_never(self, matrix: Matrix) -> None:
+        wrong: dict[str, object] = {}
+        for page_id, case in matrix.lasting.items():
+            tries = TRIES if case.outcome.retried else 1
+            waits = waits_of(matrix, page_id)
+            patient = all(wait >= case.form.wait for wait in waits)
+            if (case.hits, len(waits), patient) != (tries, tries - 1, True):
+                wrong[str(case)] = case.hits, waits
+        assert not wrong, wrong
+
+    def test_one_that_passes_costs_its_tries_and_no_row(self, matrix: Matrix) -> None:
+        wrong: dict[str, object] = {}
+        for page_id, case in matrix.passing.items():
+            told = [line for line in matrix.lines.get(page_id, []) if line[0] != "INFO"]
+            extra = case.calls - matrix.calls
+            # What had been asked for ahead may meet the old token, too.
+            most = len(matrix.questions) if case.form.renews else case.hits
+            if told or case.hits != case.passes_after or not case.hits <= extra <= most:
+                wrong[str(case)] = told, case.hits, extra
+            try:
+                assert_same(matrix.first.get(page_id, {}), matrix.due(page_id))
+            except AssertionError as error:
+                wrong[str(case)] = error
+        assert not wrong, wrong
+
+    def test_it_ends_the_other_streams_of_a_page_only_where_they_would_meet_it(
+        self, matrix: Matrix
+    ) -> None:
+        if matrix.stream in INBOX:
+            return  # nothing of a page comes after these
+        read = by_page(matrix.run, "conversations").keys()
+        wrong = [
+            str(case)
+            for page_id, case in matrix.lasting.items()
+            if (page_id in read) == case.outcome.page
+        ]
+        assert not wrong, wrong
+        assert read >= matrix.passing.keys()
+
+    def test_no_bookmark_passes_what_was_not_written(self, matrix: Matrix) -> None:
+        wrong: dict[str, object] = {}
+        for page_id, case in matrix.lasting.items():
+            held, came = matrix.due(page_id), matrix.first.get(page_id, {})
+            part = part_of(matrix.run.state, matrix.stream, page_id)
+            mark = str(part.get("replication_key_value", ""))
+            place = max(mark, str(part.get("resume", {}).get("reached", "")))
+            missing = [row for key, row in held.items() if key not in came]
+            unmoved = mark == matrix.before[matrix.stream].get("replication_key_value", "")
+            stays = case.position == "first" or matrix.stream == "messages"
+            oldest = min((known_at(matrix, row) for row in missing), default="none")
+            if not came.items() <= held.items() or oldest < place or not unmoved >= stays:
+                wrong[str(case)] = part, oldest
+        assert not wrong, wrong
+
+    def test_the_next_run_makes_up_for_it(self, matrix: Matrix) -> None:
+        wrong: dict[str, object] = {}
+        assert matrix.mended.returncode == 0, matrix.mended.stderr
+        assert not [line for line in logged(matrix.mended) if line[0] != "INFO"]
+        moved = [part_of(matrix.mended.state, matrix.stream, page) for page in matrix.lasting]
+        assert len({part.get("replication_key_value") for part in moved}) == 1
+        for page_id, case in matrix.lasting.items():
+            arrived = matrix.first.get(page_id, {}) | matrix.second.get(page_id, {})
+            try:
+                assert_same(arrived, matrix.due(page_id))
+            except AssertionError as error:
+                wrong[str(case)] = error
+        assert not wrong, wrong
+
+    def test_the_run_ends_with_the_counts_of_what_failed_and_was_skipped(
+        self, matrix: Matrix
+    ) -> None:
+        outcomes = [case.outcome for case in matrix.lasting.values()]
+        failed = sum(not outcome.skipped for outcome in outcomes)
+        assert matrix.run.returncode == 1
+        (last,) = [line for level, line in logged(matrix.run) if level == "CRITICAL"]
+        assert last.startswith(f"failed in all: {failed}; ")
+        assert f"In all {len(outcomes) - failed} skipped: " in matrix.run.stderr
+        assert "Traceback" not in matrix.run.stderr
+        assert matrix.server.url not in matrix.run.stderr
+
+    def test_list_pages_is_asked_again_once_for_each_page_with_an_old_token(
+        self, matrix: Matrix
+    ) -> None:
+        forms = [case.form for case in matrix.cases.values()]
+        old = sum(form.name.startswith("error 105") for form in forms)
+        # Error 106 may mean the same.
+        unknown = sum(form.name.startswith("error 106") for form in forms)
+        assert old <= matrix.listed - 1 <= old + unknown
+
+
+def known_at(matrix: Matrix, row: Row) -> str:
+    """The time at which the walk comes to a row: of a message, that of the conversation's last."""
+    if matrix.stream != "messages":
+        return str(row.get(bookmark_key(matrix.stream), ""))
+    page = matrix.server.account.page(row["page_id"])
+    return text(page.conversations[row["conversation_id"]].updated_at)
+
+
+def waits_of(matrix: Matrix, page_id: str) -> list[float]:
+    """The seconds that were waited before each new try."""
+    said = [line for level, line in matrix.lines.get(page_id, []) if level == "INFO"]
+    return [float(line.split(" in ")[1].split(" ")[0]) for line in said if line.startswith("Try ")]

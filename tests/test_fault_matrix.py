@@ -1,0 +1,266 @@
+"""Each refusal of the table of errors that ends a run, and each of the user API.
+
+For those of a page see `test_fault_matrix_inbox.py`, `…_lists.py` and `…_statistics.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fault_matrix import (
+    BEFORE,
+    ENDING,
+    FORMS,
+    INBOX,
+    PAGE_TOKEN,
+    POSITIONS,
+    TRIES,
+    Case,
+    Form,
+    Outcome,
+    account_of,
+    at_position,
+    by_page,
+    due,
+    logged,
+    part_of,
+    question_of,
+    questions_of,
+    read,
+    read_before,
+    serve,
+    settings_for,
+    state_for,
+)
+from tests.pancake_api import Answer, PancakeServer
+from tests.stream_truth import CHILDREN, assert_same, records
+from tests.tap import Run, run_here, select
+
+if TYPE_CHECKING:
+    from tests.fault_matrix import Question
+    from tests.pancake_api import Call
+    from tests.tap import Json
+
+
+# What ends the run.
+
+
+@pytest.mark.parametrize("stream", [*CHILDREN, *INBOX])
+def test_a_missing_page_token_ends_the_run_and_the_next_one_makes_up_for_it(stream: str) -> None:
+    before, questions, _ = read_before(stream)
+    wrong: dict[str, object] = {}
+    for form in ENDING:
+        for position in POSITIONS:
+            case = Case(form, form.page, position, at_position(questions, position))
+            try:
+                end_at(stream, before, case)
+            except AssertionError as error:
+                wrong[str(case)] = error
+    assert not wrong, wrong
+
+
+def end_at(stream: str, before: Json, case: Case) -> None:
+    """Meet a refusal that ends the run on the second page of three."""
+    with serve(account_of(stream, [False] * 3), stream) as server:
+        good, struck, untouched = (page.id for page in server.account.pages)
+
+        def refuse(call: Call) -> Answer | None:
+            if call.page_id != struck or question_of(server, call) != case.question:
+                return None
+            case.hits += 1
+            return case.form.answer
+
+        server.instead = refuse
+        state = state_for(before, [good, struck, untouched])
+        run = read(server, stream, state)
+        assert run.returncode == 1
+        told = [line for level, line in logged(run) if level != "INFO"]
+        assert len(told) == 1, told
+        where = told[0].split(": ")[0].split(", ")
+        assert (where[0], where[-1]) == (f"page {struck}", stream), told
+        assert PAGE_TOKEN in told[0], told
+        assert case.hits == 1
+        assert server.count(page_id=untouched) == 0
+        assert_same(by_page(run, stream).get(good, {}), due(server, good, stream, before))
+        bookmarks = [part_of(run.state, stream, page) for page in (struck, untouched)]
+        assert bookmarks[1] == part_of(state, stream, untouched)
+        if case.position == "first" or stream == "messages":
+            value = before[stream].get("replication_key_value")
+            assert bookmarks[0].get("replication_key_value") == value
+        server.instead = None
+        mended = read(server, stream, run.state)
+        assert mended.returncode == 0, mended.stderr
+        for page in (good, struck, untouched):
+            arrived = by_page(run, stream).get(page, {}) | by_page(mended, stream).get(page, {})
+            assert_same(arrived, due(server, page, stream, before))
+
+
+# List-pages.
+
+
+def assert_told(run: Run, level: str, place: str, remedy: str) -> None:
+    """Assert that one line says what happened where, and what to do."""
+    told = [line for grade, line in logged(run) if grade == level]
+    assert len(told) == 1, run.stderr
+    assert told[0].removeprefix("Skipped: ").startswith(place), told
+    assert remedy in told[0], told
+    assert "Traceback" not in run.stderr
+
+
+def struck_pages(form: Form, at: int, times: int | None = None) -> tuple[PancakeServer, list[int]]:
+    """Give a server whose list-pages is refused from the n-th call on, and the calls it had."""
+    server = PancakeServer(account_of("tags", [False] * 3))
+    asked: list[int] = []
+
+    def refuse(call: Call) -> Answer | None:
+        if call.endpoint != "pages":
+            return None
+        asked.append(call.number)
+        struck = len(asked) >= at and (times is None or len(asked) < at + times)
+        return form.answer if struck else None
+
+    server.instead = refuse
+    return server, asked
+
+
+def tries_of(outcome: Outcome) -> int:
+    """How many calls a refusal that lasts costs."""
+    return TRIES if outcome.retried else 1
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_list_pages_that_is_refused_ends_the_run(form: Form) -> None:
+    before, _, _ = read_before("messages")
+    server, asked = struck_pages(form, 1)
+    with server:
+        state = state_for(before, [page.id for page in server.account.pages])
+        run = read(server, "messages", state)
+        assert run.returncode == 1
+        assert_told(run, "CRITICAL", "pages: ", form.user.remedy)
+        assert len(asked) == tries_of(form.user) == server.count()
+        assert not run.records
+        assert run.state["bookmarks"].items() >= state["bookmarks"].items()
+
+
+PASSING = [form for form in FORMS if form.user.retried]
+
+
+@pytest.mark.parametrize("times", [1, TRIES - 1])
+@pytest.mark.parametrize("form", PASSING, ids=lambda form: form.name)
+def test_list_pages_that_is_refused_for_a_while_costs_no_row(form: Form, times: int) -> None:
+    server, asked = struck_pages(form, 1, times)
+    with server:
+        run = run_here(settings_for(server), catalog=select("pages", "tags"))
+        assert run.returncode == 0, run.stderr
+        assert len(asked) == times + 1
+        assert {row["id"] for row in run.records["pages"]} == {
+            page.id for page in server.account.pages
+        }
+        assert_same(run.by_key("tags"), records(server, "tags"))
+
+
+# Statistics of several pages, which the user token asks for.
+
+SEVERAL = "multi_page_user_statistics"
+NOT_THESE_PAGES = Outcome("your rights", skipped=True)
+"""What codes 105 and 106 come to: the user may not use one of the pages."""
+
+
+def several() -> PancakeServer:
+    """Give a server with statistics of several pages."""
+    return PancakeServer(account_of("user_statistics", [False] * 2))
+
+
+def several_held(server: PancakeServer, since: str) -> dict[tuple[str, ...], Json]:
+    """What is to be read from a day on."""
+    return {key: row for key, row in records(server, SEVERAL).items() if row["date"] >= since}
+
+
+def outcome_of_several(form: Form) -> Outcome:
+    """What a refusal comes to."""
+    refused = form.answer.status == 200 and form.name.startswith(("error 105", "error 106"))
+    return NOT_THESE_PAGES if refused else form.user
+
+
+@pytest.fixture(scope="module")
+def several_before() -> tuple[Json, list[Question]]:
+    """The state of a run up to a time, and what the next one asks."""
+    with several() as server:
+        config, catalog = settings_for(server), select(SEVERAL)
+        state = run_here(config | {"end_date": BEFORE.isoformat()}, catalog=catalog).state
+        server.reset_calls()
+        run = run_here(config, catalog=catalog, state=state)
+        since = state["bookmarks"][SEVERAL]["replication_key_value"]
+        assert_same(run.by_key(SEVERAL), several_held(server, since))
+        return state, questions_of(server, SEVERAL)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_statistics_of_several_pages_that_are_refused(
+    several_before: tuple[Json, list[Question]], form: Form, position: str
+) -> None:
+    state, questions = several_before
+    outcome = outcome_of_several(form)
+    case = Case(form, outcome, position, at_position(questions, position))
+    with several() as server:
+        refuse_several(server, case)
+        config, catalog = settings_for(server), select(SEVERAL, "tags")
+        run = run_here(config, catalog=catalog, state=state)
+        assert run.returncode == (not outcome.skipped)
+        level = "WARNING" if outcome.skipped else "CRITICAL" if outcome.run else "ERROR"
+        told = next(line for grade, line in logged(run) if grade == level)
+        assert told.removeprefix("Skipped: ").startswith(f"{SEVERAL}: "), told
+        assert outcome.remedy in told, told
+        assert "Traceback" not in run.stderr
+        assert case.hits == tries_of(outcome)
+        if not outcome.run:
+            assert_same(run.by_key("tags"), records(server, "tags"))
+
+        began = state["bookmarks"][SEVERAL]["replication_key_value"]
+        mark = run.state["bookmarks"][SEVERAL]["replication_key_value"]
+        assert mark == began or position != "first"
+        held = several_held(server, began)
+        assert {key for key, row in held.items() if row["date"] < mark} <= run.by_key(
+            SEVERAL
+        ).keys()
+        assert not run.repeated(SEVERAL)
+        if position == "middle":
+            server.instead = None
+            mended = run_here(config, catalog=catalog, state=run.state)
+            assert mended.returncode == 0, mended.stderr
+            assert_same(run.by_key(SEVERAL) | mended.by_key(SEVERAL), held)
+
+
+def refuse_several(server: PancakeServer, case: Case) -> None:
+    """Refuse what a case refuses, as long as it does."""
+
+    def refuse(call: Call) -> Answer | None:
+        if call.endpoint != SEVERAL:
+            return None
+        case.calls += 1
+        if question_of(server, call) != case.question or case.hits == case.passes_after:
+            return None
+        case.hits += 1
+        return case.form.answer
+
+    server.instead = refuse
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("form", PASSING, ids=lambda form: form.name)
+def test_statistics_of_several_pages_that_are_refused_for_a_while(
+    several_before: tuple[Json, list[Question]], form: Form, position: str
+) -> None:
+    state, questions = several_before
+    times = 1 if position == "first" else TRIES - 1
+    case = Case(form, form.user, position, at_position(questions, position), times)
+    with several() as server:
+        refuse_several(server, case)
+        run = run_here(settings_for(server), catalog=select(SEVERAL), state=state)
+        assert run.returncode == 0, run.stderr
+        assert case.calls == len(questions) + times
+        since = state["bookmarks"][SEVERAL]["replication_key_value"]
+        assert_same(run.by_key(SEVERAL), several_held(server, since))
