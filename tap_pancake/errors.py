@@ -202,8 +202,9 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
     if body is not None and body.get("success") is False:
         code = code_of(body)
         if code is not None:
-            table = _USER_CODES if user_api else _PAGE_CODES
-            return table.get(code, _REFUSED)
+            # A code that nobody knows says less than the status, which may be that of a fault.
+            known = (_USER_CODES if user_api else _PAGE_CODES).get(code)
+            return known or _by_status(status, user_api=user_api) or _REFUSED
         if _NO_PLAN in str(body.get("message", "")).lower():
             return _USER_CODES[121] if user_api else _NO_PLAN_CASE
         return _by_status(status, user_api=user_api) or _TRANSIENT
