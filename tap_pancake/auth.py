@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tap_pancake.errors import PageLost, PageSkipped, RunStopped, TransientError
+from tap_pancake.errors import PageFailed, PageLost, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ class PageTokens:
             self._asked_again.add(page_id)
             try:
                 self.relist()
-            except (RunStopped, PageSkipped, TransientError) as refusal:
+            except (RunStopped, PageFailed) as refusal:
                 # Not the run's end: other pages' tokens may still be good.
                 msg = (
                     f"page {page_id}: its token was replaced, and no newer one can be found:"

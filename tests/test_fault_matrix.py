@@ -161,6 +161,29 @@ def test_list_pages_that_is_refused_for_a_while_costs_no_row(form: Form, times: 
         assert_same(run.by_key("tags"), records(server, "tags"))
 
 
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def test_list_pages_that_is_refused_when_a_token_was_replaced_loses_that_page_only(
+    form: Form,
+) -> None:
+    server, asked = struck_pages(form, 2)
+    page = server.account.pages[1]
+    old = page.token
+    with server:
+        # The page's token is replaced when the tap has listed it.
+        server.on_call = lambda call: (
+            page.renew_token() if call.endpoint == "tags" and page.token == old else None
+        )
+        run = run_here(settings_for(server), catalog=select("tags", "users"))
+        assert run.returncode == 1
+        assert_told(run, "ERROR", f"page {page.id}: ", form.user.remedy)
+        assert len(asked) == 1 + tries_of(form.user)
+        assert server.count(page_id=page.id) == 1, "its other streams would meet the same"
+        held = {
+            key: row for key, row in records(server, "tags").items() if row["page_id"] != page.id
+        }
+        assert_same(run.by_key("tags"), held)
+
+
 # Statistics of several pages, which the user token asks for.
 
 SEVERAL = "multi_page_user_statistics"
