@@ -51,6 +51,8 @@ PAGE_API_V2 = "/api/public_api/v2"
 _TRIES = 8
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
+# A refusal may come with each of these.
+_EXPLAINED = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 # Characters of the API's own message that an error quotes.
 _LONGEST_QUOTE = 200
 # What no row is told from others by; 0 is an id of tags.
@@ -221,7 +223,7 @@ class PancakeStream(SDKStream):
             wait=limiter.wait,
         )
         body = answer.body()
-        if body and answer.status == HTTPStatus.OK and self.explains(body):
+        if body and answer.status in _EXPLAINED and self.explains(body):
             return body
         try:
             check(
