@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_pancake.run import AHEAD
-from tests.pancake_api import Account, Fault, PancakeServer
+from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, DATED, OTHERS, assert_same, records, utc
 from tests.tap import (
     KEYS,
@@ -641,6 +641,25 @@ def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path
     with PancakeServer(account_of(pages=1), faults=[fault]) as server:
         config = settings_of(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("new_customer_statistics"))
+        held = records(server, "new_customer_statistics")
+        assert_same(run.by_key("new_customer_statistics"), held)
+
+
+def test_a_fault_of_the_right_path_of_new_customers_is_waited_out(tmp_path: Path) -> None:
+    """Where the other path is not there, which alone would end the stream."""
+    account = account_of("documented", pages=1)
+    faults = iter([Answer(200, b"<html>", "text/html")] * 3)
+
+    def answer(call: Call) -> Answer | None:
+        if call.path.endswith("/statistics/customers"):
+            return Answer(406, b"Server internal error", "text/plain")
+        return next(faults, None) if call.path.endswith("/page_customers") else None
+
+    with PancakeServer(account, "documented") as server:
+        server.instead = answer
+        config = settings_of(server, **BEFORE_AND_AFTER)
+        env = hurried(tmp_path / "hurried")
+        run = sync(tmp_path, config, catalog=select("new_customer_statistics"), env=env)
         held = records(server, "new_customer_statistics")
         assert_same(run.by_key("new_customer_statistics"), held)
 

@@ -288,7 +288,8 @@ class NewCustomerStatisticsStream(StatisticsStream):
                 # A path that does not exist may also answer with the web app's page.
                 if isinstance(fault, TransientError) and not fault.unreadable:
                     raise
-                refusal = refusal or fault
+                # One that may pass goes before one that tells that the path is another.
+                refusal = fault if isinstance(fault, TransientError) else refusal or fault
             else:
                 self._names = (name,)
                 return body
