@@ -1,0 +1,217 @@
+"""A server whose clock differs, and rows that appear after their own time: the lookbacks cover it.
+
+Time moves by `time_machine`, for the tap and for the server, whose clock may be ahead or behind.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+import time_machine
+
+from tests.pancake_api import Account, PancakeServer
+from tests.stream_truth import OTHERS, assert_same, records
+from tests.tap import KEYS, Run, config_for, run_here, select
+from tests.truth import assert_all_arrived, merged, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.pancake_api import Call, Page
+    from tests.tap import Json
+
+# Half an hour before midnight of the pages.
+EVENING = datetime(2026, 3, 1, 16, 30, tzinfo=UTC)
+SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=each) for each in (1, 60, 3600, 86_400))
+LISTS = ("posts", "call_logs", "customers", "ad_conversations", "conversations")
+
+
+def settings_of(server: PancakeServer, **settings: Json) -> Json:
+    """The settings as they come, for all streams."""
+    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
+    start = (EVENING - 2 * DAY).isoformat()
+    return config_for(server, start_date=start, sip_package_ids=packages, **settings)
+
+
+class Late:
+    """What happens on a page, and can be seen only a while after its own time."""
+
+    def __init__(self, page: Page, delay: timedelta) -> None:
+        self.page, self.delay = page, delay
+        self._random = random.Random(5)
+        self._number = count()
+        self._unseen: list[tuple[datetime, int, Callable[[], object]]] = []
+
+    def happen(self) -> None:
+        """Let something happen now."""
+        at, number = self.page.account.now(), next(self._number)
+        kind = self._random.choice((self.say, self.say, self.begin, self.list, self.count))
+        heappush(self._unseen, (at + self.delay, number, lambda: kind(at)))
+
+    def show(self, *, everything: bool = False) -> None:
+        """Show what is due."""
+        while self._unseen and (everything or self._unseen[0][0] <= self.page.account.now()):
+            heappop(self._unseen)[2]()
+
+    def say(self, at: datetime) -> None:
+        """A message."""
+        self.page.receive(self._random.choice(list(self.page.conversations)), at=at)
+
+    def begin(self, at: datetime) -> None:
+        """A conversation, and its customer."""
+        self.page.add_conversation(at=at).ad_ids = ["400"]
+
+    def list(self, at: datetime) -> None:
+        """A row of each other list, and a change of an old one."""
+        belongings = self.page.belongings
+        belongings.add_post(at)
+        belongings.add_call(at)
+        belongings.add_customer(at, at)
+        belongings.touch_customer(self._random.choice(list(belongings._added)), at)  # noqa: SLF001
+
+    def count(self, at: datetime) -> None:
+        """Numbers of the hour and the day."""
+        numbers, many = self.page.statistics, next(self._number)
+        local = at.astimezone(numbers.zone).replace(tzinfo=None)
+        hour, staff = local.replace(minute=0, second=0, microsecond=0), self.page.staff[0].id
+        numbers.correct("page_statistics", hour, page_inbox_count=many)
+        numbers.correct("user_statistics", hour, staff, inbox_count=many)
+        numbers.correct("tag_statistics", hour.date(), "1", total=many)
+        numbers.correct("customer_engagements", hour.date(), total=many)
+        numbers.correct("user_engagements", hour.date(), staff, inbox_count=many)
+        numbers.correct("new_customer_statistics", hour.date(), new_customer_count=many)
+
+
+@pytest.mark.parametrize("minutes", [-5, 0, 5])
+@pytest.mark.parametrize("late", [0, 30])
+def test_runs_every_ten_minutes_lose_nothing(minutes: int, late: int) -> None:
+    """Rows appear before, between and during the runs, over the pages' midnight."""
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    page.statistics.since, page.statistics.until = EVENING - DAY, EVENING + 2 * HOUR
+    for hours in range(20, 30):
+        page.add_conversation(at=EVENING - HOUR * hours).ad_ids = ["400"]
+        page.belongings.add_customer(EVENING - HOUR * hours)
+    account.clock = lambda: datetime.now(UTC) + minutes * MINUTE
+    happenings = Late(page, late * SECOND)
+    runs: list[Run] = []
+    with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False) as now:
+
+        def move(call: Call) -> None:
+            with account.lock:
+                now.shift(4)
+                if call.number % 3 == 0:
+                    happenings.happen()
+                happenings.show()
+
+        def run() -> None:
+            state = runs[-1].state if runs else None
+            runs.append(run_here(settings_of(server), catalog=select(*KEYS), state=state))
+            assert runs[-1].returncode == 0, runs[-1].stderr
+
+        server.on_call = move
+        for number in range(7):
+            now.move_to(EVENING + 10 * MINUTE * number)
+            for _ in range(4):  # the last of these cannot be seen when the run begins
+                now.shift(8)
+                happenings.happen()
+            run()
+        assert server.count("messages") > 50
+        server.on_call = None
+        happenings.show(everything=True)
+        now.move_to(EVENING + 80 * MINUTE)
+        run()
+        for stream in OTHERS:
+            assert_same(merged(stream, *runs), records(server, stream))
+        assert_all_arrived(server, *runs)
+
+
+# How much is covered: what becomes visible right after a run.
+
+
+@pytest.mark.parametrize(
+    ("behind", "late"), [(900, 0), (870, 30), (300, 600), (0, 900), (-300, 1200)]
+)
+def test_a_message_is_found_if_clock_and_delay_make_up_to_the_lookback_of_messages(
+    behind: int, late: int
+) -> None:
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    known = page.add_conversation(at=EVENING - 2 * HOUR)
+    page.receive(known.id, at=EVENING - MINUTE)
+    account.clock = lambda: datetime.now(UTC) - behind * SECOND
+    with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False):
+        first = run_here(settings_of(server))
+        assert first.bookmark("messages", page.id) == text(EVENING)
+        message = page.receive(known.id, at=account.now() - late * SECOND)
+        assert message.inserted_at == EVENING - 15 * MINUTE
+        second = run_here(settings_of(server), state=first.state)
+        assert (known.id, message.id) in second.by_key("messages")
+        assert_all_arrived(server, first, second)
+
+
+@pytest.mark.parametrize("behind", [300, 0, -300])
+def test_a_row_is_found_if_clock_and_delay_make_up_to_both_lookbacks(behind: int) -> None:
+    """The bookmark is one lookback before the run, and rows are read from another one before it."""
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    account.clock = lambda: datetime.now(UTC) - behind * SECOND
+    oldest = EVENING - 15 * MINUTE - DAY
+
+    def add(at: datetime) -> None:
+        page.add_conversation(at=at).ad_ids = ["400"]
+        page.belongings.add_post(at)
+        page.belongings.add_call(at)
+        page.belongings.add_customer(at, at)
+
+    for at in (oldest + HOUR, EVENING - HOUR, EVENING):
+        add(at)
+    with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False):
+        config, catalog = settings_of(server), select(*LISTS)
+        first = run_here(config, catalog=catalog)
+        for stream in LISTS:
+            assert first.bookmark(stream, page.id) == text(EVENING - 15 * MINUTE)
+        add(oldest)
+        second = run_here(config, catalog=catalog, state=first.state)
+        for stream in LISTS[:-1]:
+            assert_same(merged(stream, first, second), records(server, stream))
+        held = page.expected_conversations()
+        assert len(held) == 4
+        assert merged("conversations", first, second).keys() == held.keys()
+
+
+@pytest.mark.parametrize("behind", [300, 0, -300])
+@pytest.mark.parametrize("minute", [2, 58])
+def test_numbers_are_found_if_they_change_within_the_lookback_of_statistics(
+    behind: int, minute: int
+) -> None:
+    """Around midnight, which it may be already, or not yet, for the server."""
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    now = EVENING.replace(hour=16 if minute == 58 else 17, minute=minute)
+    numbers = page.statistics
+    numbers.since, numbers.until = now - 5 * DAY, now + HOUR
+    account.clock = lambda: datetime.now(UTC) - behind * SECOND
+    hour = now.astimezone(numbers.zone).replace(tzinfo=None, minute=0)
+    staff = page.staff[0].id
+    with PancakeServer(account) as server, time_machine.travel(now, tick=False) as clock:
+        config = settings_of(server) | {"start_date": (now - 5 * DAY).isoformat()}
+        streams = [stream for stream in OTHERS if "statistics" in stream or "engage" in stream]
+        first = run_here(config, catalog=select(*streams))
+        # The running hour and day, the one of the server, and those of three days ago.
+        for at in (hour, hour - HOUR, hour - 3 * DAY):
+            numbers.correct("page_statistics", at, page_inbox_count=1000)
+            numbers.correct("user_statistics", at, staff, inbox_count=1000)
+            numbers.correct("tag_statistics", at.date(), "1", total=1000)
+            numbers.correct("customer_engagements", at.date(), total=1000)
+            numbers.correct("user_engagements", at.date(), staff, inbox_count=1000)
+            numbers.correct("new_customer_statistics", at.date(), new_customer_count=1000)
+        clock.shift(3600)
+        second = run_here(config, catalog=select(*streams), state=first.state)
+        for stream in streams:
+            assert_same(merged(stream, first, second), records(server, stream))
