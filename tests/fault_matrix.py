@@ -257,10 +257,13 @@ def settings_for(server: PancakeServer, **settings: Any) -> Json:
         "message_lookback_minutes": 0,
         "statistics_lookback_days": 0,
         "statistics_window_days": 1,
-        # One after the other: what one page shows of the answers' length then holds for all.
-        "max_parallel_pages": 1,
+        "max_parallel_pages": 8,
     }
     return config_for(server, **(chosen | settings))
+
+
+LEARNING = {*SHORT, "messages", "new_customer_statistics"}
+"""Read page after page: what the first ones show of the answers then holds for all others."""
 
 
 @contextmanager
@@ -283,6 +286,8 @@ def serve(account: Account, stream: str) -> PancakeServer:
 
 def read(server: PancakeServer, stream: str, state: Json | None = None, **settings: Any) -> Run:
     """Run the tap for a stream."""
+    if stream in LEARNING:
+        settings["max_parallel_pages"] = 1
     with short_answers(stream):
         return run_here(settings_for(server, **settings), catalog=catalog_for(stream), state=state)
 
