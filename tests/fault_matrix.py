@@ -77,7 +77,8 @@ NO_JSON = Outcome(ADDRESS, retried=True)
 STOPPED = Outcome(PAGE_TOKEN, run=True)
 USER_REFUSED = Outcome(USER_TOKEN, run=True)
 NOT_A_MEMBER = Outcome(MEMBER, skipped=True)
-RIGHTS = Outcome("your rights", skipped=True)
+NOT_THESE_PAGES = Outcome("your rights", skipped=True)
+"""What codes 105 and 106 of statistics of several pages come to: the user may not use a page."""
 
 
 @dataclass(frozen=True)
@@ -386,7 +387,6 @@ PAGES_OWN = frozenset({"id", "customer_id", "page_ids"})
 """Parameters that each page, or account, has its own of."""
 
 
-@cache
 def endpoint_of(stream: str) -> str:
     """The endpoint that a stream asks."""
     return "customer_engagements" if stream == "user_engagements" else stream
@@ -394,12 +394,7 @@ def endpoint_of(stream: str) -> str:
 
 def catalog_for(stream: str) -> Json:
     """The stream, and one that comes later if one does, to see whether it does come."""
-    catalog = select(stream) if stream in INBOX else select(stream, "conversations")
-    return {"streams": [one for one in catalog["streams"] if _is_selected(one)]}
-
-
-def _is_selected(entry: Json) -> bool:
-    return any(part["metadata"].get("selected") for part in entry["metadata"])
+    return select(stream) if stream in INBOX else select(stream, "conversations")
 
 
 def questions_of(server: PancakeServer, stream: str) -> list[Question]:
@@ -537,7 +532,8 @@ def outcome_of(form: Form, stream: str) -> Outcome:
 def read_matrix(stream: str) -> Matrix:
     """Meet each refusal of a page at each place."""
     before, questions, calls = read_before(stream)
-    places = POSITIONS if len(questions) >= len(POSITIONS) else POSITIONS[:1]
+    places = POSITIONS[:1] if stream in WHOLE else POSITIONS
+    assert len(questions) >= len(places)
     cases = [
         Case(form, outcome_of(form, stream), position, at_position(questions, position))
         for form in ON_PAGES
@@ -630,7 +626,7 @@ class EachRefusal:
         self, matrix: Matrix
     ) -> None:
         if matrix.stream in INBOX:
-            return  # nothing of a page comes after these
+            return  # which are read last
         read = by_page(matrix.run, "conversations").keys()
         wrong = [
             str(case)

@@ -237,11 +237,12 @@ def run_here(
     written, log = io.BytesIO(), io.StringIO()
     output = io.TextIOWrapper(written, encoding="utf-8")
     returncode, others = 0, threading.enumerate()
+    catalog = select(*INBOX) if catalog is None else copy.deepcopy(dict(catalog))
     with redirect_stdout(output), _logged(log), _put_back(), _hurried():
         tap = TapPancake(
             config=copy.deepcopy(dict(config)),
             state=copy.deepcopy(dict(state or {})),
-            catalog=Catalog.from_dict(copy.deepcopy(dict(catalog or select(*INBOX)))),
+            catalog=Catalog.from_dict(catalog) if catalog else None,
         )
         try:
             tap.read_all()
@@ -319,7 +320,7 @@ def _end_threads(tap: TapPancake, others: list[threading.Thread]) -> None:
             tap.shared.lanes.threads._jobs.put(sys.exit)  # noqa: SLF001 - nobody else needs it
         for thread in threads:
             # Those that gave way when the run was stopped wait for ever.
-            thread.join(timeout=1 if tap.shared.lanes.over else None)
+            thread.join(timeout=0.2 if tap.shared.lanes.over else None)
     tap.shared.transport._adapter.close()  # noqa: SLF001
 
 

@@ -14,6 +14,7 @@ from tests.fault_matrix import (
     ENDING,
     FORMS,
     INBOX,
+    NOT_THESE_PAGES,
     PAGE_TOKEN,
     POSITIONS,
     TRIES,
@@ -74,7 +75,7 @@ def end_at(stream: str, before: Json, case: Case) -> None:
 
         server.instead = refuse
         state = state_for(before, [good, struck, untouched])
-        run = read(server, stream, state)
+        run = read(server, stream, state, max_parallel_pages=1)
         assert run.returncode == 1
         told = [line for level, line in logged(run) if level != "INFO"]
         assert len(told) == 1, told
@@ -187,8 +188,6 @@ def test_list_pages_that_is_refused_when_a_token_was_replaced_loses_that_page_on
 # Statistics of several pages, which the user token asks for.
 
 SEVERAL = "multi_page_user_statistics"
-NOT_THESE_PAGES = Outcome("your rights", skipped=True)
-"""What codes 105 and 106 come to: the user may not use one of the pages."""
 
 
 def several() -> PancakeServer:
