@@ -67,6 +67,7 @@ class ListStream(PancakeStream):
             cut=self.cut,
             time_of=lambda row: times.unix_or_none(row.get(key)),
             row_id=self.row_id,
+            settled=times.unix(walk.settled),
             **self.windowing,
         )
 

@@ -154,8 +154,8 @@ class PageWalk:
         self.end: str | None = (
             times.normalise(config["end_date"]) if config.get("end_date") else None
         )
-        # Rows younger than this can still appear late, so a walk that goes on reads them again.
-        self._settled = times.before(now, minutes=lookback)
+        self.settled = times.before(now, minutes=lookback)
+        """Rows younger than this can still appear late, so a walk that goes on reads them again."""
         self._done = now if self.end is None else min(now, self.end)
 
         starts = []
@@ -211,7 +211,7 @@ class PageWalk:
 
     def cleared(self, until: str) -> None:
         """Note that nothing is left to read before a time."""
-        place = min(until, self._settled)
+        place = min(until, self.settled)
         if self._rows is not None:
             self._rows.reached(self._rows_start, self.end, place)
         if self._messages is not None:
@@ -233,7 +233,7 @@ class PageWalk:
     def _advance_rows(self, at: str) -> None:
         """Move the bookmark of the rows, but not to where they can still appear late."""
         assert self._rows is not None  # noqa: S101 - the callers asked
-        self._rows.advance(min(at, self._settled, self._done))
+        self._rows.advance(min(at, self.settled, self._done))
 
 
 def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:

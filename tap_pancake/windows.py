@@ -169,6 +169,7 @@ class TimeWindows:
         bounded: bool = False,
         newest_first: bool = False,
         other_time: Callable[[Row], float | None] | None = None,
+        settled: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Begin with one window over everything.
@@ -188,6 +189,7 @@ class TimeWindows:
                 it filters by the other one, the newest rows are above the upper bound. If it sorts
                 by the other one, rows that were never touched look the same, so an answer in which
                 the two times differ must have shown the order before it says where to stop.
+            settled: Unix seconds: rows may still move to where it is later than this.
             clock: Unix seconds now.
         """
         self._start = start
@@ -199,6 +201,7 @@ class TimeWindows:
         self._bounded = bounded
         self._newest_first = newest_first
         self._other_time = other_time
+        self._settled = settled
         self._clock = clock
         self.low = start or 0.0
         """Unix seconds: every row older than this has been given out."""
@@ -380,9 +383,10 @@ class TimeWindows:
     def _keep(self, rows: list[Row], low: int, high: int) -> None:
         """Keep the rows of an answer that was cut off below a time, to give them out in their turn.
 
-        Not what is recent, which may not have come to its place yet.
+        Not what is recent, which may not have come to its place yet: a row that comes there from
+        below, where the list has yet to be read, would be in neither.
         """
-        high = min(high, int(self._clock()) - _RECENT)
+        high = int(min(high, self._clock() - _RECENT, self._settled))
         if not self._newest_first or low >= high:
             return
         times = self._times(rows)

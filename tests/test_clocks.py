@@ -9,7 +9,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import time_machine
@@ -31,7 +31,7 @@ SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=each) for each in (1, 60, 3600, 8
 LISTS = ("posts", "call_logs", "customers", "ad_conversations", "conversations")
 
 
-def settings_of(server: PancakeServer, **settings: Json) -> Json:
+def settings_of(server: PancakeServer, **settings: Any) -> Json:
     """The settings as they come, for all streams."""
     packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     start = (EVENING - 2 * DAY).isoformat()
@@ -154,6 +154,30 @@ def test_a_message_is_found_if_clock_and_delay_make_up_to_the_lookback_of_messag
         second = run_here(settings_of(server), state=first.state)
         assert [row["id"] for row in second.records["messages"]].count(message.id) == 1
         assert_all_arrived(server, first, second)
+
+
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_a_conversation_that_moves_to_where_the_backfill_has_been_keeps_its_older_messages(
+    minutes: int,
+) -> None:
+    """The newest rows are seen first, and written last: meanwhile one moves in among them."""
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    began = [page.add_conversation(at=EVENING - MINUTE * number) for number in range(200, 0, -1)]
+    behind = minutes * MINUTE - SECOND
+    with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False):
+
+        def move(call: Call) -> None:
+            if call.endpoint == "conversations" and server.count("conversations") == 2:
+                moved.append(page.receive(began[0].id, at=EVENING - behind))
+
+        moved: list[object] = []
+        server.on_call = move
+        config = settings_of(server, message_lookback_minutes=minutes)
+        runs = [run_here(config)]
+        assert moved
+        runs.append(run_here(config, state=runs[0].state))
+        assert_all_arrived(server, *runs)
 
 
 @pytest.mark.parametrize("behind", [300, 0, -300])
