@@ -182,7 +182,8 @@ class Promise:
     def __str__(self) -> str:
         """Say what matters when a promise is broken."""
         times = f"start {self.start}, end {self.end}, begun {self.began}, from {self._low}"
-        return f"{times}, before {self._before}, state {self.checkpoint.part(self.stream, self.page.id)}"
+        state = self.checkpoint.part(self.stream, self.page.id)
+        return f"{times}, before {self._before}, state {state}"
 
     def holds(self, at: datetime) -> bool:
         """Tell whether a row of this time must have been read when the run is done."""

@@ -48,13 +48,10 @@ class Scale:
     def shrink_tap(self) -> None:
         """Let the tap, in this process, know such answers."""
         from tap_pancake import batches  # noqa: PLC0415 - in the tap's process only
-        from tap_pancake.streams import (  # noqa: PLC0415
-            AdConversationsStream,
-            CallLogsStream,
-            ConversationsStream,
-            CustomersStream,
-            PostsStream,
-        )
+        from tap_pancake.streams.ads import AdConversationsStream  # noqa: PLC0415
+        from tap_pancake.streams.content import CallLogsStream, PostsStream  # noqa: PLC0415
+        from tap_pancake.streams.conversations import ConversationsStream  # noqa: PLC0415
+        from tap_pancake.streams.people import CustomersStream  # noqa: PLC0415
         from tap_pancake.windows import Cut  # noqa: PLC0415
 
         if self == Scale():
@@ -63,7 +60,7 @@ class Scale:
         assumed = Cut.assumed(self.rows, at_least=self.rows - 1)
         for stream in (CustomersStream, PostsStream, CallLogsStream, AdConversationsStream):
             stream.cut = assumed
-        Cut.assumed = lambda *_, **__: replace(assumed)  # type: ignore[method-assign,assignment]
+        Cut.assumed = lambda *_, **__: replace(assumed)  # type: ignore[method-assign]
         batches._SHORTEST_FULL = self.messages  # noqa: SLF001
 
 
@@ -149,7 +146,7 @@ def _run(job: Json) -> None:
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     state.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
     sleep, pause = time.sleep, Limiter.pause
-    time.sleep = lambda seconds: sleep(min(seconds, 0.001))
+    time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
     Limiter.pause = lambda self, seconds: pause(self, min(seconds, 0.001))  # type: ignore[method-assign]
     Scale(**job["scale"]).shrink_tap()
     time_machine.travel(datetime.now(UTC) + timedelta(seconds=job["shift"]), tick=True).start()
@@ -163,8 +160,8 @@ def _run(job: Json) -> None:
         code = 1
     except SystemExit as end:
         code = end.code
-    except BaseException:
-        import traceback  # noqa: PLC0415 - should never happen
+    except BaseException:  # noqa: BLE001 - should never happen; the code says so
+        import traceback  # noqa: PLC0415
 
         traceback.print_exc()
         code = 70
