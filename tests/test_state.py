@@ -113,6 +113,16 @@ def test_a_walk_from_a_later_start_does_not_vouch_for_what_lies_before_it() -> N
     assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
 
 
+def test_the_bookmark_of_a_walk_in_two_runs_stops_where_the_first_could_have_left_it() -> None:
+    """The second does not read that again, so the lookback of a third must reach there."""
+    state: State = {}
+    walk(state, None, now=MARCH, message_lookback_minutes=0).passed(FEBRUARY)
+    second = walk(state, None, now=MAY, message_lookback_minutes=0)
+    second.passed(APRIL)
+    second.finish(APRIL)
+    assert state == at(MARCH)
+
+
 def test_what_was_passed_above_an_end_is_read_again_for_another_end() -> None:
     state: State = {}
     bookmark(state).reached(JANUARY, FEBRUARY, APRIL)
