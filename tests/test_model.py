@@ -89,6 +89,7 @@ OF_ONE_STREAM = (
     "http:403",
     "http:404",
 )
+HARD = frozenset({"missing_list", "error:100", "error:102", "http:404"})
 READ_TOGETHER = (
     frozenset({"conversations", "messages"}),
     frozenset({"customer_engagements", "user_engagements"}),
@@ -237,6 +238,7 @@ class Machine(RuleBasedStateMachine):
         self.renewed: Counter[str] = Counter()
         self.switched: set[str] = set()
         self.sound = True
+        self.used: frozenset[str] = frozenset()
 
     # The account.
 
@@ -431,6 +433,7 @@ class Machine(RuleBasedStateMachine):
         self.sound = False
         config = self.config(changed)
         self.watched = streams
+        self.used |= streams
         self.troubled = {page.id for page in self.pages if page.plan_lapsed or page.forbidden}
         self.renewed, self.switched = Counter(), set()
         self.server.reset_calls()
@@ -464,7 +467,8 @@ class Machine(RuleBasedStateMachine):
         for promise in promises:
             place = promise.stream, promise.page.id
             under_way.claims[place] = finished.claims[place] = promise.under_way()
-            if done.returncode in {0, 1} and not self.in_trouble(*place):
+            whole = done.returncode in {0, 1} and promise.page.id not in self.switched
+            if whole and not self.in_trouble(*place):
                 complete.append(promise)
                 finished.claims[place] = promise.done()
         killed = self.arrive(done, checkpoint, under_way, finished, end)
@@ -577,6 +581,8 @@ class Machine(RuleBasedStateMachine):
             assert done.returncode != 143, done.stderr
         if self.untroubled():
             assert done.returncode in {0, 143}, done.stderr
+        elif any(fault.kind in HARD and fault.hits for fault in self.server.faults):
+            assert done.returncode in {1, 143}, done.stderr
         assert not self.server.violations
         assert not self.server.errors
         tokens = {self.account.user_token}
@@ -613,7 +619,7 @@ class Machine(RuleBasedStateMachine):
             self.server.faults, self.term = [], None
             for page in self.account.pages:
                 self.happen("mend", page, None, 0)
-            self.read(frozenset(STREAMS), {}, self.kept, None)
+            self.read(self.used, {}, self.kept, None)
 
 
 def _bookmarks(state: Json) -> dict[tuple[str, str], str]:
