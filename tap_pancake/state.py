@@ -159,7 +159,7 @@ class PageWalk:
             times.normalise(config["end_date"]) if config.get("end_date") else None
         )
         # Rows younger than this can still appear late, so a walk that goes on reads them again.
-        self._settled = times.before(now, minutes=lookback)
+        self._settled = _whole(times.before(now, minutes=lookback))
         self._done = now if self.end is None else min(now, self.end)
 
         starts = []
@@ -170,8 +170,8 @@ class PageWalk:
         else:
             self.rows_since = None
         if messages is not None:
-            self.messages_since = max(first, _back(messages, minutes=lookback))
-            # Where a list cuts off fractions, the time of the last message is up to a second less.
+            # Where the API cuts off fractions, a message is up to a second younger than it says.
+            self.messages_since = max(first, _whole(_back(messages, minutes=lookback)))
             self._touched_since: str | None = _whole(
                 messages.resume_from(self.messages_since, self.end)
             )

@@ -696,3 +696,11 @@ def test_what_changes_between_a_run_that_was_stopped_and_the_next_is_not_passed_
     machine.account_moves([("conversation", 0, 0)])
     machine.time_passes(3_600)
     read(machine, "conversations")
+
+
+def test_a_message_of_the_second_in_which_a_run_began_is_not_lost(machine: Machine) -> None:
+    """By the document, times have no fractions: it seems to be from before the run."""
+    plain(machine, dialect="documented", late=0, lookback=0.0)
+    read(machine, *INBOX_SET)
+    machine.account_moves([("message", 0, number) for number in range(8)])
+    read(machine, *INBOX_SET)

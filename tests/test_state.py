@@ -231,6 +231,17 @@ def test_what_may_still_appear_late_is_not_settled() -> None:
     assert walk(conversations, messages).start == "2026-04-30T23:00:00.000000Z"
 
 
+def test_a_second_that_a_run_began_in_is_read_again() -> None:
+    """Where the API cuts off fractions, what was sent later in it seems to be from before."""
+    now = "2026-05-01T00:00:00.700000Z"
+    conversations: State = {}
+    messages: State = {}
+    walk(conversations, messages, now=now, message_lookback_minutes=0).finish("2026-06")
+    again = walk(conversations, messages, message_lookback_minutes=0, lookback_days=0)
+    assert again.wants_row(MAY)
+    assert again.wants_message(MAY)
+
+
 def test_no_bookmark_passes_the_end_date() -> None:
     conversations: State = {}
     messages: State = {}

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -103,7 +103,7 @@ class WarmTap:
 
     def start(self, job: Job) -> int:
         """Begin a run; give the id of its process."""
-        return int(self._ask(json.dumps(asdict(job))))
+        return int(self._ask(json.dumps({**vars(job), "scale": vars(job.scale)})))
 
     def wait(self) -> int:
         """Wait for the end of the run; give its exit code."""
