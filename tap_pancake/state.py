@@ -15,7 +15,10 @@ does without `messages`. Statistics have walks of their own, see `buckets.py`.
 
 An unfinished walk leaves `resume` in the state of the streams it reads: where it began, how far it
 came, and the `end_date` it had, if any. The next run goes on from there; a finished walk leaves
-none. `ordered` is kept of a list that was seen to sort as was asked, see `windows.py`.
+none. The rows' has `settled`, too: the rows before are not read again by the runs that go on, so
+their bookmark stops where the first of them could have left it at most, and the lookback of the run
+after that reaches what changed meanwhile. `ordered` is kept of a list that was seen to sort as was
+asked, see `windows.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ STATE_RATE = 100_000
 BOOKMARK = "replication_key_value"
 RESUME = "resume"
 ORDERED = "ordered"
-_START, _REACHED, _END = "start", "reached", "end"
+_START, _REACHED, _END, _SETTLED = "start", "reached", "end", "settled"
 
 # Sorts before every time.
 BEGINNING = ""
@@ -106,11 +109,16 @@ class Bookmark:
             resume[_REACHED] = min(resume[_REACHED], resume.pop(_END))
         return max(start, str(resume[_REACHED]))
 
-    def reached(self, start: str, end: str | None, place: str) -> None:
-        """Keep how far an unfinished walk has come."""
+    def settled(self, settled: str) -> str:
+        """Give what was settled when the walk began, maybe runs ago; now it is `settled`."""
+        return min(settled, str(self._state.get(RESUME, {}).get(_SETTLED, settled)))
+
+    def reached(self, start: str, end: str | None, place: str, settled: str | None = None) -> None:
+        """Keep how far an unfinished walk has come, and what was settled when it began."""
         before = self._state.get(RESUME, {}).get(_REACHED, start)
         # The start is this walk's own: one that began later has not done what lies before it.
-        self._state[RESUME] = {_START: start, _REACHED: max(place, before)}
+        kept = {} if settled is None else {_SETTLED: self.settled(settled)}
+        self._state[RESUME] = {_START: start, _REACHED: max(place, before), **kept}
         if end is not None:
             self._state[RESUME][_END] = end
 
@@ -154,7 +162,7 @@ class PageWalk:
         self.end: str | None = (
             times.normalise(config["end_date"]) if config.get("end_date") else None
         )
-        self.settled = times.before(now, minutes=lookback)
+        self.settled = _whole(times.before(now, minutes=lookback))
         """Rows younger than this can still appear late, so a walk that goes on reads them again."""
         self._done = now if self.end is None else min(now, self.end)
 
@@ -166,8 +174,8 @@ class PageWalk:
         else:
             self.rows_since = None
         if messages is not None:
-            self.messages_since = max(first, _back(messages, minutes=lookback))
-            # Where a list cuts off fractions, the time of the last message is up to a second less.
+            # Where the API cuts off fractions, a message is up to a second younger than it says.
+            self.messages_since = max(first, _whole(_back(messages, minutes=lookback)))
             self._touched_since: str | None = _whole(
                 messages.resume_from(self.messages_since, self.end)
             )
@@ -213,7 +221,7 @@ class PageWalk:
         """Note that nothing is left to read before a time."""
         place = min(until, self.settled)
         if self._rows is not None:
-            self._rows.reached(self._rows_start, self.end, place)
+            self._rows.reached(self._rows_start, self.end, place, self.settled)
         if self._messages is not None:
             self._messages.reached(self.messages_since, self.end, place)
 
@@ -233,7 +241,7 @@ class PageWalk:
     def _advance_rows(self, at: str) -> None:
         """Move the bookmark of the rows, but not to where they can still appear late."""
         assert self._rows is not None  # noqa: S101 - the callers asked
-        self._rows.advance(min(at, self.settled, self._done))
+        self._rows.advance(min(at, self._rows.settled(self.settled), self._done))
 
 
 def _back(bookmark: Bookmark, *, days: float = 0, minutes: float = 0) -> str:
@@ -288,7 +296,7 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
 
 _REMEDY = "give the state that the tap wrote, or run without state to read everything again"
 _NAMES = frozenset({"context", "partitions", "replication_key", BOOKMARK, RESUME, ORDERED})
-_RESUME_NAMES = frozenset({_START, _REACHED, _END})
+_RESUME_NAMES = frozenset({_START, _REACHED, _END, _SETTLED})
 
 
 def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:

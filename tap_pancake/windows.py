@@ -216,6 +216,8 @@ class TimeWindows:
         self._sweeps: _Sweeps | None = None
         self._gathered: list[Row] = []
         self._ordered = True
+        self._above: set[str] = set()
+        """Rows that were seen above their window, and so must be met again."""
         self._all_below = start is None
         """Whether every row that was there before `low`, by whichever time, has been seen."""
         self.sorted = True
@@ -261,6 +263,7 @@ class TimeWindows:
             return self._take_whole(rows, total)
         if strays:
             return self._read_whole()
+        self._above.update(row[self._id] for row in rows if self._is_above(row))
         if self._doubted is not None:
             return self._settle(rows)
         if self._sweeps is not None:
@@ -283,14 +286,17 @@ class TimeWindows:
 
     def _strays(self, rows: list[Row]) -> bool:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""
-        # A row touched just now may have left its window while the answer was made.
+        # A row touched just now may have left its window, or its place, while the answer was made;
+        # but most of a full answer has not, and asking for less would never lead past such rows.
         recent = self._clock() - _RECENT
         times = self._times(rows)
-        newest = (self._high or math.inf) + _SLACK
-        if any(newest <= at < recent for at in times):
+        full = len(rows) >= self._cut.rows
+        above = [at for at in times if at >= (self._high or math.inf) + _SLACK]
+        if any(at < recent for at in above) or (full and 2 * len(above) > len(rows)):
             return True
         if self._other_time is not None:
-            return not _descending([at for at in times if at < recent])
+            settled = [at for at in times if at < recent]
+            return not _descending(times if full and not settled else settled)
         return any(at < self.low - 1 - _SLACK for at in times)
 
     def _shows_order(self, rows: list[Row]) -> bool:
@@ -318,7 +324,11 @@ class TimeWindows:
     def _below(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window."""
         times = [self._at(row) for row in rows]
-        return bool(times) and times[-1] < self.low and _descending(times)
+        # One touched just now can be anywhere in a list that sorts by another time.
+        settled = [at for at in times if at < self._clock() - _RECENT]
+        return any(
+            bool(some) and some[-1] < self.low and _descending(some) for some in (times, settled)
+        )
 
     def _shows_end(self, rows: list[Row]) -> bool:
         """Tell whether an answer reaches back past the window, so that nothing of it is cut off."""
@@ -435,7 +445,11 @@ class TimeWindows:
             high = kept.high
         inside = sorted(filter(self._wanted, inside), key=self._at)
         self._all_below = True
+        self._above.difference_update(row[self._id] for row in inside)
         if high is None or (self._end is not None and high > self._end):
+            if self._above:
+                self._cut.strayed = True
+                return self._read_whole()
             self.finished = True
             return inside
         aim = self._cut.rows * _AIM
@@ -460,6 +474,10 @@ class TimeWindows:
         if at is None:
             return True
         return self.low <= at and (self._high is None or at < self._high)
+
+    def _is_above(self, row: Row) -> bool:
+        """Tell whether a row that is wanted was touched just now, and so left its window."""
+        return self._wanted(row) and self._at(row) >= (self._high or math.inf) + _SLACK
 
     def _set_high(self) -> None:
         """Choose the upper end of the window that begins at `low`; None is open."""

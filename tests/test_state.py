@@ -115,6 +115,16 @@ def test_a_walk_from_a_later_start_does_not_vouch_for_what_lies_before_it() -> N
     assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
 
 
+def test_the_bookmark_of_a_walk_in_two_runs_stops_where_the_first_could_have_left_it() -> None:
+    """The second does not read that again, so the lookback of a third must reach there."""
+    state: State = {}
+    walk(state, None, now=MARCH, message_lookback_minutes=0).passed(FEBRUARY)
+    second = walk(state, None, now=MAY, message_lookback_minutes=0)
+    second.passed(APRIL)
+    second.finish(APRIL)
+    assert state == at(MARCH)
+
+
 def test_what_was_passed_above_an_end_is_read_again_for_another_end() -> None:
     state: State = {}
     bookmark(state).reached(JANUARY, FEBRUARY, APRIL)
@@ -221,6 +231,17 @@ def test_what_may_still_appear_late_is_not_settled() -> None:
     messages: State = {}
     walk(conversations, messages, message_lookback_minutes=60).passed(MAY)
     assert walk(conversations, messages).start == "2026-04-30T23:00:00.000000Z"
+
+
+def test_a_second_that_a_run_began_in_is_read_again() -> None:
+    """Where the API cuts off fractions, what was sent later in it seems to be from before."""
+    now = "2026-05-01T00:00:00.700000Z"
+    conversations: State = {}
+    messages: State = {}
+    walk(conversations, messages, now=now, message_lookback_minutes=0).finish("2026-06")
+    again = walk(conversations, messages, message_lookback_minutes=0, lookback_days=0)
+    assert again.wants_row(MAY)
+    assert again.wants_message(MAY)
 
 
 def test_no_bookmark_passes_the_end_date() -> None:

@@ -1,0 +1,177 @@
+"""Runs of the tap that cost some 100 ms each: children of a process in which it is loaded already.
+
+Each is a process of its own, which a signal can end, and has a time of its own. What the tap waits
+for takes no time in it, and a STATE is written whenever one may be. `Scale` makes its lists and
+batches short, so that few rows meet what otherwise takes hundreds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tests.pancake_api import PancakeServer
+
+    Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much an answer holds at most, of the server and as the tap knows it."""
+
+    rows: int = 60
+    """Of a list."""
+    messages: int = 30
+    """Of a conversation."""
+
+    def shrink_server(self, server: PancakeServer) -> None:
+        """Let a server cut its answers."""
+        if self == Scale():
+            return
+        server.page_size = server.v1_page_size = self.rows
+        for endpoint in ("customers", "posts", "call_logs", "ad_conversations"):
+            server.desk.cuts[endpoint] = self.rows
+        dialect: Any = type(server.dialect)()  # the others are shared by all servers
+        dialect.first_batch = dialect.next_batch = self.messages
+        server.dialect = dialect
+
+    def shrink_tap(self) -> None:
+        """Let the tap, in this process, know such answers."""
+        from tap_pancake import batches  # noqa: PLC0415 - in the tap's process only
+        from tap_pancake.streams.ads import AdConversationsStream  # noqa: PLC0415
+        from tap_pancake.streams.content import CallLogsStream, PostsStream  # noqa: PLC0415
+        from tap_pancake.streams.conversations import ConversationsStream  # noqa: PLC0415
+        from tap_pancake.streams.people import CustomersStream  # noqa: PLC0415
+        from tap_pancake.windows import Cut  # noqa: PLC0415
+
+        if self == Scale():
+            return
+        ConversationsStream.cut = Cut.of(self.rows)
+        assumed = Cut.assumed(self.rows, at_least=self.rows - 1)
+        for stream in (CustomersStream, PostsStream, CallLogsStream, AdConversationsStream):
+            stream.cut = assumed
+        Cut.assumed = lambda *_, **__: replace(assumed)  # type: ignore[method-assign]
+        batches._SHORTEST_FULL = self.messages  # noqa: SLF001
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the tap."""
+
+    config: Json
+    catalog: Json
+    state: Json | None
+    shift: float
+    """Seconds that its clock is ahead of the machine's."""
+    scale: Scale
+    directory: str
+    """Where to put `stdout` and `stderr`."""
+
+
+class WarmTap:
+    """The process that runs are children of."""
+
+    def __enter__(self) -> Self:
+        """Load the tap."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm_tap"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it."""
+        self._process.communicate()
+
+    def start(self, job: Job) -> int:
+        """Begin a run; give the id of its process."""
+        return int(self._ask(json.dumps({**vars(job), "scale": vars(job.scale)})))
+
+    def wait(self) -> int:
+        """Wait for the end of the run; give its exit code."""
+        return int(self._ask("wait"))
+
+    def _ask(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+def _serve() -> None:
+    """Run what comes on standard input, one job a line."""
+    child = 0
+    for line in sys.stdin:
+        if line == "wait\n":
+            answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        else:
+            answer = child = os.fork()
+            if not child:
+                _run(json.loads(line))
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _run(job: Json) -> None:
+    """Be the tap: once, and to the end of this process."""
+    import time_machine  # noqa: PLC0415 - in the tap's process only
+    from singer_sdk.singerlib import Catalog  # noqa: PLC0415
+
+    from tap_pancake import state  # noqa: PLC0415
+    from tap_pancake.errors import PancakeError  # noqa: PLC0415
+    from tap_pancake.limits import Limiter  # noqa: PLC0415
+    from tap_pancake.tap import TapPancake  # noqa: PLC0415
+
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        path = Path(job["directory"]) / name
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    state.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
+    sleep, pause = time.sleep, Limiter.pause
+    time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
+    Limiter.pause = lambda self, seconds: pause(self, min(seconds, 0.001))  # type: ignore[method-assign]
+    Scale(**job["scale"]).shrink_tap()
+    time_machine.travel(datetime.now(UTC) + timedelta(seconds=job["shift"]), tick=True).start()
+    code: Any = 0
+    try:
+        TapPancake(
+            config=job["config"], catalog=Catalog.from_dict(job["catalog"]), state=job["state"]
+        ).read_all()
+    except PancakeError as error:
+        TapPancake.logger.critical("%s", error)
+        code = 1
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 - should never happen; the code says so
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    import time_machine  # noqa: F401 - loaded before the runs
+
+    import tap_pancake.tap  # noqa: F401
+
+    _serve()
