@@ -24,7 +24,7 @@ from . import lists, statistics
 from .dialects import DIALECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
     from .account import Account, Bounds, Conversation, Expected, Json, OrderBy, Page
@@ -107,7 +107,13 @@ class Call:
     status: int
     fault: str | None
     time: float
-    user_agent: str
+    headers: dict[str, str]
+    """By name in lower case."""
+
+    @property
+    def user_agent(self) -> str:
+        """The header of that name."""
+        return self.headers.get("user-agent", "")
 
 
 @dataclass(slots=True)
@@ -167,7 +173,7 @@ class _Request:
     segments: list[str]
     params: dict[str, str]
     tokens: dict[str, str]
-    user_agent: str
+    headers: dict[str, str]
     length: int
     keep_alive: bool
 
@@ -274,6 +280,8 @@ class PancakeServer:
         self.retry_after = retry_after
         self.latency = latency
         self.faults: list[Fault] = [] if faults is None else faults
+        self.scripts: dict[str, Callable[[Call], Iterable[bytes]]] = {}
+        """Endpoint → all that is sent in answer to a call, head and body, piece by piece."""
         self.on_call: Callable[[Call], object] | None = None
         self.movers: list[tuple[int, Callable[[], object]]] = []
         self.calls: list[Call] = []
@@ -444,7 +452,7 @@ class PancakeServer:
             segments=[unquote(segment) for segment in path.split("/")[1:]],
             params=params,
             tokens=tokens,
-            user_agent=headers.get("user-agent", ""),
+            headers=headers,
             length=_integer(headers.get("content-length")) or 0,
             keep_alive=version == "HTTP/1.1" and headers.get("connection", "").lower() != "close",
         )
@@ -457,6 +465,10 @@ class PancakeServer:
         for n_calls, move in tuple(self.movers):
             if call.number % n_calls == 0:
                 move()
+        if call.endpoint in self.scripts:
+            for piece in self.scripts[call.endpoint](call):
+                connection.sendall(piece)
+            return True
         answer = self._limit(call)
         if answer is None:
             call.fault = self._fault(call)
@@ -517,7 +529,7 @@ class PancakeServer:
                 status=0,
                 fault=None,
                 time=time.time(),
-                user_agent=request.user_agent,
+                headers=request.headers,
             )
             self.calls.append(call)
             if request.method != "GET" or "generate_page_access_token" in request.path:
