@@ -124,6 +124,14 @@ class _Response(HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock))
 
+    @override
+    def begin(self) -> None:
+        super().begin()
+        while self.status < HTTPStatus.OK:
+            # Such as 103, which Python takes for the answer, and the answer for the next call's.
+            self.headers = None  # type: ignore[assignment] # as before there was any
+            super().begin()
+
 
 class _Connection(HTTPConnection):
     response_class = _Response

@@ -12,7 +12,7 @@ import requests
 
 from tap_pancake.errors import PageFailed, TransientError
 from tap_pancake.transport import Answer, Transport
-from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api import Account, Call, PancakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +113,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "lengths that differ": (answer(BODY, "200 OK", "content-length: 4"), FAILED),
     "length beyond the body": (HEAD + b"content-length: 999\r\n\r\n" + BODY, "no answer within"),
     "negative length": (HEAD + b"content-length: -9\r\n\r\n" + BODY, "no answer within"),
+    "another protocol": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no answer within"),
     "no gzip": (answer(BODY, "200 OK", "content-encoding: gzip"), FAILED),
     "gzip in gzip in gzip": (
         answer(BODY, "200 OK", "content-encoding: " + ", ".join(["gzip"] * 99)),
@@ -134,6 +135,7 @@ def test_what_is_no_answer_is_a_fault_of_one_line(server: PancakeServer, what: s
 RIGHT: dict[str, bytes] = {
     "chunks": CHUNKED + b"1e;a=b\r\n" + BODY + b"\r\n0\r\nx: trailer\r\n\r\n",
     "gzip": answer(gzip.compress(BODY), "200 OK", "content-encoding: gzip"),
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 3 + answer(BODY),
     "to be continued": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(BODY),
     "old": b"HTTP/1.0 200 OK\r\ncontent-length: 30\r\n\r\n" + BODY,
     "same length twice": answer(BODY, "200 OK", "content-length: 30"),
@@ -150,6 +152,20 @@ def test_what_is_an_answer_is_read(server: PancakeServer, what: str) -> None:
     for _ in range(3):  # over one connection, if it is kept
         got = ask(server, transport)
         assert (got.status, got.content) == (200, BODY)
+
+
+def test_an_answer_is_never_taken_for_that_of_another_call(server: PancakeServer) -> None:
+    """Hints come before the answer, which comes when the next call may be under way."""
+
+    def script(call: Call) -> Iterator[bytes]:
+        yield b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        time.sleep(0.05)
+        yield answer(call.params["question"].encode())
+
+    server.scripts["pages"] = script
+    transport = Transport(timeout=5, user_agent="tests", connections=1)
+    for number in range(5):
+        assert ask(server, transport, question=f"{number}").content == b"%d" % number
 
 
 @pytest.mark.parametrize(
