@@ -12,6 +12,7 @@ import json
 import math
 import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPResponse
@@ -236,12 +237,12 @@ def _whole(response: requests.Response) -> bytes:
     """
     pieces = []
     left = _LONGEST
-    for piece in response.raw.stream(_PIECE, decode_content=True):
-        pieces.append(piece)
-        left -= len(piece)
-        if left < 0:
-            response.raw.close()
-            raise _TooLong
+    with closing(response.raw) as raw:  # what was read to its end has given its connection back
+        for piece in raw.stream(_PIECE, decode_content=True):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise _TooLong
     return b"".join(pieces)
 
 

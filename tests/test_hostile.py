@@ -137,7 +137,7 @@ RIGHT: dict[str, bytes] = {
     "gzip": answer(gzip.compress(BODY), "200 OK", "content-encoding: gzip"),
     "early hints": b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 3 + answer(BODY),
     "to be continued": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(BODY),
-    "old": b"HTTP/1.0 200 OK\r\ncontent-length: 30\r\n\r\n" + BODY,
+    "old": b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 30\r\n\r\n" + BODY,
     "same length twice": answer(BODY, "200 OK", "content-length: 30"),
     "wrong charset": answer(BODY, "200 OK", "content-type: application/json; charset=utf-7"),
     "no reason": answer(BODY, "200 "),
@@ -149,9 +149,10 @@ def test_what_is_an_answer_is_read(server: PancakeServer, what: str) -> None:
     server.scripts["pages"] = lambda _: [RIGHT[what]]
     assert len(BODY) == 30
     transport = Transport(timeout=5, user_agent="tests", connections=1)
-    for _ in range(3):  # over one connection, if it is kept
+    for _ in range(3):
         got = ask(server, transport)
         assert (got.status, got.content) == (200, BODY)
+    assert len(server.connections) == 1
 
 
 def test_an_answer_is_never_taken_for_that_of_another_call(server: PancakeServer) -> None:

@@ -293,7 +293,8 @@ class PancakeServer:
         self._arrivals: dict[str, deque[float]] = {}
         self._answers = 0
         self._closing = threading.Event()
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self.connections: dict[socket.socket, threading.Thread] = {}
+        """Those that are open."""
         self._listener = _Listener(self, port)
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
@@ -320,7 +321,7 @@ class PancakeServer:
             self._thread.join()
         self._listener.server_close()
         with self._books:
-            connections = dict(self._connections)
+            connections = dict(self.connections)
         for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -400,7 +401,7 @@ class PancakeServer:
     def _converse(self, connection: socket.socket) -> None:
         """Answer the requests of one connection until either side ends it."""
         with self._books:
-            self._connections[connection] = threading.current_thread()
+            self.connections[connection] = threading.current_thread()
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             received = b""
@@ -427,7 +428,7 @@ class PancakeServer:
             self.errors.append(error)
         finally:
             with self._books:
-                self._connections.pop(connection, None)
+                self.connections.pop(connection, None)
 
     def _parse(self, head: str) -> _Request:
         first, *lines = head.split("\r\n")
