@@ -46,12 +46,15 @@ class Redactor(logging.Filter):
         return text
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Blot the record's text; every record passes."""
+        """Blot the record's text, and keep it to one line; every record passes."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # somebody's log line is wrong; logging itself says so
             return True
         cleaned = self.clean(message)
+        if not cleaned.isprintable():
+            # Names and ids are the API's: none may begin a line, or tell a terminal what to do.
+            cleaned = "".join(char if char.isprintable() else " " for char in cleaned)
         if cleaned != message:
             record.msg, record.args = cleaned, None
         if record.exc_info and record.exc_info[1] is not None:

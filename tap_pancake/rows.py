@@ -26,6 +26,12 @@ CREDENTIALS = frozenset(
 )
 
 
+# So many fields that the schema does not declare are counted: their names may be ids.
+_MOST = 30
+# Of an integer, without its sign: what targets have columns for.
+_BITS = 63
+
+
 class RowShaper:
     """Shapes the rows of one stream."""
 
@@ -47,7 +53,7 @@ class RowShaper:
             convert = self._fields.get(name)
             if convert is not None:
                 shaped[name] = convert(value)
-            elif name not in CREDENTIALS:
+            elif name not in CREDENTIALS and (name in self.unknown or len(self.unknown) < _MOST):
                 self.unknown[name] += 1
         return shaped
 
@@ -149,9 +155,12 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
     try:
-        return int(value) if not isinstance(value, float) else _whole(value)
+        whole = int(value) if not isinstance(value, float) else _whole(value)
     except ValueError:
-        return _whole(float(value))
+        whole = _whole(float(value))
+    if whole.bit_length() > _BITS:
+        raise ValueError
+    return whole
 
 
 def _whole(value: float) -> int:

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import re
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
 
+# The one letter that PostgreSQL takes in no text, so that a row with it stops all loading: as it
+# stands in JSON, and not behind an escaped backslash.
+_NUL_ESCAPE = rb"\u0000"
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 # The latency is the average of about so many answers.
 _MEMORY = 16
 # Bytes of the longest answer: of 60 conversations with all they can have, it is a tenth of that.
 _LONGEST = 64 * 2**20
+# Letters of the id of a request that are kept.
+_LONGEST_ID = 100
 # Bytes that are read at a time.
 _PIECE = 2**20
 # Seconds that an answer may ask to wait; if it asks for more, it is asked again sooner.
@@ -57,10 +64,13 @@ class Answer:
         A bare array, as the official document has it for ads, is given as ``{"data": array}``, the
         form that was seen (reference, section 20).
         """
+        content = self.content
+        if _NUL_ESCAPE in content:
+            content = _NUL.sub(rb"\1\\ufffd", content)
         try:
-            body = _decode(self.content)
+            body = _decode(content)
         except (ValueError, RecursionError):
-            body = _lenient(self.content)
+            body = _lenient(content)
         if isinstance(body, list):
             return {"data": body}
         return body if isinstance(body, dict) else None
@@ -72,11 +82,27 @@ _decode = msgspec.json.Decoder().decode
 def _lenient(content: bytes) -> Any:
     """Read what Python's own parser takes for JSON, as something that can be written; or None."""
     try:
-        # NaN and Infinity are not JSON, and no target takes them.
-        body = json.loads(content, parse_constant=lambda _: None)
+        # A broken letter, such as one that was cut in two, is no reason to lose the rest.
+        text = content.decode(json.detect_encoding(content), "replace")
+        # NaN, Infinity and what is too large are not JSON, and no target takes them.
+        body = json.loads(
+            text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_countable
+        )
         # Half of an emoji, cut off somewhere, is in no UTF-8.
         return _decode(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
+        return None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _countable(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # thousands of digits
         return None
 
 
@@ -211,7 +237,7 @@ class Transport:
             return Answer(
                 status=response.status_code,
                 content=content,
-                request_id=response.headers.get("x-request-id"),
+                request_id=response.headers.get("x-request-id", "")[:_LONGEST_ID] or None,
                 retry_after=_seconds(response.headers.get("Retry-After")),
             )
         except _TooLong:

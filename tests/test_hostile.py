@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
+import sys
 import time
 import tracemalloc
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from singer_sdk.contrib.msgspec import MsgSpecReader
 
-from tap_pancake.errors import PageFailed, TransientError
+from tap_pancake.errors import PageFailed, PancakeError, TransientError
+from tap_pancake.tap import TapPancake
 from tap_pancake.transport import Answer, Transport
 from tests.pancake_api import Account, Call, PancakeServer
+from tests.stream_truth import records, utc
+from tests.tap import KEYS, Run, log_lines, read_output, run_tap, select
+from tests.test_streams import BEFORE_AND_AFTER, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.tap import Json
 
 TOKEN = "uSerTokenHead-uSerTokenTail"
 BODY = b'{"success": true, "pages": []}'
@@ -242,3 +255,446 @@ def test_a_proxy_is_asked_only_if_the_user_says_so(
         server.scripts["pages"] = lambda _: [answer(BODY)]
         assert ask(server).content == BODY
         assert (proxy.count(), server.count()) == (1, 1)
+
+
+# What stands in rows.
+
+
+@dataclass
+class Read:
+    """What a run within this process wrote, and how it ended."""
+
+    output: str
+    error: str
+    errors: list[str]
+
+    @property
+    def run(self) -> Run:
+        return read_output(self.output)
+
+
+@pytest.fixture(name="read")
+def reader(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Callable[..., Read]:
+    """Runs the tap within this process, in a fifth of the time that a process takes."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+
+    def read(server: PancakeServer, *streams: str, **settings: Any) -> Read:
+        output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        caplog.clear()
+        error = ""
+        config = settings_of(server, **BEFORE_AND_AFTER | settings)
+        with monkeypatch.context() as context:
+            context.setattr(sys, "stdout", output)
+            try:
+                TapPancake(config=config, catalog=select(*streams)).read_all()
+            except PancakeError as exc:
+                error = str(exc)
+        lines = [line.getMessage() for line in caplog.records if line.levelname == "ERROR"]
+        return Read(output.buffer.getvalue().decode(), error, lines)
+
+    return read
+
+
+DEEP = 200
+NO_LETTER = "\ue000"
+"""Stands for a byte that is in no UTF-8."""
+VALUES = (
+    *("null", "true", "0", "-1", "18446744073709551616", "1" + "0" * 400, "1" + "0" * 5000),
+    *("1.5", "-0.0", "1e308", "1e999", "NaN", "-Infinity", '""', '"x"', '"1e999"', '"nan"'),
+    *(r'"\ud800"', r'"\u0000"', '"2026-01-01T00:00:00"', '"9999-12-31T23:59:60"', '"0000-01-01"'),
+    *("[]", "{}", "[null, [{}]]", '{"a": 1, "a": {"access_token": "SECRET-"}}', '"\xff"'),
+    "[" * DEEP + "]" * DEEP,
+    '{"a":' * DEEP + "1" + "}" * DEEP,
+)
+"""In place of what a field should hold, as they stand in JSON, or in what is none."""
+
+PARTS: dict[str, Callable[[Json], list[Json]]] = {
+    "user_statistics": lambda body: [
+        row for rows in body["data"]["statistics"].values() for row in rows
+    ],
+    "multi_page_user_statistics": lambda body: list(body["data"]["users"].values()),
+    "tag_statistics": lambda body: [
+        row for series in body["data"]["series"].values() for row in series
+    ],
+    **{name: itemgetter(name) for name in ("conversations", "messages", "customers", "posts")},
+}
+"""Where the rows of an answer are; `data` where nothing is said."""
+
+
+def spoiled(schema: Json, value: str, depth: int) -> Any:
+    """Give what a schema describes, down to some depth, with a value in place of all below."""
+    if depth and "items" in schema:
+        return [spoiled(schema["items"], value, depth - 1)]
+    if depth and schema.get("properties"):
+        parts = schema["properties"].items()
+        return {name: spoiled(part, value, depth - 1) for name, part in parts}
+    return value
+
+
+def depth_of(schema: Json) -> int:
+    """Tell how deep a schema describes what it describes."""
+    parts = list(schema.get("properties", {}).values())
+    if "items" in schema:
+        parts.append(schema["items"])
+    return 1 + max(map(depth_of, parts)) if parts else 0
+
+
+class Spoiler:
+    """Puts a wrong value into each field of each row: with enough rows, each value everywhere."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        schema = select(stream)["streams"]
+        (entry,) = [one for one in schema if one["tap_stream_id"] == stream]
+        kept = {*KEYS[stream], entry.get("replication_key"), "hour", "message_count"}
+        if "ad_id" in kept:  # what else may tell advertisements apart
+            kept |= {"id", "adset_id", "name"}
+        self.fields = {
+            name: [
+                spoiled(part, f"@{value}@", depth)
+                for depth in range(depth_of(part) + 1)
+                for value in range(len(VALUES))
+            ]
+            for name, part in entry["schema"]["properties"].items()
+            if name not in kept
+        }
+        self.rows = 0
+        self.upright: list[Json] = []
+
+    def __call__(self, call: Call, content: bytes) -> bytes:
+        endpoint = "customer_engagements" if self.stream == "user_engagements" else self.stream
+        if call.endpoint != endpoint:
+            return content
+        body = json.loads(content)
+        for row in self.rows_in(body):
+            for name, values in self.fields.items():
+                row[name] = values[self.rows % len(values)]
+            row["unknown"] = f"@{self.rows % len(VALUES)}@"
+            self.rows += 1
+        if self.stream == "customer_engagements":  # whose rows stand upright
+            body["data"]["series"] = [
+                {"name": name, "data": [row[name] for row in self.upright]} for name in self.fields
+            ]
+        text = json.dumps(body, ensure_ascii=False)
+        for number, value in enumerate(VALUES):
+            text = text.replace(f'"@{number}@"', value)
+        return text.encode().replace(NO_LETTER.encode(), b"\xff")
+
+    def rows_in(self, body: Json) -> list[Json]:
+        """Find the rows of an answer; of those that come all at once, make more."""
+        rows: list[Json]
+        match self.stream:
+            case "pages":
+                rows = body["categorized"]["activated"]
+                rows[:] = [{**rows[0], "id": str(number)} for number in range(300)]
+            case "tags" | "users":
+                rows, body["disabled_users"] = body[self.stream], []
+                rows[:] = [{"id": number} for number in range(100)]
+            case "user_engagements":
+                rows = body["users_engagements"]
+                rows[:] = [{"user_id": str(number)} for number in range(9)]
+            case "ad_statistics" | "campaign_statistics":
+                rows = body["data"]
+                rows[:] = [{"ad_id": str(number)} for number in range(9)]
+            case "customer_engagements":
+                rows = self.upright = [{} for _ in body["data"]["categories"]]
+            case _:
+                rows = PARTS.get(self.stream, itemgetter("data"))(body)
+        return rows
+
+
+RENAMED = {"pages", "tags", "users", "user_engagements", "ad_statistics", "campaign_statistics"}
+"""The streams whose rows the spoiler gives new ids."""
+NOON = utc(2026, 1, 2, 12)
+FIRST = utc(2025, 12, 1, 3)
+
+
+def crowd(stream: str) -> Account:
+    """Give an account with one page that has many rows of a stream."""
+    account = Account(seed=5)
+    page = account.add_page(timezone=7)
+    page.statistics.since, page.statistics.until = FIRST, utc(2026, 1, 10)
+    page.fill(10, (1, 2), FIRST, FIRST + timedelta(days=1))
+    hours = (FIRST + timedelta(minutes=number * 7) for number in range(300))
+    match stream:
+        case "conversations":
+            page.fill(300, (1, 1), FIRST, utc(2026, 1, 10))
+        case "messages":
+            conversation = page.add_conversation(at=FIRST)
+            for at in hours:
+                page.receive(conversation.id, at=at)
+        case "new_customer_statistics":  # only of some days
+            page.statistics.since = utc(2025, 6, 1)
+        case "ad_conversations":
+            page.fill(200, (1, 1), FIRST, utc(2026, 1, 10))
+            for one in page.conversations.values():
+                one.ad_ids = ["400"]
+        case "customers":
+            for at in hours:
+                page.belongings.add_customer(at, at)
+        case "posts" | "call_logs":
+            for at in hours:
+                page.belongings.add_post(at)
+                page.belongings.add_call(at)
+    return account
+
+
+@pytest.mark.parametrize("stream", KEYS)
+def test_no_value_of_a_wrong_type_ends_a_run_or_spoils_a_row(
+    read: Callable[..., Read], stream: str
+) -> None:
+    with PancakeServer(crowd(stream)) as server:
+        server.alter = spoiler = Spoiler(stream)
+        done = read(
+            server, stream, start_date="2025-06-01" if stream.startswith("new") else "2025-11-29"
+        )
+        assert not done.error
+        run = done.run
+        if stream in {"conversations", "messages"}:
+            held = len(getattr(server.expected(), stream))
+        elif stream in RENAMED:
+            held = spoiler.rows
+        else:
+            held = len(records(server, stream))
+    assert all(len(values) <= spoiler.rows for values in spoiler.fields.values())
+    assert len(run.by_key(stream)) == held
+    run.check_records()
+    for line in done.output.splitlines():
+        assert "SECRET-" not in line
+        assert r"\u0000" not in line
+        MsgSpecReader().deserialize_json(line)  # which takes nothing but JSON
+
+
+IDS = (
+    *("null", "true", "7", "0", "-1", "1.5", "1" + "0" * 30, "1e999", "NaN", '""', '" "', '"7"'),
+    *(
+        r'"\u0000"',
+        r'"a\nb"',
+        '"a/b?c#d"',
+        '".."',
+        "[]",
+        "[1]",
+        "{}",
+        '{"a": [1]}',
+        "[" * DEEP + "]" * DEEP,
+    ),
+)
+DATES = (
+    *("null", "true", "7", "1767225600", "1767225600000", "-1e300", "[]", "{}", '""', '"x"'),
+    *('"0000-01-01T00:00:00"', '"0001-01-01T00:00:00"', '"10000-01-01T00:00:00"'),
+    *('"9999-12-31T23:59:59.999999"', '"9999-12-31T23:59:59-14:00"', '"2026-01-01T00:00:00+25:00"'),
+    *('"2026-01-01T23:59:60"', '"2026-01-01 00:00:00"', '"2026-01-01T00:00:00.1234567Z"'),
+    *('"2026-W01-1"', '"20260101T000000Z"', '"2026-02-30T00:00:00"', '"2026-01-01T00:00:00+07:00"'),
+)
+
+
+KEYED = [
+    *[(stream, "id") for stream in ("conversations", "messages", "tags", "users", "customers")],
+    *[("posts", "id"), ("call_logs", "call_id"), ("ad_conversations", "id")],
+    *[("user_engagements", "user_id"), ("ad_statistics", "ad_id")],
+    *[("conversations", "updated_at"), ("customers", "updated_at"), ("posts", "inserted_at")],
+    *[("messages", "inserted_at"), ("call_logs", "start_time"), ("ad_conversations", "updated_at")],
+    *[
+        ("page_statistics", "hour"),
+        ("user_statistics", "hour"),
+        ("new_customer_statistics", "date"),
+    ],
+]
+
+
+@pytest.mark.parametrize(("stream", "key"), KEYED)
+def test_a_row_without_a_proper_key_or_time_is_written_or_told_of_in_one_line(
+    read: Callable[..., Read], stream: str, key: str
+) -> None:
+    """Each on a page of its own, so that no page can hide what another one does."""
+    values = (*(IDS if "id" in key else DATES), None)
+    account = Account(seed=5)
+    pages = [account.add_page(timezone=7) for _ in values]
+    for page in pages:
+        page.statistics.since, page.statistics.until = NOON, NOON + timedelta(days=1)
+        page.add_conversation(at=NOON).ad_ids = ["400"]
+        page.belongings.add_customer(NOON, NOON)
+        page.belongings.add_post(NOON)
+        page.belongings.add_call(NOON)
+    wrong = dict(zip([page.id for page in pages], values, strict=True))
+    spoiler = Spoiler(stream)
+
+    def alter(call: Call, content: bytes) -> bytes:
+        if call.endpoint != ("customer_engagements" if "engagements" in stream else stream):
+            return content
+        body, value = json.loads(content), wrong[str(call.page_id)]
+        for row in spoiler.rows_in(body)[:1]:
+            row[key] = "@@"
+            if value is None:
+                del row[key]
+        return json.dumps(body).replace('"@@"', value or "").encode()
+
+    with PancakeServer(account) as server:
+        server.alter = alter
+        days = {"start_date": "2026-01-02T00:00:00Z", "end_date": "2026-01-03T12:00:00Z"}
+        done = read(server, stream, **days)
+    done.run.check_records()
+    written = {row["page_id"] for row in done.run.records.get(stream, [])}
+    for page_id, value in wrong.items():
+        told = [line for line in done.errors if line.startswith(f"page {page_id}, ")]
+        assert len(told) <= 1
+        assert all(f"{stream}: " in line and line.isprintable() for line in told)
+        # A time that is in no window is a row of another time.
+        assert told or page_id in written or value in {*DATES, None}
+    assert ("failed in all" in done.error) == bool(done.errors)
+
+
+def inbox(ids: list[str]) -> Account:
+    """Give an account whose one page has a conversation for each of some ids of the API."""
+    account = Account(seed=5)
+    page = account.add_page()
+    for number in range(len(ids)):
+        page.add_conversation(at=NOON + timedelta(minutes=number))
+    return account
+
+
+def renamed(ids: list[str], **fields: Any) -> Callable[[Call, bytes], bytes]:
+    """Give what changes the ids, and more, of the conversations that are listed."""
+
+    def alter(call: Call, content: bytes) -> bytes:
+        if call.endpoint != "conversations":
+            return content
+        body = json.loads(content)
+        for row, one in zip(body["conversations"], ids, strict=False):
+            row |= {"id": one, **fields}
+        return json.dumps(body).encode()
+
+    return alter
+
+
+ODD_IDS = [
+    *("a/b", "a/../b", "../..", "/", "a?b=c", "a#b", "a%2Fb", "%2e%2e", "%", "a b", "a+b", "a&b=c"),
+    *(
+        "a\nb",
+        "a\r\nx: y",
+        "\t",
+        "é",
+        "ngày",
+        "😀",
+        "{page_id}",
+        "{conversation_id}",
+        "...",
+        "~",
+        "a:b@c",
+    ),
+]
+
+
+def test_an_id_stays_one_part_of_the_path(read: Callable[..., Read]) -> None:
+    with PancakeServer(inbox(ODD_IDS)) as server:
+        server.alter = renamed(ODD_IDS, customers=[{"id": "x&page_access_token=y#z"}])
+        server.scripts["messages"] = lambda _: [answer(b'{"messages": []}')]
+        done = read(server, "messages")
+        page = server.account.pages[0]
+        calls = [call for call in server.calls if call.endpoint == "messages"]
+        assert not done.error
+        assert {call.conversation_id for call in calls} == set(ODD_IDS)
+        assert {call.page_id for call in calls} == {page.id}
+        assert {call.params["customer_id"] for call in calls} == {"x&page_access_token=y#z"}
+        assert server.count() == 2 + len(ODD_IDS)
+
+
+@pytest.mark.parametrize("one", [".", ".."])
+def test_an_id_that_no_path_can_hold_is_not_asked_for(read: Callable[..., Read], one: str) -> None:
+    with PancakeServer(inbox([one])) as server:
+        server.alter = renamed([one])
+        done = read(server, "messages")
+        (line,) = done.errors
+        assert line.startswith(f"page {server.account.pages[0].id}, conversation {one}, messages: ")
+        assert server.count("other") == server.count("messages") == 0
+        again = read(server, "tags", page_access_tokens={one: TOKEN}, page_ids=[one])
+        assert f"page {one}, tags: " in again.error
+        assert server.count("other") == 0
+
+
+@pytest.mark.parametrize("value", ["customer", [1], {"a": "b"}, True, None])
+def test_a_customer_without_a_proper_id_is_asked_for_as_nobody_is(
+    read: Callable[..., Read], value: Any
+) -> None:
+    with PancakeServer(inbox(["a"])) as server:
+        server.alter = renamed(["a"], customers=[{"id": value}])
+        server.scripts["messages"] = lambda _: [answer(b'{"messages": []}')]
+        assert not read(server, "messages").error
+        (call,) = [call for call in server.calls if call.endpoint == "messages"]
+        assert call.params.get("customer_id") == (value if value == "customer" else None)
+
+
+@pytest.mark.parametrize("level", [100, 300, 400, 500, 700, 900, 940, *range(950, 1000, 4), 5000])
+def test_what_is_nested_too_deeply_is_told_of_in_one_line(
+    read: Callable[..., Read], level: int
+) -> None:
+    deep = b"[" * level + b"]" * level
+    with PancakeServer(inbox(["a"])) as server:
+        page = server.account.pages[0]
+        for endpoint in ("conversations", "messages"):
+            server.scripts = {
+                "messages": lambda _: [answer(b'{"messages": []}')],
+                endpoint: lambda _, endpoint=endpoint: [  # type: ignore[misc]
+                    answer(b'{"%s": [{"id": "a", "from": {"x": %s}}]}' % (endpoint.encode(), deep))
+                ],
+            }
+            done = read(server, "conversations", "messages")
+            rows = done.run.records.get(endpoint, [])
+            if done.error:
+                (line,) = done.errors
+                assert line.startswith(f"page {page.id}, ")
+                assert "nested too deeply" in line or "no JSON object" in line
+                assert level > 200
+            else:
+                assert [row["from"] for row in rows] == [{"x": json.loads(deep)}]
+
+
+CODES = {
+    "100": "error 100",
+    '"100"': "error 100",
+    '"1" ': "error 1",
+    '"%s"' % ("1" * 5000): "HTTP 400",
+    "1" * 4000: "HTTP 400",
+    '"①"': "HTTP 400",
+    "1.5": "HTTP 400",
+    "[[]]": "HTTP 400",
+    "[" * 900 + "]" * 900: "HTTP 400",
+    "null": "HTTP 400",
+}
+
+
+@pytest.mark.parametrize("code", CODES, ids=range(len(CODES)))
+def test_an_error_of_any_code_is_told_of_in_one_line(read: Callable[..., Read], code: str) -> None:
+    message = "[" * 900 + "]" * 900
+    body = f'{{"success": false, "error_code": {code}, "message": {message}}}'.encode()
+    with PancakeServer(inbox([])) as server:
+        server.scripts["tags"] = lambda _: [answer(body, "400 Bad Request")]
+        done = read(server, "tags")
+        (line,) = done.errors
+        assert line.endswith(f"report this ({CODES[code]})")
+
+
+def test_what_the_api_names_cannot_fill_the_log_or_speak_to_the_terminal(tmp_path: Path) -> None:
+    names = {f"{number}\n2026-01-01 | ERROR | \x1b[2J\u202e\x9b": 1 for number in range(5000)}
+    rows = [{"id": f"a\x1b]0;\x07\r\n{number}", **names} for number in range(2)]
+    with PancakeServer(inbox([])) as server:
+        server.scripts = {
+            "conversations": lambda _: [answer(json.dumps({"conversations": rows}).encode())],
+            "messages": lambda _: [answer(json.dumps(names).encode())],
+            "tags": lambda _: [answer(json.dumps({"tags": rows, **names}).encode())],
+            "users": lambda _: [answer(json.dumps(names).encode())],
+            "page_statistics": lambda _: [answer(json.dumps(names).encode())],
+            "call_logs": lambda _: [
+                answer(b"{}", "400 Bad", "x-request-id: \x1b[2J\r\n " + "a" * 9000)
+            ],
+        }
+        catalog = select(*server.scripts)
+        run = run_tap(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=catalog)
+    assert run.returncode == 1
+    assert all(line.isprintable() and len(line) < 3000 for line in run.stderr.splitlines())
+    assert len(log_lines(run, "ERROR")) == 5
+    assert all(line.startswith("20") for line in run.stderr.splitlines())
+    assert len(run.stderr) < 100_000

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.client import responses
 from itertools import islice
@@ -282,6 +282,8 @@ class PancakeServer:
         self.faults: list[Fault] = [] if faults is None else faults
         self.scripts: dict[str, Callable[[Call], Iterable[bytes]]] = {}
         """Endpoint → all that is sent in answer to a call, head and body, piece by piece."""
+        self.alter: Callable[[Call, bytes], bytes] | None = None
+        """Makes another body of a true one."""
         self.on_call: Callable[[Call], object] | None = None
         self.movers: list[tuple[int, Callable[[], object]]] = []
         self.calls: list[Call] = []
@@ -603,7 +605,10 @@ class PancakeServer:
             return None
         if call.fault in {None, "cut", "drip"}:  # a true answer, though it may arrive badly
             with self.account.lock:
-                return self._truth(request, call)
+                answer = self._truth(request, call)
+            if self.alter is not None:
+                answer = replace(answer, body=self.alter(call, answer.body))
+            return answer
         return FIXED_ANSWERS.get(call.fault) or self._made_up(call.fault, request)
 
     def _made_up(self, fault: str, request: _Request) -> _Answer:
