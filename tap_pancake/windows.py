@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _AIM = 2 / 3
 # A window grows over empty time, and after one with few rows, at most so much at a time.
 _GROWTH = 8
-# A list that demands an upper end gets one in the future, so far from now.
+# A list that demands an upper end gets one in the future, so far from now. Nor can a row be touched
+# later than that.
 _AHEAD = 86_400
 # Clocks and rounding: a row this many seconds outside of its window is no sign of anything.
 _SLACK = 2
@@ -281,10 +282,11 @@ class TimeWindows:
     def _strays(self, rows: list[Row]) -> bool:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""
         # A row touched just now may have left its window while the answer was made.
-        recent = self._clock() - _RECENT
+        now = self._clock()
+        recent = now - _RECENT
         times = self._times(rows)
         newest = (self._high or math.inf) + _SLACK
-        if any(newest <= at < recent for at in times):
+        if any(newest <= at and not recent <= at < now + _AHEAD for at in times):
             return True
         if self._other_time is not None:
             return not _descending([at for at in times if at < recent])

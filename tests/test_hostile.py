@@ -9,7 +9,7 @@ import sys
 import time
 import tracemalloc
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pytest
 import requests
 from singer_sdk.contrib.msgspec import MsgSpecReader
 
+from tap_pancake import times
 from tap_pancake.errors import PageFailed, PancakeError, TransientError
 from tap_pancake.tap import TapPancake
 from tap_pancake.transport import Answer, Transport
@@ -698,3 +699,38 @@ def test_what_the_api_names_cannot_fill_the_log_or_speak_to_the_terminal(tmp_pat
     assert len(log_lines(run, "ERROR")) == 5
     assert all(line.startswith("20") for line in run.stderr.splitlines())
     assert len(run.stderr) < 100_000
+
+
+@pytest.mark.parametrize("count", [1, 59, 60, 130])
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59.999999", "9000-01-01T00:00:00"])
+def test_times_in_the_far_future_that_the_list_does_not_filter_by_hide_no_row(
+    read: Callable[..., Read], at: str, count: int
+) -> None:
+    ids = [str(number) for number in range(count)]
+    with PancakeServer(inbox(ids)) as server:
+        server.alter = renamed(ids, updated_at=at)
+        done = read(server, "conversations", end_date=None)
+        assert not done.error
+        page = server.account.pages[0]
+        assert done.run.by_key("conversations").keys() == {(page.id, one) for one in ids[:60]}
+        assert (done.run.bookmark("conversations", page.id) or "") < str(datetime.now(UTC).year + 1)
+
+
+def test_no_time_is_later_than_can_be_written() -> None:
+    assert times.text(times.from_unix(1e12)) == "9999-12-31T23:59:59.000000Z"
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_the_end_of_time_is_read_and_hides_nothing_that_comes_later(
+    read: Callable[..., Read], count: int
+) -> None:
+    account = inbox([""] * 5)
+    page = account.pages[0]
+    last = utc(9999, 12, 31, 23, 59, 59)
+    for number in range(count):
+        page.add_conversation(at=last + timedelta(microseconds=999_999 - number))
+    with PancakeServer(account) as server:
+        done = read(server, "conversations", end_date=None)
+        assert not done.error
+        assert done.run.by_key("conversations").keys() == server.expected().conversations.keys()
+        assert (done.run.bookmark("conversations", page.id) or "") < str(datetime.now(UTC).year + 1)
