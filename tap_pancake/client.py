@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from tap_pancake import schemas
 from tap_pancake.errors import PageFailed, PageTokenRenewed, TransientError, check
+from tap_pancake.redaction import shows
 from tap_pancake.rows import RowShaper
 from tap_pancake.sdk import SDKStream
 from tap_pancake.state import Bookmark
@@ -244,7 +245,7 @@ class PancakeStream(SDKStream):
                 body,
                 where=where,
                 user_api=page_id is None,
-                said=self._said(body),
+                said=self._said(body, token),
                 request_id=answer.request_id,
                 retry_after=answer.retry_after,
             )
@@ -254,10 +255,12 @@ class PancakeStream(SDKStream):
             raise
         return body or {}
 
-    def _said(self, body: Body | None) -> str | None:
+    def _said(self, body: Body | None, token: str) -> str | None:
         """Give what the API says about an error, if that is a line without an address or token."""
         message = body.get("message") if body else None
         if not isinstance(message, str) or self.run.redactor.clean(message) != message:
+            return None
+        if shows(message, token):
             return None
         return None if "://" in message else " ".join(message.split())[:_LONGEST_QUOTE]
 

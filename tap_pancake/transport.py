@@ -17,6 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPResponse
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,6 +28,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tap_pancake.errors import PageFailed, TransientError
+from tap_pancake.redaction import BLOT, forms_of
 
 if TYPE_CHECKING:
     import socket
@@ -214,8 +216,8 @@ class Transport:
             wait: waits until the call may leave.
 
         Returns:
-            Whatever was answered, with any status. A redirect is not followed: the token would
-            go with it.
+            Whatever was answered, with any status, but for the token. A redirect is not followed:
+            the token would go with it.
 
         Raises:
             TransientError: no whole answer came.
@@ -234,10 +236,15 @@ class Transport:
             response = self._adapter.send(request, timeout=self._timeout, **self._environment)
             content = _whole(response)
             self.latency += (time.monotonic() - began - self.latency) / _MEMORY
+            request_id = response.headers.get("x-request-id", "")
+            for form in chain.from_iterable(map(forms_of, token.values())):
+                # Such as in the address of a next page, or in what went wrong.
+                content = content.replace(form.encode(), BLOT.encode())
+                request_id = request_id.replace(form, BLOT)
             return Answer(
                 status=response.status_code,
                 content=content,
-                request_id=response.headers.get("x-request-id", "")[:_LONGEST_ID] or None,
+                request_id=request_id[:_LONGEST_ID] or None,
                 retry_after=_seconds(response.headers.get("Retry-After")),
             )
         except _TooLong:
