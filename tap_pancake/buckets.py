@@ -40,12 +40,10 @@ def zone_of(hours: object) -> tzinfo:
     The usual one if there is none that can be.
     """
     try:
-        ahead = float(hours)  # type: ignore[arg-type] # what is no number raises, as it should
-    except (TypeError, ValueError):
-        ahead = USUAL_TIMEZONE
-    if not -24 < ahead < 24:  # noqa: PLR2004 - hours of a day
-        ahead = USUAL_TIMEZONE
-    return timezone(timedelta(hours=ahead))
+        # What is no number, or so many hours that there is no such time, raises, as it should.
+        return timezone(timedelta(hours=float(hours)))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return timezone(timedelta(hours=USUAL_TIMEZONE))
 
 
 class Unit(Enum):

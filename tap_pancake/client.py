@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from tap_pancake import schemas
 from tap_pancake.errors import PageFailed, PageTokenRenewed, TransientError, check
+from tap_pancake.redaction import shows
 from tap_pancake.rows import RowShaper
 from tap_pancake.sdk import SDKStream
 from tap_pancake.state import Bookmark
@@ -55,8 +56,19 @@ _LONGEST_WAIT = 30.0
 _EXPLAINED = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 # Characters of the API's own message that an error quotes.
 _LONGEST_QUOTE = 200
-# What no row is told from others by; 0 is an id of tags.
-_NO_ID = (None, "")
+# What an error shows of the names in an answer.
+_MOST_NAMES, _LONGEST_NAME = 12, 40
+
+
+def is_id(value: object) -> bool:
+    """Tell whether rows can be told apart by a value; 0 is an id of tags."""
+    return value != "" and isinstance(value, (str, int, float)) and not isinstance(value, bool)
+
+
+def names_in(body: Mapping[str, Any]) -> str:
+    """Show the names of an answer's keys, and never a value."""
+    names = [name[:_LONGEST_NAME] for name in sorted(body)]
+    return ", ".join(names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)) or "nothing"
 
 
 class Pager(Protocol):
@@ -153,6 +165,10 @@ class PancakeStream(SDKStream):
         # and `@`, and may hold anything.
         path = self.path
         for name, value in (context or {}).items():
+            if str(value) in {".", ".."} and f"{{{name}}}" in path:
+                # No encoding keeps it a part of the path: the address would be another one.
+                msg = f"{self.place(context)}: nothing can be asked of what has the id `{value}`"
+                raise PageFailed(msg)
             path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
         return self.url_base + path
 
@@ -231,7 +247,7 @@ class PancakeStream(SDKStream):
                 body,
                 where=where,
                 user_api=page_id is None,
-                said=self._said(body),
+                said=self._said(body, token),
                 request_id=answer.request_id,
                 retry_after=answer.retry_after,
             )
@@ -241,10 +257,12 @@ class PancakeStream(SDKStream):
             raise
         return body or {}
 
-    def _said(self, body: Body | None) -> str | None:
+    def _said(self, body: Body | None, token: str) -> str | None:
         """Give what the API says about an error, if that is a line without an address or token."""
         message = body.get("message") if body else None
         if not isinstance(message, str) or self.run.redactor.clean(message) != message:
+            return None
+        if shows(message, token):
             return None
         return None if "://" in message else " ".join(message.split())[:_LONGEST_QUOTE]
 
@@ -292,9 +310,8 @@ class PancakeStream(SDKStream):
         """
         rows = body.get(self.records_key)
         if not isinstance(rows, list):
-            found = ", ".join(sorted(body)) or "nothing"
-            self.reject(f"has no list `{self.records_key}` (it has: {found})", context)
-        if not all(isinstance(row, dict) and row.get(self.row_id) not in _NO_ID for row in rows):
+            self.reject(f"has no list `{self.records_key}` (it has: {names_in(body)})", context)
+        if not all(isinstance(row, dict) and is_id(row.get(self.row_id)) for row in rows):
             self.reject(f"has rows without `{self.row_id}`", context)
         return rows
 
@@ -335,11 +352,20 @@ class PancakeStream(SDKStream):
             self.reject(f"shows that {exc}", context)
 
     def shape(self, row: Row, context: Context | None) -> Record:
-        """Give a row of the API as the record to write, with the ids of what was asked for."""
-        record = self.shaper.shape(row)
+        """Give a row of the API as the record to write, with the ids of what was asked for.
+
+        Raises:
+            PageFailed: there is no key to write it under, or more in it than can be written.
+        """
+        try:
+            record = self.shaper.shape(row)
+        except RecursionError:
+            self.reject("has rows that are nested too deeply", context)
         for name in ("page_id", "conversation_id"):
             if context and name in context and name in self.schema["properties"]:
                 record[name] = context[name]
+        if None in map(record.get, self.primary_keys):
+            self.reject(f"has rows without a valid {' or '.join(self.primary_keys)}", context)
         return record
 
     @override
@@ -411,7 +437,9 @@ class PancakeStream(SDKStream):
             (self.shaper.mistyped, "values of an unknown type became null in"),
         ):
             if fields:
-                named = ", ".join(f"{name} ({count} rows)" for name, count in fields.items())
+                named = ", ".join(
+                    f"{name[:_LONGEST_NAME]} ({count} rows)" for name, count in fields.items()
+                )
                 self.logger.warning("%s: %s: %s", self.name, what, named)
         self._counter.close()
         self._timer.close()

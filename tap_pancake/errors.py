@@ -8,6 +8,7 @@ Source: reference, section 2 (envelope, codes seen, HTTP statuses).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from typing import Any
 
 # The only text that is matched, because this refusal comes without a code: "no plan found".
 _NO_PLAN = "gói cước"
+_CODE = re.compile("[0-9]{1,9}")
 
 _NEW_USER_TOKEN = "copy a new one from Account → Personal settings into `access_token`"  # noqa: S105
 _NEW_PAGE_TOKEN = "copy it anew from the page's Settings → Tools into `page_access_tokens`"  # noqa: S105
@@ -172,8 +174,9 @@ _GATEWAY = frozenset(
 
 def code_of(body: dict[str, Any] | None) -> int | None:
     """Find the error code in a body, which is a number; as text it would mean the same."""
-    code = str(body.get("error_code")) if body is not None else ""
-    return int(code) if code.isdecimal() else None
+    code = body.get("error_code") if body is not None else None
+    text = str(code) if isinstance(code, (int, str)) else ""
+    return int(text) if _CODE.fullmatch(text) else None
 
 
 def _by_status(status: int, *, user_api: bool) -> _Case | None:
@@ -205,7 +208,8 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
             # A code that nobody knows says less than the status, which may be that of a fault.
             known = (_USER_CODES if user_api else _PAGE_CODES).get(code)
             return known or _by_status(status, user_api=user_api) or _REFUSED
-        if _NO_PLAN in str(body.get("message", "")).lower():
+        message = body.get("message")
+        if isinstance(message, str) and _NO_PLAN in message.lower():
             return _USER_CODES[121] if user_api else _NO_PLAN_CASE
         return _by_status(status, user_api=user_api) or _TRANSIENT
     by_status = _by_status(status, user_api=user_api)

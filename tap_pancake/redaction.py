@@ -6,21 +6,43 @@ This filter is for what other libraries log, such as urllib3 at level DEBUG.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Shorter text is no token, and blotting it out would leave no log line legible.
 _SHORTEST = 6
+# So many letters of a token in a row are no accident.
+_RUN = 8
 
 BLOT = "[redacted]"
 
 # As a query parameter, and as a key of JSON or of Python's repr.
 _NAMED = re.compile(r"""(access_token["']?\s*[=:]\s*["']?)[^&\s"',}]+""")
+
+
+@lru_cache(maxsize=10_000)
+def forms_of(token: str) -> tuple[str, ...]:
+    """Give what a token looks like, plain, in a URL and in JSON; of too short a one, nothing."""
+    if len(token) < _SHORTEST:
+        return ()
+    plain = {token, json.dumps(token)[1:-1], json.dumps(token, ensure_ascii=False)[1:-1]}
+    slashed = {form.replace("/", "\\/") for form in plain}
+    urls = {quote(token), quote(token, safe=""), quote_plus(token)}
+    return tuple(sorted(plain | slashed | urls, key=len, reverse=True))
+
+
+def shows(text: str, token: str) -> bool:
+    """Tell whether some letters of a token stand in a text, in whatever case or encoding."""
+    texts = (text.casefold(), unquote_plus(text).casefold())
+    runs = (token[at : at + _RUN].casefold() for at in range(max(1, len(token) - _RUN + 1)))
+    return len(token) >= _SHORTEST and any(run in one for run in runs for one in texts)
 
 
 class Redactor(logging.Filter):
@@ -34,9 +56,8 @@ class Redactor(logging.Filter):
     def learn(self, tokens: Iterable[str]) -> None:
         """Blot out these tokens too, plain and as they stand in a URL."""
         for token in tokens:
-            if len(token) >= _SHORTEST:
-                forms = {token, quote(token), quote(token, safe=""), quote_plus(token)}
-                self._known = self._known | forms  # a new set: other threads may be in the old one
+            # A new set: other threads may be in the old one.
+            self._known = self._known.union(forms_of(token))
 
     def clean(self, text: str) -> str:
         """Give the text without any token."""
@@ -46,12 +67,15 @@ class Redactor(logging.Filter):
         return text
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Blot the record's text; every record passes."""
+        """Blot the record's text, and keep it to one line; every record passes."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # somebody's log line is wrong; logging itself says so
             return True
         cleaned = self.clean(message)
+        if not cleaned.isprintable():
+            # Names and ids are the API's: none may begin a line, or tell a terminal what to do.
+            cleaned = "".join(char if char.isprintable() else " " for char in cleaned)
         if cleaned != message:
             record.msg, record.args = cleaned, None
         if record.exc_info and record.exc_info[1] is not None:

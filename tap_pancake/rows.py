@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake import times
@@ -20,10 +22,22 @@ if TYPE_CHECKING:
     Convert = Callable[[Any], Any]
     Schema = Mapping[str, Any]
 
-# Never emitted, at any depth (reference, sections 6 and 7.5). `settings` of a page holds its token.
-CREDENTIALS = frozenset(
-    {"settings", "access_token", "page_access_token", "session_id", "token_for_business"}
+# Never emitted, at any depth (reference, sections 6 and 7.5), and whatever else is called so.
+# `settings` of a page holds its token.
+_CREDENTIAL = re.compile(
+    r"settings|token_for_business|.*(token|secret|password|session_?id|api_?key|cookie)s?",
+    re.IGNORECASE,
 )
+# So many fields that the schema does not declare are counted: their names may be ids.
+_MOST = 30
+# Of an integer, without its sign: what targets have columns for.
+_BITS = 63
+
+
+@lru_cache(maxsize=10_000)
+def is_credential(name: str) -> bool:
+    """Tell whether a field of this name is never emitted."""
+    return _CREDENTIAL.fullmatch(name) is not None
 
 
 class RowShaper:
@@ -47,7 +61,7 @@ class RowShaper:
             convert = self._fields.get(name)
             if convert is not None:
                 shaped[name] = convert(value)
-            elif name not in CREDENTIALS:
+            elif not is_credential(name) and (name in self.unknown or len(self.unknown) < _MOST):
                 self.unknown[name] += 1
         return shaped
 
@@ -96,7 +110,7 @@ _JSON_TYPES = {
 def _free(value: Any) -> Any:
     """Keep a value that no schema describes, less its credentials."""
     if isinstance(value, dict):
-        return {name: _free(part) for name, part in value.items() if name not in CREDENTIALS}
+        return {name: _free(part) for name, part in value.items() if not is_credential(name)}
     if isinstance(value, list):
         return [_free(part) for part in value]
     return value
@@ -114,7 +128,7 @@ def _object(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
         return {
             name: fields.get(name, _free)(part)
             for name, part in value.items()
-            if name not in CREDENTIALS
+            if not is_credential(name)
         }
 
     return cast
@@ -149,9 +163,12 @@ def _integer(value: Any) -> int:
     if isinstance(value, bool):
         raise TypeError
     try:
-        return int(value) if not isinstance(value, float) else _whole(value)
+        whole = int(value) if not isinstance(value, float) else _whole(value)
     except ValueError:
-        return _whole(float(value))
+        whole = _whole(float(value))
+    if whole.bit_length() > _BITS:
+        raise ValueError
+    return whole
 
 
 def _whole(value: float) -> int:

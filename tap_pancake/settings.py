@@ -119,7 +119,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         th.NumberType(exclusive_minimum=0),
         default=60,
         title="Request timeout (seconds)",
-        description="How long to wait for a connection, and for each part of an answer.",
+        description="How long to wait for a connection, and then for a whole answer.",
     ),
     th.Property(
         "user_agent",

@@ -13,6 +13,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
@@ -81,8 +82,8 @@ def unix(value: str) -> float:
 
 
 def from_unix(seconds: float) -> datetime:
-    """Give the aware UTC time of Unix seconds."""
-    return datetime.fromtimestamp(seconds, UTC)
+    """Give the aware UTC time of Unix seconds, at most the last second of the year 9999."""
+    return datetime.fromtimestamp(min(seconds, _LAST), UTC)
 
 
 def before(value: str, *, days: float = 0, minutes: float = 0) -> str:

@@ -7,25 +7,47 @@ here, outside of any `except` block, so that not even ``__context__`` leads to a
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPResponse
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
+from typing_extensions import override
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from tap_pancake.errors import TransientError
+from tap_pancake.errors import PageFailed, TransientError
+from tap_pancake.redaction import BLOT, forms_of
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
 
+# The one letter that PostgreSQL takes in no text, so that a row with it stops all loading: as it
+# stands in JSON, and not behind an escaped backslash.
+_NUL_ESCAPE = rb"\u0000"
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 # The latency is the average of about so many answers.
 _MEMORY = 16
+# Bytes of the longest answer: of 60 conversations with all they can have, it is a tenth of that.
+_LONGEST = 64 * 2**20
+# Letters of the id of a request that are kept.
+_LONGEST_ID = 100
+# Bytes that are read at a time.
+_PIECE = 2**20
+# Seconds that an answer may ask to wait; if it asks for more, it is asked again sooner.
+_LONGEST_PAUSE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +66,13 @@ class Answer:
         A bare array, as the official document has it for ads, is given as ``{"data": array}``, the
         form that was seen (reference, section 20).
         """
+        content = self.content
+        if _NUL_ESCAPE in content:
+            content = _NUL.sub(rb"\1\\ufffd", content)
         try:
-            body = _decode(self.content)
+            body = _decode(content)
         except (ValueError, RecursionError):
-            body = _lenient(self.content)
+            body = _lenient(content)
         if isinstance(body, list):
             return {"data": body}
         return body if isinstance(body, dict) else None
@@ -59,12 +84,98 @@ _decode = msgspec.json.Decoder().decode
 def _lenient(content: bytes) -> Any:
     """Read what Python's own parser takes for JSON, as something that can be written; or None."""
     try:
-        # NaN and Infinity are not JSON, and no target takes them.
-        body = json.loads(content, parse_constant=lambda _: None)
+        # A broken letter, such as one that was cut in two, is no reason to lose the rest.
+        text = content.decode(json.detect_encoding(content), "replace")
+        # NaN, Infinity and what is too large are not JSON, and no target takes them.
+        body = json.loads(
+            text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_countable
+        )
         # Half of an emoji, cut off somewhere, is in no UTF-8.
         return _decode(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _countable(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # thousands of digits
+        return None
+
+
+class _TooLong(Exception):
+    """There is more of an answer than is read."""
+
+
+class _Wire(io.RawIOBase):
+    """What comes over a connection, no longer than its timeout in all.
+
+    The timeout of a socket is for each read, so an answer of a byte now and then would never end.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._deadline = time.monotonic() + (sock.gettimeout() or math.inf)
+        self._length = 0
+
+    @override
+    def readable(self) -> bool:
+        return True
+
+    @override
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if self._length > _LONGEST:
+            raise _TooLong
+        self._sock.settimeout(left)
+        length = self._raw.readinto(buffer)
+        self._length += length or 0
+        return length
+
+    @override
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    """An answer, from its first byte on."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock))
+
+    @override
+    def begin(self) -> None:
+        super().begin()
+        while self.status < HTTPStatus.OK:
+            # Such as 103, which Python takes for the answer, and the answer for the next call's.
+            self.headers = None  # type: ignore[assignment] # as before there was any
+            super().begin()
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Adapter(HTTPAdapter):
+    @override
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _TLSConnection if pool.scheme == "https" else _Connection
+        return pool
 
 
 class Transport:
@@ -74,14 +185,14 @@ class Transport:
         """Open no connection yet.
 
         Args:
-            timeout: seconds to wait for a connection, and for each part of an answer.
+            timeout: seconds to wait for a connection, and then for a whole answer.
             user_agent: the header of that name.
             connections: how many to keep open.
         """
         self._timeout = timeout
         self._headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
         # Not a whole session, which spends as long on cookies, redirects and the environment.
-        self._adapter = HTTPAdapter(pool_maxsize=connections)
+        self._adapter = _Adapter(pool_maxsize=connections)
         self._environment: dict[str, Any] | None = None
         self.latency = 0.0
         """Seconds that answers took lately."""
@@ -105,11 +216,12 @@ class Transport:
             wait: waits until the call may leave.
 
         Returns:
-            Whatever was answered, with any status. A redirect is not followed: the token would
-            go with it.
+            Whatever was answered, with any status, but for the token. A redirect is not followed:
+            the token would go with it.
 
         Raises:
             TransientError: no whole answer came.
+            PageFailed: it is longer than any answer should be.
         """
         if self._environment is None:
             # Proxies and certificates; a session would look for them at each call.
@@ -122,22 +234,49 @@ class Transport:
             wait()
             began = time.monotonic()
             response = self._adapter.send(request, timeout=self._timeout, **self._environment)
-            content = response.content
+            content = _whole(response)
             self.latency += (time.monotonic() - began - self.latency) / _MEMORY
+            request_id = response.headers.get("x-request-id", "")
+            for form in chain.from_iterable(map(forms_of, token.values())):
+                # Such as in the address of a next page, or in what went wrong.
+                content = content.replace(form.encode(), BLOT.encode())
+                request_id = request_id.replace(form, BLOT)
             return Answer(
                 status=response.status_code,
                 content=content,
-                request_id=response.headers.get("x-request-id"),
+                request_id=request_id[:_LONGEST_ID] or None,
                 retry_after=_seconds(response.headers.get("Retry-After")),
             )
-        except requests.Timeout as exc:
+        except _TooLong:
+            fault = None
+        except (requests.Timeout, ReadTimeoutError) as exc:
             lost = isinstance(exc, requests.ConnectTimeout)
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
             lost = True
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
+        if fault is None:
+            msg = f"{where}: the answer has more than {_LONGEST >> 20} MB: check `api_url`"
+            raise PageFailed(msg)
         msg = f"{where}: {fault}, or run the tap again later"
         raise TransientError(msg, whole_page=lost)
+
+
+def _whole(response: requests.Response) -> bytes:
+    """Read the body of an answer.
+
+    Raises:
+        _TooLong: there is more of it than is read, of what it becomes when it is unpacked too.
+    """
+    pieces = []
+    left = _LONGEST
+    with closing(response.raw) as raw:  # what was read to its end has given its connection back
+        for piece in raw.stream(_PIECE, decode_content=True):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                raise _TooLong
+    return b"".join(pieces)
 
 
 def _seconds(header: str | None) -> float | None:
@@ -145,7 +284,7 @@ def _seconds(header: str | None) -> float | None:
         seconds = float(header) if header else math.nan
     except ValueError:  # the other form of Retry-After, a date, is not known of this API
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
 def _reason(exc: BaseException) -> str:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _AIM = 2 / 3
 # A window grows over empty time, and after one with few rows, at most so much at a time.
 _GROWTH = 8
-# A list that demands an upper end gets one in the future, so far from now.
+# A list that demands an upper end gets one in the future, so far from now. Nor can a row be touched
+# later than that.
 _AHEAD = 86_400
 # Clocks and rounding: a row this many seconds outside of its window is no sign of anything.
 _SLACK = 2
@@ -288,11 +289,13 @@ class TimeWindows:
         """Tell whether an answer shows that the list does not filter by the time it sorts by."""
         # A row touched just now may have left its window, or its place, while the answer was made;
         # but most of a full answer has not, and asking for less would never lead past such rows.
-        recent = self._clock() - _RECENT
+        now = self._clock()
+        recent = now - _RECENT
         times = self._times(rows)
         full = len(rows) >= self._cut.rows
         above = [at for at in times if at >= (self._high or math.inf) + _SLACK]
-        if any(at < recent for at in above) or (full and 2 * len(above) > len(rows)):
+        far = any(not recent <= at < now + _AHEAD for at in above)
+        if far or (full and 2 * len(above) > len(rows)):
             return True
         if self._other_time is not None:
             settled = [at for at in times if at < recent]

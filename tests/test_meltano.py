@@ -9,10 +9,11 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS
 
@@ -156,3 +157,48 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         assert token not in project.output
         for path in project.files():
             assert token.encode() not in path.read_bytes(), path
+
+
+def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:
+    """With tokens in the environment and in `.env`, and with all that can be logged."""
+    account = Account.generate(pages=2, conversations=4)
+    account.user_token = "uSerToken+/=Head-uSerTokenTail"
+    for page in account.pages:
+        page.token = f"pAgeToken+/=Head-{page.id}-pAgeTokenTail"
+    tokens = {page.id: str(page.token) for page in account.pages}
+    secrets = [account.user_token, *tokens.values()]
+    with PancakeServer(account) as server:
+        plain = {
+            "TAP_PANCAKE_API_URL": server.url,
+            "TAP_PANCAKE_START_DATE": "2026-01-01",
+            "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
+        }
+        secret = {
+            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
+            "TAP_PANCAKE_PAGE_ACCESS_TOKENS": json.dumps(tokens),
+        }
+        dotenv = project.directory / ".env"
+        for in_file, kind, endpoint in (
+            (False, "echo", "pages"),
+            (True, "error:102", "conversations"),
+        ):
+            lines = [f"{name}='{value}'\n" for name, value in secret.items()]
+            dotenv.write_text("".join(lines) if in_file else "", encoding="utf-8")
+            settings = plain if in_file else plain | secret
+            server.faults = [Fault(kind, endpoint=endpoint)]  # type: ignore[arg-type]
+            for command in (
+                ("run", "tap-pancake", "target-jsonl"),
+                ("invoke", "tap-pancake"),
+                ("config", "test", "tap-pancake"),  # which one page is enough for
+            ):
+                server.reset_calls()
+                done = project.meltano("--log-level=debug", *command, **settings)
+                assert server.count("pages"), done.stderr
+                assert (done.returncode == 0) == (in_file and "test" in command), done.stderr
+        dotenv.unlink()
+    for text in [project.output, *(path.read_text("latin-1") for path in project.files())]:
+        for token in secrets:
+            for form in (token, quote(token), quote_plus(token), json.dumps(token)):
+                assert form not in text
+        assert "uSerToken" not in text
+        assert "pAgeToken" not in text

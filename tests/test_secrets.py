@@ -6,16 +6,18 @@ import json
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import Run, config_for, hurried, patched, run_command, run_tap
+from tests.tap import KEYS, Run, config_for, hurried, patched, run_command, run_tap, select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from tests.pancake_api import Call
     from tests.tap import Json
 
 # Both begin and end with letters that no encoding changes, so even a piece of one is found.
@@ -335,4 +337,113 @@ def test_what_is_told_about_the_tap_shows_no_token(option: str) -> None:
     run = run_command("--config=ENV", *option.split(), env=env)
     assert run.returncode == 0
     assert run.stdout
+    assert_no_leak(run)
+
+
+# What the API says back.
+
+
+def echoed(text: str) -> list[str]:
+    """Give forms in which a token may come back."""
+    return [
+        text,
+        quote(text),
+        quote(text, safe=""),
+        quote_plus(text),
+        f"https://pages.fm/next?access_token={quote_plus(text)}&page=2",
+        f"page_access_token='{text}'",
+    ]
+
+
+KEPT = ("id", "_at", "hour", "time", "date")
+"""How fields end that must keep what they hold, or nothing could be read."""
+HIDDEN = {
+    "access_token": "SECRET-1",
+    "accessToken": "SECRET-2",
+    "refresh_tokens": ["SECRET-3"],
+    "settings": {"any": "SECRET-4"},
+    "SESSION_ID": "SECRET-5",
+    "token_for_business": "SECRET-6",
+    "api_key": {"a": "SECRET-7"},
+    "client_secret": "SECRET-8",
+    "kept": ["SEEN"],
+}
+
+
+@pytest.mark.parametrize("level", ["WARNING", "DEBUG"])
+def test_rows_that_hold_tokens_are_written_without_them(
+    server: PancakeServer, tmp_path: Path, level: str
+) -> None:
+    """In each field of each stream, in any form, and in what no schema describes at any depth."""
+    deep = {"a": [[HIDDEN]]}
+
+    def alter(call: Call, content: bytes) -> bytes:
+        page = next((page for page in server.account.pages if page.id == call.page_id), None)
+        token = page.token if page else USER_TOKEN
+        assert token is not None
+        body = json.loads(content)
+        for row in rows_in(body):
+            number = len(row)
+            for name, value in row.items():
+                if isinstance(value, str) and not name.endswith(KEPT):
+                    row[name] = echoed(token)[number % 6]
+                    number += 1
+            row["token"] = token
+            row.update({"attachments": [deep], "new": [deep], "platform_extra_info": deep})
+            row.update({"from": deep, "last_sent_by": deep})
+        return json.dumps(body, ensure_ascii=False).encode()
+
+    server.alter = alter
+    catalog = select(*KEYS)
+    env = {"LOGLEVEL": level}
+    config = settings(server, start_date="2025-12-25", end_date="2025-12-28")
+    run = run_tap(tmp_path, config, catalog=catalog, env=env)
+    assert run.returncode == 0, run.stderr
+    assert "[redacted]" in run.stdout
+    assert "SEEN" in run.stdout
+    assert {"pages", "conversations", "messages", "tags", "users"} <= run.records.keys()
+    assert_no_leak(run)
+
+
+def rows_in(value: Any) -> Iterator[Json]:
+    """Find all objects in lists, but not in those of others."""
+    if isinstance(value, list):
+        for part in value:
+            if isinstance(part, dict):
+                yield part
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from rows_in(part)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "500 Error", "403 Forbidden"])
+@pytest.mark.parametrize("code", ["", '"error_code": 102, ', '"error_code": 105, '])
+def test_what_the_api_says_of_an_error_shows_no_token(
+    server: PancakeServer, tmp_path: Path, status: str, code: str
+) -> None:
+    """Also in pieces, in another case, or as the id of the request."""
+    token = str(server.account.pages[0].token)
+    said = [
+        *echoed(token),
+        *(form.upper() for form in echoed(token)),
+        json.dumps(token).replace("/", "\\/"),
+        token[:15],
+        token[-15:],
+        " ".join([token[:14], token[14:28], token[28:]]),
+    ]
+
+    def script(call: Call) -> list[bytes]:
+        text = said[call.number % len(said)]
+        body = f'{{"success": false, {code}"message": {json.dumps(text, ensure_ascii=False)}}}'
+        header = quote(token) if call.number % 2 else "fine"
+        head = (
+            f"HTTP/1.1 {status}\r\nx-request-id: {header}\r\ncontent-length: {len(body.encode())}"
+        )
+        return [f"{head}\r\n\r\n{body}".encode()]
+
+    server.scripts = dict.fromkeys(("tags", "users", "posts", "customers", "conversations"), script)
+    env = hurried(tmp_path / "env") | {"LOGLEVEL": "DEBUG"}
+    catalog = select(*server.scripts)
+    run = run_tap(tmp_path, settings(server, start_date="2026-01-01"), catalog=catalog, env=env)
+    assert len(server.calls) >= 3
     assert_no_leak(run)

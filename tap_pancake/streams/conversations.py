@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake import times
-from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream
+from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream, is_id
 from tap_pancake.errors import PageFailed
 from tap_pancake.lists import ListStream, Part
 from tap_pancake.state import PageWalk
@@ -142,11 +142,11 @@ class ConversationsStream(ListStream):
         listed = row.get("customers")
         customers = listed if listed and isinstance(listed, list) else [row.get("page_customer")]
         customer = customers[0] if isinstance(customers[0], dict) else {}
-        count = row.get("message_count")
+        customer_id, count = customer.get("id"), row.get("message_count")
         return {
             "page_id": context["page_id"],
             "conversation_id": str(row["id"]),
-            "customer_id": customer.get("id"),
+            "customer_id": customer_id if is_id(customer_id) else None,
             "message_count": count if isinstance(count, int) else 0,
         }
 

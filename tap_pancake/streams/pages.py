@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk.exceptions import SyncLifecycleSignal
 from typing_extensions import override
 
-from tap_pancake.client import USER_API, PancakeStream
+from tap_pancake.client import USER_API, PancakeStream, is_id, names_in
 from tap_pancake.errors import PageFailed, PageSkipped, RunStopped, TransientError
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
         groups = {ACTIVATED: body["pages"]}
     if not isinstance(groups, dict):
         msg = (
-            f"pages: the answer has no list of pages (it has: {', '.join(sorted(body)) or 'none'})"
-            ": the API may have changed, please report this"
+            f"pages: the answer has no list of pages (it has: {names_in(body)}): the API may have"
+            " changed, please report this"
         )
         raise RunStopped(msg)
     return {
-        category: [page for page in pages if isinstance(page, dict) and page.get("id")]
+        category: [page for page in pages if isinstance(page, dict) and is_id(page.get("id"))]
         for category, pages in groups.items()
         if isinstance(pages, list)
     }
@@ -170,6 +170,10 @@ class PagesStream(PancakeStream):
                 self.run.page_failed(failure)
                 if failure.whole_page:
                     break
+            except RecursionError:
+                # Of what is nested so deeply that it can just be read, but not be passed on.
+                msg = f"{stream.place(context)}: an answer is nested too deeply"
+                self.run.page_failed(PageFailed(f"{msg}: please report this"))
 
     def _is_from_idleness(self, failure: PageFailed, context: Context) -> bool:
         """Tell whether an answer 500, given again and again, is that for a page without traffic."""

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.client import responses
 from itertools import islice
@@ -24,7 +24,7 @@ from . import lists, statistics
 from .dialects import DIALECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from types import TracebackType
 
     from .account import Account, Bounds, Conversation, Expected, Json, OrderBy, Page
@@ -107,7 +107,13 @@ class Call:
     status: int
     fault: str | None
     time: float
-    user_agent: str
+    headers: dict[str, str]
+    """By name in lower case."""
+
+    @property
+    def user_agent(self) -> str:
+        """The header of that name."""
+        return self.headers.get("user-agent", "")
 
 
 @dataclass(slots=True)
@@ -167,7 +173,7 @@ class _Request:
     segments: list[str]
     params: dict[str, str]
     tokens: dict[str, str]
-    user_agent: str
+    headers: dict[str, str]
     length: int
     keep_alive: bool
 
@@ -276,6 +282,10 @@ class PancakeServer:
         self.retry_after = retry_after
         self.latency = latency
         self.faults: list[Fault] = [] if faults is None else faults
+        self.scripts: dict[str, Callable[[Call], Iterable[bytes]]] = {}
+        """Endpoint → all that is sent in answer to a call, head and body, piece by piece."""
+        self.alter: Callable[[Call, bytes], bytes] | None = None
+        """Makes another body of a true one."""
         self.on_call: Callable[[Call], object] | None = None
         self.instead: Callable[[Call], Answer | None] | None = None
         """Makes an answer that is given in place of any other; None where there is none."""
@@ -289,7 +299,8 @@ class PancakeServer:
         self._arrivals: dict[str, deque[float]] = {}
         self._answers = 0
         self._closing = threading.Event()
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self.connections: dict[socket.socket, threading.Thread] = {}
+        """Those that are open."""
         self._listener = _Listener(self, port)
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
@@ -316,7 +327,7 @@ class PancakeServer:
             self._thread.join()
         self._listener.server_close()
         with self._books:
-            connections = dict(self._connections)
+            connections = dict(self.connections)
         for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -396,7 +407,7 @@ class PancakeServer:
     def _converse(self, connection: socket.socket) -> None:
         """Answer the requests of one connection until either side ends it."""
         with self._books:
-            self._connections[connection] = threading.current_thread()
+            self.connections[connection] = threading.current_thread()
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             received = b""
@@ -423,7 +434,7 @@ class PancakeServer:
             self.errors.append(error)
         finally:
             with self._books:
-                self._connections.pop(connection, None)
+                self.connections.pop(connection, None)
 
     def _parse(self, head: str) -> _Request:
         first, *lines = head.split("\r\n")
@@ -448,7 +459,7 @@ class PancakeServer:
             segments=[unquote(segment) for segment in path.split("/")[1:]],
             params=params,
             tokens=tokens,
-            user_agent=headers.get("user-agent", ""),
+            headers=headers,
             length=_integer(headers.get("content-length")) or 0,
             keep_alive=version == "HTTP/1.1" and headers.get("connection", "").lower() != "close",
         )
@@ -461,6 +472,10 @@ class PancakeServer:
         for n_calls, move in tuple(self.movers):
             if call.number % n_calls == 0:
                 move()
+        if call.endpoint in self.scripts:
+            for piece in self.scripts[call.endpoint](call):
+                connection.sendall(piece)
+            return True
         answer = self._limit(call)
         if answer is None:
             call.fault = self._fault(call)
@@ -521,7 +536,7 @@ class PancakeServer:
                 status=0,
                 fault=None,
                 time=time.time(),
-                user_agent=request.user_agent,
+                headers=request.headers,
             )
             self.calls.append(call)
             if request.method != "GET" or "generate_page_access_token" in request.path:
@@ -597,7 +612,10 @@ class PancakeServer:
             return None
         if call.fault in {None, "cut", "drip"}:  # a true answer, though it may arrive badly
             with self.account.lock:
-                return self._truth(request, call)
+                answer = self._truth(request, call)
+            if self.alter is not None:
+                answer = replace(answer, body=self.alter(call, answer.body))
+            return answer
         return FIXED_ANSWERS.get(call.fault) or self._made_up(call.fault, request)
 
     def _made_up(self, fault: str, request: _Request) -> Answer:
