@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_pancake.errors import RunStopped
 from tap_pancake.streams.pages import listed_pages
 from tests.pancake_api import Account, Message, Page, PancakeServer
 from tests.pancake_api.dialects import Observed
@@ -145,6 +146,14 @@ def test_ids_that_an_answer_leaves_out_are_filled_in(tmp_path: Path) -> None:
 )
 def test_pages_are_found_in_each_form_of_their_list(body: dict[str, Any]) -> None:
     assert listed_pages(body)["activated"] == [{"id": "a"}]
+
+
+@pytest.mark.parametrize("pages", [[{"id": None}], [{"id": "a"}, {"name": "b"}], ["a"], {}, None])
+def test_a_list_of_pages_that_cannot_be_asked_for_is_an_error(pages: Any) -> None:
+    """Without it they would be missing in silence."""
+    for body in ({"pages": pages}, {"categorized": {"activated": pages}}):
+        with pytest.raises(RunStopped, match="please report this"):
+            listed_pages(body)
 
 
 def test_groups_of_pages_are_kept_apart() -> None:

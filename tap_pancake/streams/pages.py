@@ -48,11 +48,23 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
             " changed, please report this"
         )
         raise RunStopped(msg)
+    activated = groups.get(ACTIVATED, [])
+    if not isinstance(activated, list) or not all(map(_is_page, activated)):
+        # What cannot be asked for would be missing without a word.
+        msg = (
+            "pages: the answer has activated pages without `id`: the API may have changed, please"
+            " report this"
+        )
+        raise RunStopped(msg)
     return {
-        category: [page for page in pages if isinstance(page, dict) and is_id(page.get("id"))]
+        category: list(filter(_is_page, pages))  # `activated_page_ids` are none
         for category, pages in groups.items()
         if isinstance(pages, list)
     }
+
+
+def _is_page(page: object) -> bool:
+    return isinstance(page, dict) and is_id(page.get("id"))
 
 
 def tokens_of(listed: Listed) -> dict[str, str]:
