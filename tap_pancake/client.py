@@ -9,6 +9,7 @@ the rest, in another thread: `lanes.py` says what may run where.
 from __future__ import annotations
 
 import logging
+import time
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self, cast
@@ -96,15 +97,26 @@ class _RunCounter(metrics.Counter):
         pass
 
     def close(self) -> None:
-        """Log what is counted."""
-        super().exit()
+        """Log what is counted, for those who ask for details; the tap tells it in its summary."""
+        if self.logger.isEnabledFor(logging.DEBUG):
+            super().exit()
 
 
 class _RunTimer(metrics.Timer):
     """Times all contexts of a stream together."""
 
+    _under_way = 0
+    _sum = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Give the time of all contexts, those under way included."""
+        return self._sum + self._under_way * time.monotonic()
+
     @override
     def __enter__(self) -> Self:
+        self._under_way += 1
+        self._sum -= time.monotonic()
         return self
 
     @override
@@ -113,12 +125,15 @@ class _RunTimer(metrics.Timer):
 
     @override
     def __exit__(self, *error: object) -> None:
+        self._under_way -= 1
+        self._sum += time.monotonic()
         if any(error):
             self.tags[metrics.Tag.STATUS] = metrics.Status.FAILED
 
     def close(self) -> None:
-        """Log the time since the stream was made."""
-        super().__exit__(None, None, None)
+        """Log the time since the stream was made, for those who ask for details."""
+        if self.logger.isEnabledFor(logging.DEBUG):
+            super().__exit__(None, None, None)
 
 
 class PancakeStream(SDKStream):
@@ -231,6 +246,7 @@ class PancakeStream(SDKStream):
         page_id = context["page_id"] if context else None
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
+        self.run.progress.called(self.name)
         answer = self.run.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},
@@ -253,6 +269,7 @@ class PancakeStream(SDKStream):
             )
         except TransientError as fault:
             if fault.limited:
+                self.run.progress.limited(self.name)
                 limiter.pause(fault.retry_after or 1.0)
             raise
         return body or {}
@@ -292,6 +309,7 @@ class PancakeStream(SDKStream):
 
     @override
     def backoff_handler(self, details: Details) -> None:
+        self.run.progress.retried(self.name)
         self.logger.info(
             "Try %d of %d in %.1f seconds: %s",
             details["tries"] + 1,
@@ -374,6 +392,11 @@ class PancakeStream(SDKStream):
         return self.rows_of(response.json(), None)
 
     # The rest of what the SDK does with a stream
+
+    @property
+    def seconds(self) -> float:
+        """How long it was read in all, of all pages and conversations together."""
+        return self._timer.seconds
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 # A process that a signal ended has by convention this much on top of the signal's number.
@@ -64,8 +65,11 @@ class Interrupts:
         """Say that the run has ended, and with what it raised; for any thread or handler."""
         self._told.put(outcome)
 
-    def wait(self) -> None:
+    def wait(self, meanwhile: Callable[[], object]) -> None:
         """Wait for the end of the run, or for a signal.
+
+        Args:
+            meanwhile: is called some times a second.
 
         Raises:
             Interrupted: a signal came.
@@ -76,5 +80,6 @@ class Interrupts:
             with suppress(Empty):
                 outcome = self._told.get(timeout=_LOOK)
                 break
+            meanwhile()
         if outcome is not None:
             raise outcome

@@ -103,6 +103,7 @@ class ListStream(PancakeStream):
                     newest = max(newest, at)
                 if part.sorted:
                     walk.passed(at)
+                    self.tell(context, at)
             if part.unsettled:
                 msg = (
                     f"{self.place(context)}: the list moves too much while it is read: run the tap"
@@ -114,6 +115,9 @@ class ListStream(PancakeStream):
             elif part.cleared is not None:
                 walk.cleared(times.text(times.from_unix(part.cleared)))
         walk.finish(newest)
+
+    def tell(self, context: Context, at: str) -> None:
+        """Tell that a page is read up to a time, if this is the list that takes longest."""
 
     def note_unsorted(self, page_id: str) -> None:
         """Say once that the list does not filter by its time, if that is why it is read whole."""

@@ -10,6 +10,7 @@ from tap_pancake.auth import PageTokens
 from tap_pancake.errors import PageFailed, PancakeError
 from tap_pancake.lanes import Lanes
 from tap_pancake.limits import Limits
+from tap_pancake.progress import Progress
 from tap_pancake.redaction import Redactor
 from tap_pancake.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
 from tap_pancake.transport import Transport
@@ -55,7 +56,7 @@ class Run:
         """The walk over conversations that is under way, by page."""
         self._said: set[str] = set()
         self._failed: list[PageFailed] = []
-        self._skipped = 0
+        self._skipped: list[PageFailed] = []
 
     @cached_property
     def transport(self) -> Transport:
@@ -84,6 +85,11 @@ class Run:
         return int(self._config["max_parallel_pages"])
 
     @cached_property
+    def progress(self) -> Progress:
+        """Counts what is done, and tells of it."""
+        return Progress(float(self._config["requests_per_second"]), self.streams)
+
+    @cached_property
     def limits(self) -> Limits:
         """Spaces the calls of each page."""
         return Limits(float(self._config["requests_per_second"]))
@@ -106,8 +112,18 @@ class Run:
 
     def page_skipped(self, refusal: PageFailed) -> None:
         """Note that something of a page may not be read; its bookmarks stay where they are."""
-        self._skipped += 1
+        self._skipped.append(refusal)
         self._logger.warning("Skipped: %s", refusal)
+
+    def summarise(self) -> None:
+        """Say what was done, and what was not and why."""
+        ended = {"Failed": self._failed, "Skipped": self._skipped}
+        self.progress.summarise(
+            {
+                what: [str(failure).partition(": ")[::2] for failure in failures]
+                for what, failures in ended.items()
+            }
+        )
 
     def raise_for_failed_pages(self) -> None:
         """End a run in which something failed with an error.
@@ -116,7 +132,7 @@ class Run:
             PancakeError: something of at least one page failed.
         """
         if self._skipped:
-            self._logger.warning("In all %d skipped: see the warnings above", self._skipped)
+            self._logger.warning("In all %d skipped: see the warnings above", len(self._skipped))
         if self._failed:
             msg = f"failed in all: {len(self._failed)}; the rest was read: {self._failed[0]}"
             raise PancakeError(msg)

@@ -8,6 +8,7 @@ that the rest of the tap speaks of pages, rows and bookmarks only.
 from __future__ import annotations
 
 import abc
+import logging
 import re
 import sys
 from datetime import UTC, datetime
@@ -115,6 +116,7 @@ class BatchFiles:
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
+    rows_written = 0
     _schema_written = False
     _parts: dict[str, dict[str, Any]] | None = None
 
@@ -160,6 +162,7 @@ class SDKStream(RESTStream[Any]):
         # A walk may begin before the stream's own start, for the sake of its children.
         if not self.emits(record):
             return
+        self.rows_written += 1
         if self._is_plain:
             # The SDK looks at each field, at any depth, for whether it is selected.
             now = datetime.now(UTC)
@@ -215,6 +218,25 @@ class SDKStream(RESTStream[Any]):
         return None
 
 
+# What the SDK says at INFO of each stream of each run: a screen full, which hides what matters.
+_DETAILS = frozenset(
+    {
+        "Added '%s' as child stream to '%s'",
+        "Parsing env var for settings config...",
+        "Skipping deselected stream '%s'.",
+        "Skipping parse of env var settings...",
+    }
+)
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the tap's log is for whoever did not ask for details."""
+    if record.msg in _DETAILS:
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+    return True
+
+
 class SDKTap(Tap):
     """A tap that checks its own settings and handles its own signals."""
 
@@ -222,6 +244,7 @@ class SDKTap(Tap):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the tap, and its files if records are to go into some."""
+        self.logger.addFilter(_is_told)
         super().__init__(*args, **kwargs)
         writer: LineWriter = self.message_writer  # type: ignore[assignment]
         if setting := self.config.get("batch_config"):

@@ -133,7 +133,7 @@ class TapPancake(SDKTap):
         try:
             # The main thread keeps itself free for signals.
             lanes.hand_over(self._read_all, self.interrupts.tell)
-            self.interrupts.wait()
+            self.interrupts.wait(self.shared.progress.tick)
         except BrokenPipeError:
             _forget_output()
             lanes.seize()
@@ -145,7 +145,9 @@ class TapPancake(SDKTap):
                 self.shared.state_clock.write()
             except BrokenPipeError:
                 _forget_output()
+            self.shared.summarise()
             raise
+        self.shared.summarise()
 
     def _read_all(self) -> None:
         self.sync_all()

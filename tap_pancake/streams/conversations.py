@@ -116,6 +116,11 @@ class ConversationsStream(ListStream):
         return self.run.walks[record["page_id"]].wants_row(record.get("updated_at"))
 
     @override
+    def tell(self, context: Context, at: str) -> None:
+        if at:
+            self.run.progress.reached(context["page_id"], at)
+
+    @override
     def parts(self, windows: TimeWindows, walk: PageWalk, context: Context) -> Iterator[Part]:
         # A part for each conversation, whose messages are asked for when it comes into sight.
         for part in super().parts(windows, walk, context):

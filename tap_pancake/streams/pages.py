@@ -143,6 +143,7 @@ class PagesStream(PancakeStream):
             self.run.page_failed(PageFailed(f"page {page_id} of `page_ids` {problem}"))
         if not self.config.get("page_ids") and not self.readable:
             self.logger.warning("The account has no activated page: activate one in Pancake")
+        self.run.progress.expect(len(self.readable))
         for page_id, page in self.readable.items():
             listed = {"category": category[page_id]} if page_id in category else {}
             yield self.shape({**listed, **page}, context)
@@ -165,6 +166,14 @@ class PagesStream(PancakeStream):
             self._read_page(context)
 
     def _read_page(self, context: Context) -> None:
+        """Read all of a page, and note that it is under way."""
+        self.run.progress.begin(context["page_id"])
+        try:
+            self._read_streams(context)
+        finally:
+            self.run.progress.end(context["page_id"])
+
+    def _read_streams(self, context: Context) -> None:
         """Read a page's streams; one that fails ends for this page, and the others go on."""
         for stream in self.child_streams:
             if not isinstance(stream, PancakeStream) or not stream.is_wanted:

@@ -1,0 +1,209 @@
+"""What a run has done so far: a line about it every ten seconds, and a summary at its end.
+
+Figures are noted where they arise, from any thread; the lines are written by the main thread, which
+has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from tap_pancake import times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+INTERVAL = 10.0
+"""Seconds between two lines."""
+# Pages named in a line: those that have the longest way to go.
+_SLOW = 3
+_FACTS = re.compile(r" \([^()]*\)$")
+# Of all that failed or was skipped for the same reason, so many are named.
+_NAMED = 5
+
+
+@dataclass
+class Tally:
+    """What one stream has done."""
+
+    calls: int = 0
+    retries: int = 0
+    limited: int = 0
+    """Answers 429."""
+
+
+class Stream(Protocol):
+    """What a stream knows of itself."""
+
+    @property
+    def rows_written(self) -> int:
+        """Rows written so far."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it was read, of all pages together: they are read side by side."""
+
+
+@dataclass
+class _Way:
+    """How far the walk over a page's conversations is."""
+
+    start: str
+    place: str
+    first_seen: float = field(default_factory=time.monotonic)
+
+    def share(self, now: str) -> float:
+        """Give how much of the time between its start and now is behind it."""
+        start, place, end = map(times.unix, (self.start, self.place, now))
+        return 1.0 if end <= start else min(1.0, max(0.0, (place - start) / (end - start)))
+
+
+class Progress:
+    """The figures of a run."""
+
+    def __init__(self, requests_per_second: float, streams: Mapping[str, Stream]) -> None:
+        """Begin to count, and to wait for the first line.
+
+        Args:
+            requests_per_second: the limit of each page.
+            streams: the streams by name.
+        """
+        self._rate = requests_per_second
+        self._streams = streams
+        self._logger = logging.getLogger("tap-pancake")
+        self._lock = threading.Lock()
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._under_way: dict[str, _Way | None] = {}
+        self._done = 0
+        self._pages = 0
+        self._began = self._told = time.monotonic()
+        self._calls_told = 0
+
+    # Noted by lanes and by what asks ahead
+
+    def called(self, stream: str) -> None:
+        """Note a call."""
+        with self._lock:
+            self._tallies[stream].calls += 1
+
+    def limited(self, stream: str) -> None:
+        """Note an answer 429."""
+        with self._lock:
+            self._tallies[stream].limited += 1
+
+    def retried(self, stream: str) -> None:
+        """Note that a call is to be made again."""
+        with self._lock:
+            self._tallies[stream].retries += 1
+
+    def expect(self, pages: int) -> None:
+        """Note how many pages there are."""
+        self._pages = pages
+
+    def begin(self, page_id: str) -> None:
+        """Note that a page is being read."""
+        with self._lock:
+            self._under_way[page_id] = None
+
+    def end(self, page_id: str) -> None:
+        """Note that a page has been read, or given up."""
+        with self._lock:
+            self._under_way.pop(page_id, None)
+            self._done += 1
+
+    def reached(self, page_id: str, place: str) -> None:
+        """Note where the walk over a page's conversations is, in the tap's form of time."""
+        way = self._under_way.get(page_id)
+        if way is None:
+            with self._lock:
+                self._under_way[page_id] = _Way(place, place)
+        else:
+            way.place = place
+
+    # Told by the main thread
+
+    def tick(self) -> None:
+        """Write a line, if the last one is ten seconds ago."""
+        now = time.monotonic()
+        if now - self._told >= INTERVAL:
+            self._logger.info("%s", self._line(now - self._told))
+            self._told = now
+
+    def _line(self, seconds: float) -> str:
+        with self._lock:
+            tallies = dict(self._tallies)
+            under_way = dict(self._under_way)
+        calls = sum(tally.calls for tally in tallies.values())
+        rate, self._calls_told = (calls - self._calls_told) / seconds, calls
+        written = [
+            f"{self._streams[name].rows_written:,} {name}" for name in ("conversations", "messages")
+        ]
+        return "; ".join(
+            [
+                f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
+                ", ".join(written),
+                f"{rate:.1f} calls/s of at most {len(under_way) * self._rate:.1f}",
+                f"{sum(tally.limited for tally in tallies.values()):,} answers 429",
+                *self._slow(under_way),
+            ]
+        )
+
+    def _slow(self, under_way: Mapping[str, _Way | None]) -> Iterable[str]:
+        """Say where the pages are that were read for a while and have the longest way to go."""
+        now, then = times.text(datetime.now(UTC)), time.monotonic() - INTERVAL
+        ways = {page: way for page, way in under_way.items() if way and way.first_seen < then}
+        slow = sorted(ways, key=lambda page: ways[page].share(now))[:_SLOW]
+        for page in slow:
+            way = ways[page]
+            yield (
+                f"page {page} is at {way.place[:10]} between {way.start[:10]} and now"
+                f" ({way.share(now):.0%})"
+            )
+
+    def summarise(self, failures: Mapping[str, Iterable[tuple[str, str]]]) -> None:
+        """Write the summary.
+
+        Args:
+            failures: how it is called (failed, skipped) → the place and the reason of each.
+        """
+        quiet = []
+        for name, stream in sorted(self._streams.items()):
+            tally = self._tallies[name]
+            if stream.rows_written or tally.retries:
+                self._logger.info(
+                    "%s: %s rows, %s calls, %s retries, %.1f s",
+                    name,
+                    f"{stream.rows_written:,}",
+                    f"{tally.calls:,}",
+                    f"{tally.retries:,}",
+                    stream.seconds,
+                )
+            elif tally.calls:
+                quiet.append(f"{name} ({tally.calls:,} calls)")
+        if quiet:
+            self._logger.info("No rows: %s", ", ".join(quiet))
+        for what, cases in failures.items():
+            places: defaultdict[str, list[str]] = defaultdict(list)
+            for place, reason in cases:
+                # The facts at its end, such as the id of the request, are of the one case.
+                places[_FACTS.sub("", reason)].append(place)
+            for reason, ones in places.items():
+                more = f" and {len(ones) - _NAMED:,} more" if len(ones) > _NAMED else ""
+                self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)
+        tallies = self._tallies.values()
+        self._logger.info(
+            "%s of %s pages done in %.1f s: %s rows, %s calls, %s answers 429",
+            f"{self._done:,}",
+            f"{self._pages:,}",
+            time.monotonic() - self._began,
+            f"{sum(stream.rows_written for stream in self._streams.values()):,}",
+            f"{sum(tally.calls for tally in tallies):,}",
+            f"{sum(tally.limited for tally in tallies):,}",
+        )

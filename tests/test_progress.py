@@ -1,0 +1,146 @@
+"""A run tells how far it is, sums up what it did, and is quiet otherwise."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.tap import (
+    INBOX,
+    KEYS,
+    NO_CATALOG,
+    Run,
+    config_for,
+    hurried,
+    log_lines,
+    patched,
+    run_tap,
+    select,
+    sync,
+)
+from tests.test_sdk_standard import MAY, settings_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STREAM = re.compile(r"(\w+): ([\d,]+) rows, ([\d,]+) calls, ([\d,]+) retries, [\d.]+ s")
+LINE = re.compile(
+    r"(\d+) of (\d+) pages done, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages; "
+    r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
+)
+OFTEN = "from tap_pancake import progress\nprogress.INTERVAL = 0.3\n"
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+def quiet(run: Run) -> dict[str, int]:
+    """Give the calls of the streams without rows."""
+    told = [line for line in log_lines(run, "INFO") if line.startswith("No rows: ")]
+    found = re.findall(r"(\w+) \((\d+) calls\)", " ".join(told))
+    return {stream: int(calls) for stream, calls in found}
+
+
+def summary(run: Run) -> dict[str, tuple[int, int, int]]:
+    """Give the rows, calls and retries of each stream, as the run's last lines have them."""
+    found = [STREAM.fullmatch(line) for line in log_lines(run, "INFO")]
+    return {one[1]: (number(one[2]), number(one[3]), number(one[4])) for one in found if one}
+
+
+def test_an_hourly_run_that_finds_nothing_says_little(tmp_path: Path) -> None:
+    with PancakeServer(Account.generate(seed=91, pages=3, conversations=10, **MAY)) as server:
+        first = sync(tmp_path, settings_of(server), catalog=NO_CATALOG)
+        second = sync(tmp_path, settings_of(server), catalog=NO_CATALOG, state=first.state)
+    assert len(second.stderr.splitlines()) < 20, second.stderr
+    assert len(first.stderr.splitlines()) < 25, first.stderr
+
+
+def test_the_summary_has_what_was_written_and_asked(tmp_path: Path) -> None:
+    with PancakeServer(Account.generate(seed=92, pages=3, conversations=20, **MAY)) as server:
+        server.faults = [
+            Fault("500", endpoint="messages", at=[3, 9]),
+            Fault("429", endpoint="conversations", at=[1]),
+        ]
+        run = sync(tmp_path, settings_of(server), catalog=select(*KEYS), env=hurried(tmp_path))
+        calls = {stream: server.count(stream) for stream in INBOX}  # type: ignore[arg-type]
+        total = server.count()
+    told = summary(run)
+    assert {stream: rows for stream, (rows, _, _) in told.items()} == {
+        stream: len(rows) for stream, rows in run.records.items()
+    }
+    assert {stream: told[stream][1] for stream in INBOX} == calls
+    assert sum(made for _, made, _ in told.values()) + sum(quiet(run).values()) == total
+    assert {stream: again for stream, (_, _, again) in told.items() if again} == {
+        "messages": 2,
+        "conversations": 1,
+    }
+    last = log_lines(run, "INFO")[-1]
+    assert re.match(r"3 of 3 pages done in [\d.]+ s: ", last)
+    rows = sum(map(len, run.records.values()))
+    assert last.endswith(f": {rows:,} rows, {total:,} calls, 1 answers 429")
+
+
+def test_the_summary_names_what_failed_and_what_was_skipped_once_for_each_reason(
+    tmp_path: Path,
+) -> None:
+    with PancakeServer(Account.generate(seed=93, pages=8, conversations=2, **MAY)) as server:
+        pages = server.account.pages[:8]
+        for page in pages[:7]:
+            page.refused["tags"] = 107
+        server.faults = [Fault("error:100", endpoint="users", page_id=pages[7].id)]
+        run = run_tap(tmp_path, settings_of(server), catalog=select("tags", "users"))
+    assert run.returncode == 1
+    told = log_lines(run, "INFO")
+    (skipped,) = (line for line in told if line.startswith("Skipped: "))
+    (failed,) = (line for line in told if line.startswith("Failed: "))
+    assert len(re.findall(r"page \w+, tags", skipped)) == 5
+    assert " and 2 more: permission was denied: let an administrator" in skipped
+    assert f"page {pages[7].id}, users: the API refused" in failed
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
+    account = Account.generate(seed=94, pages=pages, conversations=130, messages=(1, 3))
+    with PancakeServer(account, latency=0.02) as server:
+        config = config_for(server, max_parallel_pages=2, requests_per_second=60)
+        run = sync(tmp_path, config, env=patched(tmp_path / "env", OFTEN))
+    found = [line for told in log_lines(run, "INFO") if (line := LINE.fullmatch(told))]
+    assert len(found) > 3
+    assert {line[2] for line in found} == {str(pages)}
+    assert {int(line[3]) for line in found} <= {0, 1, 2}
+    for group in (1, 4, 5):
+        counts = [number(line[group]) for line in found]
+        assert counts == sorted(counts)
+        assert group == 1 or counts[0] < counts[-1] <= 130 * 3 * pages
+    for line in found:
+        assert float(line[7]) == 60 * int(line[3])
+    assert max(float(line[6]) for line in found) > 20
+    slow = [line[9] for line in found if line[9]]
+    assert re.fullmatch(
+        r"(; page \w+ is at 202\d-\d\d-\d\d between 202\d-\d\d-\d\d and now \(\d+%\))+", slow[-1]
+    )
+    named = set(re.findall(r"page (\w+)", " ".join(slow)))
+    assert named <= {page.id for page in account.pages[:pages]}
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_metrics_of_the_sdk_are_details(tmp_path: Path, level: str) -> None:
+    with PancakeServer(Account.generate(seed=95, pages=1, conversations=2)) as server:
+        run = sync(tmp_path, config_for(server), env={"LOGLEVEL": level})
+    assert ("METRIC" in run.stderr) == (level == "DEBUG")
+    assert ("Added 'tags' as child stream" in run.stderr) == (level == "DEBUG")
+
+
+def test_a_run_that_is_interrupted_sums_up_too(tmp_path: Path) -> None:
+    interrupt = "import os, signal, threading\n"
+    interrupt += "threading.Timer(3, os.kill, (os.getpid(), 15)).start()\n"
+    with PancakeServer(Account.generate(seed=96, pages=1, conversations=30)) as server:
+        server.faults = [Fault("hang", endpoint="messages", at=[9])]
+        run = run_tap(tmp_path, config_for(server), env=patched(tmp_path / "env", interrupt))
+    assert run.returncode == 143
+    assert summary(run)["messages"][0] == len(run.records["messages"])
+    assert log_lines(run, "INFO")[-1].startswith("0 of 1 pages done in ")
