@@ -136,7 +136,7 @@ def _run(job: Json) -> None:
     import time_machine  # noqa: PLC0415 - in the tap's process only
     from singer_sdk.singerlib import Catalog  # noqa: PLC0415
 
-    from tap_pancake import state  # noqa: PLC0415
+    from tap_pancake import interrupts, state  # noqa: PLC0415
     from tap_pancake.errors import PancakeError  # noqa: PLC0415
     from tap_pancake.limits import Limiter  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
@@ -145,6 +145,7 @@ def _run(job: Json) -> None:
         path = Path(job["directory"]) / name
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     state.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
+    interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
     sleep, pause = time.sleep, Limiter.pause
     time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
     Limiter.pause = lambda self, seconds: pause(self, min(seconds, 0.001))  # type: ignore[method-assign]
