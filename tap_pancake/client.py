@@ -382,8 +382,10 @@ class PancakeStream(SDKStream):
         for name in ("page_id", "conversation_id"):
             if context and name in context and name in self.schema["properties"]:
                 record[name] = context[name]
-        if None in map(record.get, self.primary_keys):
-            self.reject(f"has rows without a valid {' or '.join(self.primary_keys)}", context)
+        # Those of the class: a catalog may have others.
+        keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
+        if None in map(record.get, keys):
+            self.reject(f"has rows without a valid {' or '.join(keys)}", context)
         return record
 
     @override

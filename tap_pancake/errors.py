@@ -205,9 +205,11 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
     if body is not None and body.get("success") is False:
         code = code_of(body)
         if code is not None:
-            # A code that nobody knows says less than the status, which may be that of a fault.
             known = (_USER_CODES if user_api else _PAGE_CODES).get(code)
-            return known or _by_status(status, user_api=user_api) or _REFUSED
+            # What nobody knows may come with the status of a fault that passes; but not every
+            # refusal that comes with 403 is for want of a permission, so that it may be skipped.
+            passing = _by_status(status, user_api=user_api) is _TRANSIENT
+            return known or (_TRANSIENT if passing else _REFUSED)
         message = body.get("message")
         if isinstance(message, str) and _NO_PLAN in message.lower():
             return _USER_CODES[121] if user_api else _NO_PLAN_CASE

@@ -11,6 +11,7 @@ import abc
 import logging
 import re
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class LineWriter(MsgSpecWriter):
 
     def write_at_once(self, message: Message) -> int:
         """Write a message, and what waits for it; give its length in bytes."""
-        if self.files and type(message) is StateMessage:
+        if self.files and type(message) is not SDKBatchMessage:
             self.files.write_all()
         line = self.format_message(message)
         sys.stdout.buffer.write(line)
@@ -104,6 +105,10 @@ class BatchFiles:
         try:
             manifests = list(batcher.get_batches(iter(self._records[stream])))
         except Exception as error:  # noqa: BLE001 - each kind of storage has its own
+            with suppress(Exception):
+                # What it has begun to write lies in the directory for temporary files.
+                storage: Any = self._config.storage
+                storage._root_path.fs.transaction.complete(commit=False)  # noqa: SLF001
             reason = _LOGIN.sub("//", f"{type(error).__name__}: {error}".splitlines()[0])
             msg = f"setting `batch_config`: no file can be written to its storage: {reason}"
             raise ConfigurationError(msg) from None
@@ -231,7 +236,7 @@ _DETAILS = frozenset(
 
 def _is_told(record: logging.LogRecord) -> bool:
     """Tell whether a line of the tap's log is for whoever did not ask for details."""
-    if record.msg in _DETAILS:
+    if isinstance(record.msg, str) and record.msg in _DETAILS:
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
     return True

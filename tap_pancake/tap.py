@@ -139,12 +139,15 @@ class TapPancake(SDKTap):
             lanes.seize()
             msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
-        except BaseException:
+        except BaseException as end:
             lanes.seize()
             try:
                 self.shared.state_clock.write()
             except BrokenPipeError:
                 _forget_output()
+            except PancakeError as failure:  # no batch file can be written
+                if str(failure) != str(end):
+                    self.logger.error("%s", failure)  # noqa: TRY400 - it is one line
             self.shared.summarise()
             raise
         self.shared.summarise()

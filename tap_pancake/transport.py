@@ -15,6 +15,7 @@ import re
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from http.client import HTTPResponse
 from itertools import chain
@@ -24,7 +25,6 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tap_pancake.errors import PageFailed, TransientError
@@ -162,19 +162,18 @@ class _Response(HTTPResponse):
             super().begin()
 
 
-class _Connection(HTTPConnection):
-    response_class = _Response
-
-
-class _TLSConnection(HTTPSConnection):
-    response_class = _Response
+@cache
+def _reading(connection: type) -> type:
+    """Give a kind of connection, of which a proxy may have its own, whose answers are those."""
+    return type(connection.__name__, (connection,), {"response_class": _Response})
 
 
 class _Adapter(HTTPAdapter):
     @override
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _TLSConnection if pool.scheme == "https" else _Connection
+        if pool.ConnectionCls.response_class is not _Response:
+            pool.ConnectionCls = _reading(pool.ConnectionCls)
         return pool
 
 

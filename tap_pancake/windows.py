@@ -299,7 +299,8 @@ class TimeWindows:
             return True
         if self._other_time is not None:
             settled = [at for at in times if at < recent]
-            return not _descending(times if full and not settled else settled)
+            unsure = full and not settled and not self._cut.ordered
+            return not _descending(times if unsure else settled)
         return any(at < self.low - 1 - _SLACK for at in times)
 
     def _shows_order(self, rows: list[Row]) -> bool:
@@ -450,8 +451,8 @@ class TimeWindows:
         self._all_below = True
         self._above.difference_update(row[self._id] for row in inside)
         if high is None or (self._end is not None and high > self._end):
-            if self._above:
-                self._cut.strayed = True
+            if self._above and self._other_time is not None:
+                # Of other lists it is certain by what they filter, and such a row was deleted.
                 return self._read_whole()
             self.finished = True
             return inside

@@ -171,7 +171,7 @@ def _codes() -> Iterable[Form]:
         yield Form(f"error {code} with 400", refusal(400, error_code=code), *outcomes)
     yield Form("unknown error with 500", refusal(500, error_code=999), FAULT, FAULT)
     yield Form("unknown error with 503", refusal(503, error_code=999), GATEWAY, GATEWAY)
-    yield Form("unknown error with 403", refusal(403, error_code=999), SKIPPED, NOT_A_MEMBER)
+    yield Form("unknown error with 403", refusal(403, error_code=999), FAILED, FAILED)
 
 
 NO_PLAN_FOUND = "Không tìm thấy Gói Cước cho trang này"

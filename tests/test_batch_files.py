@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tests.tap import (
     INBOX,
     config_for,
     metadata_of,
+    patched,
     read_output,
     run_tap,
     select,
@@ -100,6 +102,46 @@ def test_a_state_vouches_for_no_row_that_is_not_in_a_file(
         if stream != "pages":
             assert second.by_key(stream).keys() < rows.keys(), "the second run began again"
         assert first.by_key(stream) | second.by_key(stream) == rows
+
+
+def test_a_file_that_cannot_be_finished_is_not_left_behind(
+    tmp_path: Path, server: PancakeServer
+) -> None:
+    """Nor does it hide how the run ended."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+    limited += "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    env = patched(tmp_path / "env", limited) | {"TMPDIR": str(temporary)}
+    run = run_tap(tmp_path, config_for(server, **batched(tmp_path)), env=env)
+    assert run.returncode == 1
+    assert "no file can be written to its storage: OSError" in run.stderr
+    assert not list(temporary.iterdir())
+    assert not run.states
+
+
+def test_a_signal_is_the_end_even_if_no_file_can_be_written(
+    tmp_path: Path, server: PancakeServer
+) -> None:
+    process = start_tap(tmp_path, config_for(server, **batched(tmp_path), requests_per_second=9))
+    while server.count() < 20 and process.poll() is None:
+        time.sleep(0.01)
+    shutil.rmtree(tmp_path / "files")
+    (tmp_path / "files").touch()
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "no file can be written to its storage" in stderr
+    assert '"STATE"' not in stdout
+    assert "of 3 pages done" in stderr.splitlines()[-1]
+
+
+def test_rows_before_a_schema_are_in_files_before_it(tmp_path: Path, server: PancakeServer) -> None:
+    """It may be of a stream that is given the same name."""
+    run = sync(tmp_path, config_for(server, **batched(tmp_path)))
+    messages = [json.loads(line) for line in run.stdout.splitlines()]
+    order = [(one["type"], one.get("stream")) for one in messages]
+    assert order[:2] == [("SCHEMA", "pages"), ("BATCH", "pages")]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
             " changed, please report this"
         )
         raise RunStopped(msg)
-    activated = groups.get(ACTIVATED, [])
+    activated = groups.get(ACTIVATED)
+    if activated is None:
+        activated = []
     if not isinstance(activated, list) or not all(map(_is_page, activated)):
         # What cannot be asked for would be missing without a word.
         msg = (
