@@ -577,3 +577,37 @@ def test_rows_touched_just_now_do_not_hide_by_which_time_a_list_goes(
         wanted = {row_id for row_id, at in inbox.rows.items() if start is None or at >= start}
         assert wanted <= {row["id"] for row in found.given}, seed
         assert found.calls < 100, seed
+
+
+def test_a_row_that_was_seen_above_its_window_and_then_deleted_costs_nothing() -> None:
+    """It was touched between the index and the answer; the list filters by what it should."""
+    now = 1_700_000_000.0
+    rows = [{"id": str(number), "at": now - 86_400 * (200 - number / 5)} for number in range(900)]
+    windows = TimeWindows(
+        start=None,
+        end=None,
+        cut=Cut.of(60),
+        time_of=lambda row: float(row["at"]),
+        row_id="id",
+        newest_first=True,
+        clock=lambda: now,
+    )
+    victim = "450"
+    given: list[str] = []
+    calls, met = 0, False
+    while not windows.finished:
+        window = windows.window
+        calls += 1
+        since, until = window.since or 0.0, window.until or now
+        answer = [
+            row for row in rows if since <= row["at"] <= until and not (met and row["id"] == victim)
+        ]
+        answer = sorted(answer, key=lambda row: -float(row["at"]))[:60]
+        if any(row["id"] == victim for row in answer) and until < now - 86_400:
+            met = True
+            answer = [{**row, "at": now} if row["id"] == victim else row for row in answer]
+        given += [row["id"] for row in windows.take(answer)]
+    assert met
+    assert windows.sorted
+    assert sorted(given) == sorted(str(number) for number in range(900) if str(number) != victim)
+    assert calls < 40
