@@ -582,7 +582,9 @@ def test_rows_touched_just_now_do_not_hide_by_which_time_a_list_goes(
 def test_a_row_that_was_seen_above_its_window_and_then_deleted_costs_nothing() -> None:
     """It was touched between the index and the answer; the list filters by what it should."""
     now = 1_700_000_000.0
-    rows = [{"id": str(number), "at": now - 86_400 * (200 - number / 5)} for number in range(900)]
+    rows: list[Row] = [
+        {"id": str(number), "at": now - 86_400 * (200 - number / 5)} for number in range(900)
+    ]
     windows = TimeWindows(
         start=None,
         end=None,
