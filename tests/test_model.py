@@ -256,6 +256,8 @@ class Machine(RuleBasedStateMachine):
         self.due: dict[int, list[Move]] = {}
         self.term: int | None = None
         self.troubled: set[str] = set()
+        self.refused: set[tuple[str, str]] = set()
+        """Pages and their streams that were refused in this run, if only for a while."""
         self.renewed: Counter[str] = Counter()
         self.switched: set[str] = set()
         self.sound = True
@@ -364,6 +366,7 @@ class Machine(RuleBasedStateMachine):
             case "refuse":
                 stream = STREAMS[1:][item * 2 % len(STREAMS[1:])]
                 page.refused[stream] = 107
+                self.refused.add((page.id, stream))
             case "mend":
                 page.plan_lapsed, page.forbidden = None, False
                 page.refused.clear()
@@ -495,6 +498,7 @@ class Machine(RuleBasedStateMachine):
         self.watched = streams
         self.used |= streams
         self.troubled = {page.id for page in self.pages if page.plan_lapsed or page.forbidden}
+        self.refused = {(page.id, stream) for page in self.pages for stream in page.refused}
         self.renewed, self.switched = Counter(), set()
         self.server.reset_calls()
         held = self.history.look(streams)
@@ -585,12 +589,11 @@ class Machine(RuleBasedStateMachine):
             for fault in self.server.faults
         ):
             return True
-        page = self.account.page(page_id)
         documented = self.server.dialect.name == "documented"
         if page_id in self.troubled or self.renewed[page_id] > (0 if documented else 1):
             return stream != "pages"
         together = next((group for group in READ_TOGETHER if stream in group), {stream})
-        if not together.isdisjoint(page.refused):
+        if any((page_id, one) in self.refused for one in together):
             return True
         for fault in self.server.faults:
             if not fault.hits or fault.times is not None or stream == "pages":
@@ -671,7 +674,7 @@ class Machine(RuleBasedStateMachine):
     def is_refused(self) -> bool:
         """Tell whether something must have failed, and no plan or permission came before it."""
         hit = {fault.kind for fault in self.server.faults if fault.times is None and fault.hits}
-        skips = self.troubled or any(page.refused for page in self.account.pages)
+        skips = self.troubled or self.refused
         return bool(hit) and hit <= HARD and not skips
 
     def teardown(self) -> None:
