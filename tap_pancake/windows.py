@@ -218,7 +218,8 @@ class TimeWindows:
         self._gathered: list[Row] = []
         self._ordered = True
         self._above: set[str] = set()
-        """Rows that were seen above their window, and so must be met again."""
+        """Rows that were seen above their window, and so must be met again: of a list that may
+        filter by another time, since of others it is certain, and such a row was deleted."""
         self._all_below = start is None
         """Whether every row that was there before `low`, by whichever time, has been seen."""
         self.sorted = True
@@ -264,7 +265,8 @@ class TimeWindows:
             return self._take_whole(rows, total)
         if strays:
             return self._read_whole()
-        self._above.update(row[self._id] for row in rows if self._is_above(row))
+        if self._other_time is not None:
+            self._above.update(row[self._id] for row in rows if self._is_above(row))
         if self._doubted is not None:
             return self._settle(rows)
         if self._sweeps is not None:
@@ -451,8 +453,7 @@ class TimeWindows:
         self._all_below = True
         self._above.difference_update(row[self._id] for row in inside)
         if high is None or (self._end is not None and high > self._end):
-            if self._above and self._other_time is not None:
-                # Of other lists it is certain by what they filter, and such a row was deleted.
+            if self._above:
                 return self._read_whole()
             self.finished = True
             return inside
