@@ -54,8 +54,9 @@ class PageTokens:
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
             msg = (
-                f"page {page_id} has no page token: have an administrator of the page create one in"
-                " Pancake under the page's Settings → Tools, or put it into `page_access_tokens`"
+                f"page {page_id}: it has no page token: have an administrator of the page create"
+                " one in Pancake under the page's Settings → Tools, or put it into"
+                " `page_access_tokens`"
             )
             raise PageLost(msg)
         return token

@@ -49,8 +49,7 @@ USER_API = "/api/v1"
 PAGE_API_V1 = "/api/public_api/v1"
 PAGE_API_V2 = "/api/public_api/v2"
 
-# A fault may last a minute: 8 tries, about 0.5, 1, 2, 4, 8, 16 and 30 seconds apart.
-_TRIES = 8
+# Seconds between two tries: twice as much each time.
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # A refusal may come with each of these.
@@ -155,6 +154,8 @@ class PancakeStream(SDKStream):
     """How many rows an answer holds at most; None if it is never cut off."""
     fails_when_idle = True
     """Whether an answer 500, again and again, may just mean a page without traffic."""
+    right: ClassVar[str | None] = None
+    """What the owner of the token must be allowed to do in Pancake, beside seeing the page."""
     brings: ClassVar[str]
     """What one call brings, for the table of streams in the README."""
 
@@ -263,6 +264,7 @@ class PancakeStream(SDKStream):
                 body,
                 where=where,
                 user_api=page_id is None,
+                right=self.right,
                 said=self._said(body, token),
                 request_id=answer.request_id,
                 retry_after=answer.retry_after,
@@ -296,7 +298,7 @@ class PancakeStream(SDKStream):
 
     @override
     def backoff_max_tries(self) -> int:
-        return _TRIES
+        return self.run.tries
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
@@ -313,7 +315,7 @@ class PancakeStream(SDKStream):
         self.logger.info(
             "Try %d of %d in %.1f seconds: %s",
             details["tries"] + 1,
-            _TRIES,
+            self.run.tries,
             details.get("wait", 0.0),
             details.get("exception"),
         )
@@ -352,6 +354,25 @@ class PancakeStream(SDKStream):
         # A stream whose rows come in one answer needs no more than this.
         for row in self.rows_of(self.fetch(context, None), context):
             yield self.shape(row, context)
+
+    def recent(self, context: Context | None) -> Any:  # noqa: ARG002
+        """Say what to ask for to see what is new; a stream whose rows come in one answer, nothing.
+
+        Returns:
+            What `get_url_params` puts into words.
+        """
+        return None
+
+    def probe(self, context: Context | None) -> list[Row] | None:
+        """Ask once for what is new, to see whether the stream can be read.
+
+        Returns:
+            Rows of the API; None if the settings let nothing be asked for.
+
+        Raises:
+            PancakeError: it cannot be read; with page and stream.
+        """
+        return self.rows_of(self.fetch(context, self.recent(context)), context)
 
     def read(self, pager: Pager, context: Context | None) -> Iterator[list[Row]]:
         """Read a whole list; for each answer, give the rows that are now certain.

@@ -117,12 +117,13 @@ _PAGE_TOKEN_RENEWED = _Case(
 )
 _USER_TOKEN_REFUSED = _Case(Verdict.STOP, f"the user token was refused: {_NEW_USER_TOKEN}")
 _USER_TOKEN_EXPIRED = _Case(Verdict.STOP, f"the user token has expired: {_NEW_USER_TOKEN}")
+_RENEW = "renew the subscription (gói cước) in Pancake, under Account"
 _NO_PERMISSION = _Case(
-    Verdict.SKIP, "permission was denied: let an administrator of the page grant it in Pancake"
+    Verdict.SKIP,
+    "permission was denied: let an administrator of the page grant {right} in Pancake, under the"
+    " page's Settings",
 )
-_NO_PLAN_CASE = _Case(
-    Verdict.SKIP, "the page or account has no valid plan: renew the subscription in Pancake"
-)
+_NO_PLAN_CASE = _Case(Verdict.SKIP, f"the page or account has no valid plan: {_RENEW}")
 
 _PAGE_CODES: dict[int, _Case] = {
     101: _Case(Verdict.STOP, f"the page token is missing: {_OTHER_TOKEN}"),
@@ -142,8 +143,8 @@ _USER_CODES: dict[int, _Case] = {
     105: _USER_TOKEN_EXPIRED,
     106: _USER_TOKEN_REFUSED,
     107: _Case(Verdict.SKIP, "permission was denied: use a user token of a member of the pages"),
-    121: _Case(Verdict.SKIP, "the account has no valid plan: renew the subscription in Pancake"),
-    122: _Case(Verdict.SKIP, "the account's plan has expired: renew the subscription in Pancake"),
+    121: _Case(Verdict.SKIP, f"the account has no valid plan: {_RENEW}"),
+    122: _Case(Verdict.SKIP, f"the account's plan has expired: {_RENEW}"),
     190: _USER_TOKEN_REFUSED,
 }
 _TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
@@ -237,6 +238,7 @@ def check(
     *,
     where: str,
     user_api: bool,
+    right: str | None = None,
     said: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
@@ -248,6 +250,7 @@ def check(
         body: the JSON object of the body; None if it was none.
         where: page and stream, for the message.
         user_api: true for the API of the user token, false for that of a page token.
+        right: what must be allowed beside seeing the page, if that is known.
         said: the API's own message, fit to be shown.
         request_id: the answer's ``x-request-id``, which Pancake's support can look up.
         retry_after: seconds the answer asked to wait.
@@ -264,7 +267,8 @@ def check(
         facts.append(f"the API says: {said}")
     if request_id:
         facts.append(f"request {request_id}")
-    text = f"{where}: {case.text} ({', '.join(facts)})"
+    remedy = case.text.replace("{right}", f"the right to {right}" if right else "it")
+    text = f"{where}: {remedy} ({', '.join(facts)})"
     error = _VERDICTS[case.verdict]
     if error is TransientError:
         raise TransientError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from tap_pancake import times
 from tap_pancake.client import PancakeStream
 from tap_pancake.errors import PageFailed
 from tap_pancake.state import BEGINNING, PageWalk
-from tap_pancake.windows import Cut, TimeWindows
+from tap_pancake.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
     from tap_pancake.client import Row
     from tap_pancake.run import Run
+
+
+RECENT = 28 * 86_400
+"""Seconds: what is newer tells whether a page is in use. Versions that bound it allow a month."""
+# Clocks differ, but not by more.
+_AHEAD = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,11 @@ class ListStream(PancakeStream):
         """Begin with what is known of the list; a run may learn that an answer holds fewer."""
         super().__init__(tap, run)
         self.cut = replace(self.cut)
+
+    @override
+    def recent(self, context: Context | None) -> Window:
+        now = int(time.time())
+        return Window(now - RECENT, now + _AHEAD)
 
     def begin_walk(self, context: Context) -> PageWalk:
         """Decide what this run reads of a page."""

@@ -29,6 +29,11 @@ _FACTS = re.compile(r" \([^()]*\)$")
 _NAMED = 5
 
 
+def without_facts(reason: str) -> str:
+    """Give a reason without the facts at its end, such as the id of the one request."""
+    return _FACTS.sub("", reason)
+
+
 @dataclass
 class Tally:
     """What one stream has done."""
@@ -192,8 +197,7 @@ class Progress:
         for what, cases in failures.items():
             places: defaultdict[str, list[str]] = defaultdict(list)
             for place, reason in cases:
-                # The facts at its end, such as the id of the request, are of the one case.
-                places[_FACTS.sub("", reason)].append(place)
+                places[without_facts(reason)].append(place)
             for reason, ones in places.items():
                 more = f" and {len(ones) - _NAMED:,} more" if len(ones) > _NAMED else ""
                 self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)

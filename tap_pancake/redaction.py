@@ -66,16 +66,21 @@ class Redactor(logging.Filter):
             text = text.replace(token, BLOT)
         return text
 
+    def line(self, text: str) -> str:
+        """Give the text without any token, as one line that can be shown."""
+        cleaned = self.clean(text)
+        if not cleaned.isprintable():
+            # Names and ids are the API's: none may begin a line, or tell a terminal what to do.
+            cleaned = "".join(char if char.isprintable() else " " for char in cleaned)
+        return cleaned
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Blot the record's text, and keep it to one line; every record passes."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError):  # somebody's log line is wrong; logging itself says so
             return True
-        cleaned = self.clean(message)
-        if not cleaned.isprintable():
-            # Names and ids are the API's: none may begin a line, or tell a terminal what to do.
-            cleaned = "".join(char if char.isprintable() else " " for char in cleaned)
+        cleaned = self.line(message)
         if cleaned != message:
             record.msg, record.args = cleaned, None
         if record.exc_info and record.exc_info[1] is not None:

@@ -30,6 +30,9 @@ _AHEAD_PER_SECOND = 8
 class Run:
     """One run of the tap."""
 
+    tries = 8
+    """How often a call is made, while its fault may pass: for about a minute, as that may take."""
+
     def __init__(
         self,
         config: Mapping[str, Any],

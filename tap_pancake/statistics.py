@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -29,6 +29,7 @@ _LONGEST_KEY = 40
 class StatisticsStream(PancakeStream):
     """One kind of statistics of a page."""
 
+    right = "view reports"
     unit: ClassVar[Unit] = Unit.DAY
     daily: ClassVar[bool] = False
     """Whether an answer does not tell its days apart, so that each costs a call."""
@@ -47,6 +48,16 @@ class StatisticsStream(PancakeStream):
         Raises:
             ArithmeticError, LookupError, TypeError, ValueError: the answer has no known shape.
         """
+
+    @override
+    def recent(self, context: Context | None) -> Any:
+        today = Unit.DAY.floor(datetime.now(zone_of((context or {}).get("timezone"))))
+        return Span(today - timedelta(days=1), today)
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        span = self.recent(context)
+        return [row for _, row in self.found(self.fetch(context, span), span, context)]
 
     def begin_walk(self, context: Context) -> BucketWalk:
         """Decide what this run reads of a page."""
@@ -100,14 +111,21 @@ class StatisticsStream(PancakeStream):
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
     ) -> Iterator[Record]:
         """Give the records of an answer that belong to its span and are wanted."""
+        for at, row in self.found(body, span, context):
+            if at is None or (span.holds(at) and walk.wants(at)):
+                yield self.shape(row, context)
+
+    def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
+        """Give the rows in an answer, each with its hour or day.
+
+        Raises:
+            PageFailed: it has no known shape.
+        """
         try:
-            buckets = list(self.buckets(body, span, context))
+            return list(self.buckets(body, span, context))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Never an empty table instead: names of keys, and no value, show what came.
             self.reject(f"has no known shape: {shape_of(body)}", context)
-        for at, row in buckets:
-            if at is None or (span.holds(at) and walk.wants(at)):
-                yield self.shape(row, context)
 
 
 def rows_in(value: object) -> list[Row]:

@@ -10,12 +10,15 @@ import sys
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
+import click
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator
 from singer_sdk.singerlib import Catalog
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_pancake import settings
+from tap_pancake.check import Check
 from tap_pancake.errors import ConfigurationError, PancakeError
 from tap_pancake.interrupts import Interrupts
 from tap_pancake.run import Run
@@ -27,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    import click
-
     from tap_pancake.client import PancakeStream
 
 
+# Where a command line notes that it has `--test`.
+_TEST = "tap_pancake.test"
 # Objects made between two looks for cycles; 700 is Python's own.
 _GC_THRESHOLD = 10_000
 
@@ -173,12 +176,38 @@ class TapPancake(SDKTap):
             cls.print_about(about_format)
             return
         cls.print_version(print_fn=cls.logger.info)
-        cls(
+        tap = cls(
             config=config.config,
             state=_read_object("--state", state),
             catalog=_read_catalog(catalog),
             parse_env_config=config.parse_env,
-        ).read_all()
+        )
+        if click.get_current_context().meta.get(_TEST):
+            Check(tap.shared, tap.streams.values(), click.echo).make()
+        else:
+            tap.read_all()
+
+    @classmethod
+    @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        for option in command.params:
+            if isinstance(option, click.Option) and option.name == "test":
+                option.help = (
+                    "Use --test to see what may be read of each page and what not, and why."
+                    " Use --test=schema to test schema output without any call."
+                )
+        return command
+
+    @classmethod
+    @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        # The SDK's test reads a row of each stream, says nothing of those that fail, and knows no
+        # catalog.
+        if value == CliTestOptionValue.All.value:
+            ctx.meta[_TEST] = True
+        else:
+            super().cb_test(ctx, param, value)
 
     @classmethod
     @override

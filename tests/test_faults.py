@@ -423,7 +423,7 @@ def test_a_page_without_a_token_fails_and_the_others_are_read(tmp_path: Path) ->
     page.fill(5, (1, 5), *YEAR)
     with PancakeServer(account) as server:
         run = run_tap(tmp_path, config_for(server))
-        assert_stopped(run, f"page {bare.id} ", PAGE_TOKEN)
+        assert_stopped(run, f"page {bare.id}: ", PAGE_TOKEN)
         assert server.count(page_id=bare.id) == 0
         assert run.by_key("messages").keys() == page.expected_messages().keys()
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tap_pancake.statistics import Bucket
 
 
+VIEW_AD_REPORTS = "view ad reports"
 _IDS = ("ad_id", "id", "adset_id", "name")
 
 
@@ -33,6 +34,7 @@ class _AdStream(StatisticsStream):
     where several rows have the same, in the order of the answer. Source: reference, section 20.
     """
 
+    right = VIEW_AD_REPORTS
     daily = True
     brings = "a day of all advertisements"
     parent_stream_type = PagesStream
@@ -97,6 +99,7 @@ class AdConversationsStream(ListStream):
     records_key = "data"
     cut = Cut.assumed(60, at_least=20)
     windowing = {"bounded": True}  # noqa: RUF012 - typed by the base class
+    right = VIEW_AD_REPORTS
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.client import Row
     from tap_pancake.run import Run
 
 
@@ -87,6 +88,11 @@ class CallLogsStream(ListStream):
             "page_number": window.page,
             "page_size": 30,
         }
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        known = context is not None and context["page_id"] in self._packages
+        return super().probe(context) if known else None
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:

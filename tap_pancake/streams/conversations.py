@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from tap_pancake.streams.pages import PagesStream
 from tap_pancake.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -97,9 +96,12 @@ class ConversationsStream(ListStream):
 
     def is_idle(self, context: Context) -> bool:
         """Ask whether nothing was said on a page for four weeks."""
-        since = int(time.time()) - V1_LONGEST
-        window = Window(since, since + V1_LONGEST + 86_400 if self._v1 else None)
-        return not self.rows_of(self.fetch(context, window), context)
+        return not self.rows_of(self.fetch(context, super().recent(context)), context)
+
+    @override
+    def recent(self, context: Context | None) -> Window:
+        # Without bounds the newest ones come, however old, so that there is one to ask messages of.
+        return super().recent(context) if self._v1 else Window(None, None)
 
     @override
     def note_unsorted(self, page_id: str) -> None:
@@ -140,17 +142,19 @@ class ConversationsStream(ListStream):
         if not walk.wants_messages(times.normalised_or_none(row.get("updated_at"))):
             return None
         messages: MessagesStream = self.run.streams["messages"]
-        return messages.ahead(self._context_of(row, context), walk)
+        return messages.ahead(self.get_child_context(row, context), walk)
 
-    def _context_of(self, row: Mapping[str, Any], context: Context) -> Context:
-        """Give what `messages` must know of a conversation."""
-        listed = row.get("customers")
-        customers = listed if listed and isinstance(listed, list) else [row.get("page_customer")]
+    @override
+    def get_child_context(self, record: Record, context: Context | None) -> Context:
+        # Of a row of the API, or as it was written.
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        listed = record.get("customers")
+        customers = listed if listed and isinstance(listed, list) else [record.get("page_customer")]
         customer = customers[0] if isinstance(customers[0], dict) else {}
-        customer_id, count = customer.get("id"), row.get("message_count")
+        customer_id, count = customer.get("id"), record.get("message_count")
         return {
             "page_id": context["page_id"],
-            "conversation_id": str(row["id"]),
+            "conversation_id": str(record["id"]),
             "customer_id": customer_id if is_id(customer_id) else None,
             "message_count": count if isinstance(count, int) else 0,
         }
@@ -159,4 +163,4 @@ class ConversationsStream(ListStream):
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         if self.run.walks[context["page_id"]].wants_messages(record.get("updated_at")):
-            yield self._context_of(record, context)
+            yield self.get_child_context(record, context)

@@ -12,7 +12,7 @@ from tap_pancake.client import USER_API, PancakeStream, is_id, names_in
 from tap_pancake.errors import PageFailed, PageSkipped, RunStopped, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SERVER_ERROR = 500
 
+NO_PAGE = "The account has no activated page: activate one in Pancake"
 ACTIVATED = "activated"
 """The list of pages that are in use; the others carry no page token (reference, section 6)."""
 
@@ -127,28 +128,41 @@ class PagesStream(PancakeStream):
         chosen = dict.fromkeys(self.config.get("page_ids") or known)
         return {page_id: known[page_id] for page_id in chosen if page_id in known}
 
-    @override
-    def get_records(self, context: Context | None) -> Iterable[Record]:
-        category = {
+    @cached_property
+    def _categories(self) -> dict[str, str]:
+        """The category of each page that is listed, by id."""
+        return {
             str(page["id"]): category for category, pages in self.listed.items() for page in pages
         }
+
+    def unreadable(self) -> Iterator[PageFailed]:
+        """Say of each page of `page_ids` that is not there why it is not."""
         for page_id in dict.fromkeys(self.config.get("page_ids") or []):
             if page_id in self.readable:
                 continue
             problem = (
-                f"is {category[page_id]} in Pancake: activate it there, or take it out of"
+                f"is {self._categories[page_id]} in Pancake: activate it there, or take it out of"
                 " `page_ids`"
-                if page_id in category
+                if page_id in self._categories
                 else "is not in this account: correct the id, or give its token in"
                 " `page_access_tokens`"
             )
-            self.run.page_failed(PageFailed(f"page {page_id} of `page_ids` {problem}"))
-        if not self.config.get("page_ids") and not self.readable:
-            self.logger.warning("The account has no activated page: activate one in Pancake")
-        self.run.progress.expect(len(self.readable))
+            yield PageFailed(f"page {page_id} of `page_ids` {problem}")
+
+    def records(self) -> Iterator[Record]:
+        """Give the records of the pages to read."""
         for page_id, page in self.readable.items():
-            listed = {"category": category[page_id]} if page_id in category else {}
-            yield self.shape({**listed, **page}, context)
+            listed = {"category": self._categories[page_id]} if page_id in self._categories else {}
+            yield self.shape({**listed, **page}, None)
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        for problem in self.unreadable():
+            self.run.page_failed(problem)
+        if not self.config.get("page_ids") and not self.readable:
+            self.logger.warning(NO_PAGE)
+        self.run.progress.expect(len(self.readable))
+        yield from self.records()
         self.run.lanes.finish()
 
     @override
@@ -187,7 +201,7 @@ class PagesStream(PancakeStream):
             except PageSkipped as refusal:
                 self.run.page_skipped(refusal)
             except PageFailed as failure:
-                if stream.fails_when_idle and self._is_from_idleness(failure, context):
+                if self.is_from_idleness(failure, stream, context):
                     self.run.page_skipped(failure)
                     continue
                 self.run.page_failed(failure)
@@ -198,9 +212,13 @@ class PagesStream(PancakeStream):
                 msg = f"{stream.place(context)}: an answer is nested too deeply"
                 self.run.page_failed(PageFailed(f"{msg}: please report this"))
 
-    def _is_from_idleness(self, failure: PageFailed, context: Context) -> bool:
+    def is_from_idleness(
+        self, failure: PageFailed, stream: PancakeStream, context: Context
+    ) -> bool:
         """Tell whether an answer 500, given again and again, is that for a page without traffic."""
         if not isinstance(failure, TransientError) or failure.status != _SERVER_ERROR:
+            return False
+        if not stream.fails_when_idle:
             return False
         try:
             return bool(self.run.streams["conversations"].is_idle(context))

@@ -114,11 +114,29 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     _NOT_THESE = frozenset({105, 106})
     """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
     _NOT_ALLOWED = frozenset({107, 121, 122}) | _NOT_THESE
+    _CHECK = "check their plans and your rights in Pancake, or choose with `page_ids`"
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         span, page_ids = next_page_token
         return {"page_ids": ",".join(page_ids), "date_range": span.date_range}
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        self._need_user_token()
+        pages = self.run.streams["pages"].readable
+        if not pages:
+            return None
+        span = self.recent(None)
+        body = self.fetch(None, (span, pages))
+        if not self._names_pages(body):
+            self._refuse_unnamed(body)
+            return [row for _, row in self.found(body, span, None)]
+        ones = [error for error in body["errors"] if isinstance(error, dict)]
+        named = ", ".join(str(error.get("page_id")) for error in ones)
+        codes = ", ".join(sorted({str(code_of(error)) for error in ones}))
+        msg = f"{self.name}: left out pages {named}, since the API refused them (error {codes}): "
+        raise PageSkipped(msg + self._CHECK)
 
     @override
     def explains(self, body: Body) -> bool:
@@ -145,9 +163,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             self.run.page_failed(failure)
 
     def _read(self) -> Iterator[Record]:
-        if not self.config.get("access_token"):
-            msg = f"{self.name} needs the user token: set `access_token`, or do not select it"
-            raise PageSkipped(msg)
+        self._need_user_token()
         pages: dict[str, Row] = dict(self.run.streams["pages"].readable)
         added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
         if not pages:
@@ -161,12 +177,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         for span in walk.spans(self.days_a_call):
             body = self.fetch(None, (span, pages))
             while pages and self.explains(body):
-                if not self._names_pages(body):
-                    msg = (
-                        f"{self.name}: the API refused these pages (error {code_of(body)}):"
-                        " check their plans and your rights in Pancake, or choose with `page_ids`"
-                    )
-                    raise PageSkipped(msg)
+                self._refuse_unnamed(body)
                 complete = self._leave_out(body["errors"], pages) and complete
                 body = self.fetch(None, (span, pages)) if pages else {}
             if not pages:
@@ -174,6 +185,17 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             yield from self.records_of(body, span, walk, None)
             if complete:
                 walk.passed(span)
+
+    def _need_user_token(self) -> None:
+        if not self.config.get("access_token"):
+            msg = f"{self.name} needs the user token: set `access_token`, or do not select it"
+            raise PageSkipped(msg)
+
+    def _refuse_unnamed(self, body: Body) -> None:
+        """Raise PageSkipped if an answer refuses pages, but does not say which."""
+        if self.explains(body) and not self._names_pages(body):
+            msg = f"{self.name}: the API refused these pages (error {code_of(body)}): "
+            raise PageSkipped(msg + self._CHECK)
 
     def _leave_out(self, errors: list[Any], pages: dict[str, Row]) -> bool:
         """Leave out the pages that an answer names, with a line for each.
@@ -432,6 +454,12 @@ class UserEngagementsStream(StatisticsStream):
         """Begin with no answer."""
         super().__init__(tap, run)
         self._answers: dict[str, tuple[Body, Span, BucketWalk]] = {}
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        span = self.recent(context)
+        body = self.run.streams[CustomerEngagementsStream.name].fetch(context, span)
+        return [row for _, row in self.found(body, span, context)]
 
     def write(self, body: Body, span: Span, walk: BucketWalk, context: Context) -> None:
         """Write the rows of one answer, as a sync of their own."""

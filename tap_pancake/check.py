@@ -1,0 +1,221 @@
+"""`tap-pancake --test`: what may be read of each page and what not, and why.
+
+Each stream that is selected is asked once for what is new, and nothing is written. So a page costs
+a call for each stream, which is some seconds at the limit of calls; pages are asked side by side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.client import PancakeStream
+from tap_pancake.errors import PageFailed, PageSkipped, PancakeError
+from tap_pancake.lanes import Lanes
+from tap_pancake.progress import without_facts
+from tap_pancake.streams.pages import ACTIVATED, NO_PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from singer_sdk import Stream
+    from singer_sdk.helpers.types import Context
+
+    from tap_pancake.run import Run
+    from tap_pancake.streams.pages import PagesStream
+
+# Of a fault that may pass; whoever waits for a test does not wait for a minute.
+_TRIES = 3
+# Characters of a page's name that are shown.
+_LONGEST_NAME = 60
+
+
+@dataclass
+class Findings:
+    """What was found of one page, or of the account."""
+
+    readable: list[str] = field(default_factory=list)
+    """Streams that can be read."""
+    refusals: dict[str, PageFailed] = field(default_factory=dict)
+    """Stream → why it cannot be read."""
+    untried: list[str] = field(default_factory=list)
+    """Streams below one that had no row to ask them for."""
+    lost: PageFailed | None = None
+    """Why nothing of it can be read, if so."""
+
+    @property
+    def failures(self) -> list[PageFailed]:
+        """What would end a run with an error; the rest it would skip."""
+        refusals = [*self.refusals.values(), *([self.lost] if self.lost else [])]
+        return [refusal for refusal in refusals if not isinstance(refusal, PageSkipped)]
+
+    def lines(self, where: str) -> Iterator[str]:
+        """Put it into words: one line, and one below it for each reason."""
+        asked = len(self.readable) + len(self.refusals)
+        reasons: defaultdict[str, list[str]] = defaultdict(list)
+        for stream, refusal in self.refusals.items():
+            reasons[without_facts(_reason(refusal))].append(stream)
+        if self.lost or (len(reasons) == 1 and not self.readable):
+            reason = self.lost or next(iter(self.refusals.values()))
+            yield f"{where}: nothing can be read: {_reason(reason)}"
+            return
+        if not self.refusals:
+            yield f"{where}: everything can be read ({_streams(asked)})"
+        else:
+            count = len(self.readable) or "none"
+            yield f"{where}: {count} of {_streams(asked)} can be read"
+        for streams in reasons.values():
+            refusal = self.refusals[streams[0]]
+            what = "skipped" if isinstance(refusal, PageSkipped) else "fails"
+            yield f"  {what}: {', '.join(streams)}: {_reason(refusal)}"
+        if self.untried:
+            yield f"  not tried: {', '.join(self.untried)}: there is no recent conversation"
+
+
+def _streams(count: int) -> str:
+    return "1 stream" if count == 1 else f"{count} streams"
+
+
+def _reason(refusal: PageFailed) -> str:
+    """Give the text of a refusal without the page and stream, of which it is told anyway."""
+    where, colon, reason = str(refusal).partition(": ")
+    return reason if colon else where
+
+
+class Check:
+    """One test of settings, tokens and pages."""
+
+    def __init__(
+        self,
+        run: Run,
+        streams: Iterable[Stream],
+        say: Callable[[str], object],
+    ) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            run: what the streams share.
+            streams: all of the tap.
+            say: is given each line, which holds no token.
+        """
+        self._run = run
+        self._pages: PagesStream = run.streams["pages"]
+        run.tries = _TRIES
+        # With nothing to do at a turn, where a run writes its STATE.
+        run.lanes = Lanes(self._room(), lambda: None)
+        self._roots = [
+            stream
+            for stream in streams
+            if isinstance(stream, PancakeStream)
+            and stream.parent_stream_type is None
+            and stream is not self._pages
+        ]
+        self._write = say
+
+    def make(self) -> None:
+        """Ask for everything once, and say what was found.
+
+        Raises:
+            PancakeError: something failed, or nothing at all can be read.
+        """
+        self._tell_account()
+        failed: list[PancakeError] = []
+        for problem in self._pages.unreadable():
+            self._say(str(problem))
+            failed.append(problem)
+        found = []
+        pages = list(self._pages.records())
+        for page, answer in self._run.lanes.ahead(self._asked(pages), self._room):
+            findings: Findings = next(answer)
+            name = page.get("name")
+            named = f" ({str(name)[:_LONGEST_NAME]})" if name else ""
+            for line in findings.lines(f"page {page['id']}{named}"):
+                self._say(line)
+            failed += findings.failures
+            found.append(findings)
+        account = Findings()
+        for stream in self._roots:
+            self._probe(stream, None, account)
+        if account.readable or account.refusals:
+            for line in account.lines("all pages together"):
+                self._say(line)
+            failed += account.failures
+        if failed:
+            msg = f"the test found what a run would fail at ({len(failed)} in all): see above"
+            raise PancakeError(msg)
+        if found and not any(findings.readable for findings in found):
+            msg = "nothing at all can be read: see above"
+            raise PancakeError(msg)
+
+    def _tell_account(self) -> None:
+        """Say what the tokens of the settings lead to."""
+        listed, count = self._pages.listed, len(self._pages.readable)
+        if self._pages.config.get("access_token"):
+            activated = len(listed.get(ACTIVATED, []))
+            total = sum(map(len, listed.values()))
+            self._say(f"The user token is good: it lists {total} pages, {activated} activated")
+        chosen = " that `page_ids` chooses" if self._pages.config.get("page_ids") else ""
+        self._say(f"Pages to read{chosen}: {count}" if count or chosen else NO_PAGE)
+
+    def _say(self, text: str) -> None:
+        self._write(self._run.redactor.line(text))
+
+    def _room(self) -> int:
+        return int(self._pages.config["max_parallel_pages"])
+
+    def _asked(self, pages: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Iterator[Findings]]]:
+        """Begin to ask for all of a page, in a thread of its own."""
+        for page in pages:
+            context = self._pages.get_child_context(page, None)
+            yield page, self._run.lanes.ahead(self._ask(one) for one in [context])
+
+    def _ask(self, context: Context) -> Findings:
+        """Ask for all of a page."""
+        findings = Findings()
+        for stream in self._pages.child_streams:
+            if isinstance(stream, PancakeStream):
+                self._probe(stream, context, findings)
+        return findings
+
+    def _probe(self, stream: PancakeStream, context: Context | None, findings: Findings) -> None:
+        """Ask one stream, and those below it for one of its rows, and note how it went."""
+        children = [
+            child
+            for child in stream.child_streams
+            if isinstance(child, PancakeStream) and child.selected
+        ]
+        if findings.lost or not (stream.selected or children):
+            return
+        try:
+            rows = stream.probe(context)
+        except PageFailed as refusal:
+            self._refused(stream, refusal, context, findings)
+            return
+        if rows is None:
+            return
+        if stream.selected:
+            findings.readable.append(stream.name)
+        for child in children:
+            if rows:
+                self._probe(child, stream.get_child_context(rows[0], context), findings)
+            else:
+                findings.untried.append(child.name)
+
+    def _refused(
+        self,
+        stream: PancakeStream,
+        refusal: PageFailed,
+        context: Context | None,
+        findings: Findings,
+    ) -> None:
+        if refusal.whole_page:
+            findings.lost = refusal
+        elif context and self._pages.is_from_idleness(refusal, stream, context):
+            msg = (
+                f"{stream.place(context)}: the API answers HTTP 500, as it may for a page without"
+                " traffic: each run tries again"
+            )
+            findings.refusals[stream.name] = PageSkipped(msg)
+        else:
+            findings.refusals[stream.name] = refusal
