@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.readme_tables import README, TABLES, default_of, split
+from scripts.docs import default_of
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -104,9 +104,3 @@ def test_the_example_of_an_environment_has_all_settings(settings: dict[str, Any]
             assert value == default_of(schema), name
         elif schema.get("secret"):
             assert not value or "invented" in value, name
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_the_readme_has_the_table(name: str) -> None:
-    _, between, _ = split(README.read_text(encoding="utf-8"), name)
-    assert between == TABLES[name](), "run `python scripts/readme_tables.py`"

@@ -1,0 +1,393 @@
+"""Writes what the documents say from the code into them: `python scripts/docs.py`.
+
+What stands between `<!-- name -->` and `<!-- /name -->` in a document is made by the function of
+that name in `PARTS`. A test fails when a document is not what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake import errors
+from tap_pancake.client import USER_API
+from tap_pancake.settings import SETTINGS
+from tap_pancake.tap import TapPancake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from tap_pancake.client import PancakeStream
+
+    Schema = Mapping[str, Any]
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+ROWS = {
+    "pages": "categorized.activated[]",
+    "tags": "tags[]",
+    "users": "users[]",
+    "posts": "posts[]",
+    "call_logs": "data[]",
+    "customers": "customers[]",
+    "ad_conversations": "data[]",
+    "page_statistics": "data[]",
+    "user_statistics": "data.statistics.{user_id}[]",
+    "tag_statistics": "data.series.tag_{tag_id}[]",
+    "new_customer_statistics": "data[]",
+    "customer_engagements": "data.series[]",
+    "user_engagements": "users_engagements[]",
+    "ad_statistics": "data[]",
+    "campaign_statistics": "data[]",
+    "multi_page_user_statistics": "data.users.{user_id}",
+    "conversations": "conversations[]",
+    "messages": "messages[]",
+}
+"""Where in an answer the rows of a stream are, in the form that was observed or is documented."""
+OTHER_ROWS = {
+    "pages": "`categorized` may be called `categorized_pages`, or be a list of groups; the official"
+    " document has `pages[]`. A page of `page_access_tokens` that is not activated comes from its"
+    " own list.",
+    "users": "Disabled ones are in `disabled_users[]`; the lists may be one level down, in `data`.",
+    "new_customer_statistics": "May also be in `data.{page_id}[]`.",
+    "customer_engagements": "May also be in `statistics[]`, by the hour: hours are added up.",
+    "tag_statistics": "A value may be a number in place of an object: it is `total` then.",
+}
+"""What else is accepted."""
+SOURCES = {
+    ("users", "is_disabled"): "tap: in which list the row is",
+    ("users", "round_robin_inbox"): "tap: `round_robin_users.inbox`",
+    ("users", "round_robin_comment"): "tap: `round_robin_users.comment`",
+    ("pages", "category"): "tap: in which list the row is",
+    ("page_statistics", "hour_utc"): "tap: `hour` and `pages.timezone`",
+    ("user_statistics", "hour_utc"): "tap: `hour` and `pages.timezone`",
+    ("user_statistics", "user_id"): "key of `data.statistics`",
+    ("user_statistics", "user_name"): "`data.users.{user_id}.user_name`",
+    ("user_statistics", "user_fb_id"): "`data.users.{user_id}.user_fb_id`",
+    ("multi_page_user_statistics", "user_id"): "key of `data.users`",
+    ("multi_page_user_statistics", "date"): "tap: the day that was asked for",
+    ("tag_statistics", "tag_id"): "key of `data.series`, without `tag_`",
+    ("tag_statistics", "category"): "`data.categories[]`",
+    ("tag_statistics", "date"): "tap: `data.categories[]` and the days that were asked for",
+    ("tag_statistics", "tag_text"): "`tags[].text`",
+    ("tag_statistics", "tag_color"): "`tags[].color`",
+    ("tag_statistics", "tag_lighten_color"): "`tags[].lighten_color`",
+    ("tag_statistics", "tag_description"): "`tags[].description`",
+    ("customer_engagements", "date"): "`data.categories[]`, or `statistics[].hour`",
+    ("user_engagements", "date"): "tap: the day that was asked for",
+    ("ad_statistics", "date"): "tap: the day that was asked for",
+    ("ad_statistics", "ad_id"): "tap: `ad_id`, `id` or what else the row has",
+    ("campaign_statistics", "date"): "tap: the day that was asked for",
+    ("campaign_statistics", "ad_id"): "tap: `ad_id`, `id` or what else the row has",
+}
+"""(Stream, column) → where its value comes from, if not from the field of that name."""
+JOINS = (
+    ("conversations", "messages", "page_id, conversation_id", "||--o{"),
+    ("posts", "conversations", "post_id", "|o--o{"),
+    ("customers", "conversations", "page_customer.id", "|o--o{"),
+    ("tags", "conversations", "page_id, tags[].id", "}o--o{"),
+    ("users", "conversations", "page_id, assignee_ids[]", "}o--o{"),
+    ("users", "messages", "page_id, from.uid", "|o--o{"),
+    ("conversations", "ad_conversations", "page_id, id", "|o--o|"),
+    ("ad_statistics", "conversations", "ad_ids[]", "}o--o{"),
+    ("users", "user_statistics", "page_id, user_id", "|o--o{"),
+    ("users", "user_engagements", "page_id, user_id", "|o--o{"),
+    ("users", "multi_page_user_statistics", "user_id", "}o--o{"),
+    ("tags", "tag_statistics", "page_id, tag_id", "|o--o{"),
+)
+"""Two streams, the columns of the second that name a row of the first, and how many there are of
+each, as Mermaid writes it. That each stream of a page names its page goes without saying."""
+
+CONVERSATIONS = (1_000, 5_000, 20_000, 50_000, 100_000, 250_000)
+"""Of a page, for the table of hours."""
+A_CALL = {"conversations": 40, "messages": 30}
+"""Rows that a call brings: of the list in time windows, of 60 at most; of a batch."""
+
+
+ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
+    *(
+        (f"`error_code` {code}", 200, {"success": False, "error_code": code})
+        for code in (101, 102, 103, 105, 106, 107, 121, 122, 190)
+    ),
+    ("“gói cước” without a code", 200, {"success": False, "message": "Không tìm thấy gói cước"}),
+    ("another `error_code`", 200, {"success": False, "error_code": 100}),
+    ("a failure without a code", 200, {"success": False}),
+    ("no JSON object", 200, None),
+    ("a redirect", 302, None),
+    ("HTTP 401", 401, None),
+    ("HTTP 403", 403, None),
+    ("HTTP 404 or 406", 404, None),
+    ("HTTP 408 or 425", 408, None),
+    ("HTTP 429", 429, None),
+    ("another HTTP 4xx", 400, None),
+    ("HTTP 5xx", 500, None),
+)
+"""An answer in words, its status and its body: one of each kind that the tap tells apart."""
+DOES: dict[type[errors.PancakeError], str] = {
+    errors.TransientError: "tries 8 times in about a minute; then the stream of the page fails",
+    errors.PageTokenRenewed: "looks for a newer one in the list of pages; then the page fails",
+    errors.PageSkipped: "skips the stream of the page",
+    errors.PageFailed: "the stream of the page fails",
+    errors.NothingThere: "the stream of the page fails",
+    errors.PageLost: "the whole page fails",
+    errors.RunStopped: "the run ends",
+}
+
+
+@cache
+def streams() -> dict[str, PancakeStream]:
+    """Give the streams by name."""
+    return {stream.name: stream for stream in TapPancake(validate_config=False).discover_streams()}
+
+
+def table(head: str, rows: Iterable[Iterable[str]]) -> str:
+    """Give a table as Markdown; a name in its head that ends with a colon is over numbers."""
+    names = [name.strip() for name in head.split("|")]
+    rule = ["---:" if name.endswith(":") else "---" for name in names]
+    lines = [f"| {' | '.join(name.rstrip(':') for name in names)} |", f"|{'|'.join(rule)}|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in rows]
+    return "\n".join(lines) + "\n"
+
+
+# Streams and their columns
+
+
+def streams_table() -> str:
+    """Give the table of streams."""
+    names: dict[type, str] = {type(stream): stream.name for stream in streams().values()}
+    return table(
+        "stream | endpoint | key | replication | parent | cut | one call brings",
+        (
+            [
+                f"[`{stream.name}`]({{streams}}#{stream.name})"
+                + ("" if stream.selected_by_default else " (not by default)"),
+                f"`{endpoint_of(stream)}`",
+                ", ".join(f"`{name}`" for name in stream.primary_keys),
+                f"`{stream.replication_key}`" if stream.replication_key else "full table",
+                f"`{names[stream.parent_stream_type]}`" if stream.parent_stream_type else "",
+                str(stream.cut.rows) if stream.cut else "",
+                stream.brings,
+            ]
+            for stream in streams().values()
+        ),
+    ).replace("{streams}", "docs/streams.md")
+
+
+def endpoint_of(stream: PancakeStream) -> str:
+    """Give the path of a stream, without what all paths of pages have in common."""
+    return f"{USER_API}{stream.path}" if stream.api == USER_API else stream.path.split("/", 3)[3]
+
+
+def type_of(schema: Schema) -> str:
+    """Give the type of a column, such as `string` or `array of object`."""
+    names = [name for name in as_list(schema["type"]) if name != "null"]
+    if schema.get("format"):
+        return {"date-time": "time", "date": "date"}[schema["format"]]
+    if len(names) > 5:  # noqa: PLR2004 - all that JSON has, but null
+        return "any"
+    if names == ["array"]:
+        return f"array of {type_of(schema['items'])}"
+    return " or ".join(names)
+
+
+def as_list(value: Any) -> list[Any]:
+    """Give a list of what may be one."""
+    return value if isinstance(value, list) else [value]
+
+
+def fields_of(schema: Schema, before: str = "") -> Iterator[tuple[str, Schema]]:
+    """Give the fields of an object with their paths, each followed by those below it."""
+    for name, field in schema.get("properties", {}).items():
+        yield before + name, field
+        deeper, path = field, before + name
+        while "items" in deeper:
+            deeper, path = deeper["items"], f"{path}[]"
+        yield from fields_of(deeper, f"{path}.")
+
+
+def source_of(stream: PancakeStream, column: str) -> str:
+    """Say where the value of a column comes from."""
+    if (stream.name, column) in SOURCES:
+        return SOURCES[stream.name, column]
+    if column in {"page_id", "conversation_id"}:
+        return "tap: what was asked for"
+    return f"`{column}`"
+
+
+def columns() -> str:
+    """Give a section for each stream, with all its columns."""
+    return "\n".join(map(section, streams().values()))
+
+
+def section(stream: PancakeStream) -> str:
+    """Give the section of one stream."""
+    (what, *_) = (type(stream).__doc__ or "").splitlines()
+    keys = ", ".join(f"`{name}`" for name in stream.primary_keys)
+    facts = [
+        f"Key: {keys}.",
+        f"Replication: by `{stream.replication_key}`."
+        if stream.replication_key
+        else "Replication: the full table.",
+        f"Rows in an answer: `{ROWS[stream.name]}`.",
+        OTHER_ROWS.get(stream.name, ""),
+        f"Needs the right to {stream.right}." if stream.right else "",
+        "" if stream.selected_by_default else "Not selected by default.",
+    ]
+    rows = (
+        [
+            f"`{path}`",
+            type_of(schema),
+            "yes" if "null" in as_list(schema["type"]) else "no",
+            schema["description"].replace("|", "\\|"),
+            source_of(stream, path) if "." not in path else "",
+        ]
+        for path, schema in fields_of(stream.schema)
+    )
+    return f"## {stream.name}\n\n{what}\n\n{' '.join(filter(None, facts))}\n\n" + table(
+        "column | type | null | meaning | source", rows
+    )
+
+
+def diagram() -> str:
+    """Give the diagram of all streams: their keys, and what leads from one to another."""
+    lines = ["```mermaid", "erDiagram"]
+    foreign: dict[str, set[str]] = {}
+    for _, child, by, _ in JOINS:
+        foreign.setdefault(child, set()).update(
+            re.split(r"[.\[]", path)[0] for path in by.split(", ")
+        )
+    for stream in streams().values():
+        ones = foreign.get(stream.name, set()) | {"page_id", "conversation_id"}
+        lines.append(f"    {stream.name} {{")
+        for name, schema in stream.schema["properties"].items():
+            marks = ["PK"] * (name in stream.primary_keys) + ["FK"] * (name in ones)
+            if marks:
+                lines.append(f"        {type_of(schema).split()[0]} {name} {', '.join(marks)}")
+        lines.append("    }")
+    of_pages = [
+        ("pages", stream.name, "page_id", "||--o{")
+        for stream in streams().values()
+        if "page_id" in stream.schema["properties"]
+    ]
+    for parent, child, by, many in chain(of_pages, JOINS):
+        lines.append(f'    {parent} {many} {child} : "{by}"')
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+# Settings
+
+
+def settings_table() -> str:
+    """Give the table of settings."""
+    return table(
+        "setting | type | default | meaning",
+        (
+            [
+                f"`{name}`",
+                setting_type_of(schema),
+                f"`{default_of(schema)}`" if "default" in schema else "",
+                schema["description"],
+            ]
+            for name, schema in SETTINGS["properties"].items()
+        ),
+    )
+
+
+def setting_type_of(schema: Schema) -> str:
+    """Give the type of a setting in a user's words."""
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("format") == "date-time":
+        return "time"
+    (name,) = (name for name in schema["type"] if name != "null")
+    return f"{name}, secret" if schema.get("secret") else str(name)
+
+
+def default_of(schema: Schema) -> str:
+    """Give the default as text; empty if there is none."""
+    default = schema.get("default", "")
+    return default if isinstance(default, str) else json.dumps(default)
+
+
+# Limits
+
+
+def backfill() -> str:
+    """Give the hours that the first run of one page takes at least, by its size."""
+    rate = SETTINGS["properties"]["requests_per_second"]["default"]
+    longer = (1, 3)
+
+    def hours(count: int, batches: int) -> str:
+        calls = count / A_CALL["conversations"] + count * batches
+        return f"{calls / rate / 3600:.1f}"
+
+    return table(
+        "conversations: | calls, of up to 30 messages each: | hours: | hours, of 90 each:",
+        (
+            [
+                f"{count:,}",
+                f"{round(count / A_CALL['conversations'] + count):,}",
+                *(hours(count, batches) for batches in longer),
+            ]
+            for count in CONVERSATIONS
+        ),
+    )
+
+
+# Errors
+
+
+def refusals() -> str:
+    """Give what each refusal of the API means: what it makes the tap say and do."""
+    answers: dict[tuple[str, str], list[str]] = {}
+    for user_api in (False, True):
+        for label, status, body in ANSWERS:
+            try:
+                errors.check(status, body, where="", user_api=user_api, right="…")
+            except errors.PancakeError as error:
+                text = re.sub(r" \([^()]*\)$", "", str(error).removeprefix(": "))
+                case = text.replace("the right to …", "…"), DOES[type(error)]
+                answers.setdefault(case, []).append(f"user token: {label}" if user_api else label)
+    return table(
+        "the API answers | the tap says | and",
+        ([shortened(labels), text, does] for (text, does), labels in answers.items()),
+    )
+
+
+def shortened(labels: list[str]) -> str:
+    """Give labels without those that are the same for both tokens."""
+    both = [label for label in labels if f"user token: {label}" in labels]
+    same = {f"user token: {label}" for label in both}
+    kept = [label for label in labels if label not in same]
+    if same:
+        return ", ".join(kept)
+    where = {label.partition("user token: ")[0] == "" for label in kept}
+    bare = [label.removeprefix("user token: ") for label in kept]
+    return f"to {'the user' if where == {True} else 'a page'} token: {', '.join(bare)}"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "streams": streams_table,
+    "columns": columns,
+    "diagram": diagram,
+    "settings": settings_table,
+    "backfill": backfill,
+    "refusals": refusals,
+}
+_PART = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+def current(text: str) -> str:
+    """Give a document with all parts as they should be."""
+    return _PART.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", text)
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        document.write_text(current(text), encoding="utf-8")

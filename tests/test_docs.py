@@ -1,0 +1,155 @@
+"""The documents say what the code does, and lead where they say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, ROWS, SOURCES, current, fields_of, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TROUBLES = ROOT / "docs" / "troubleshooting.md"
+PAGES = [*DOCUMENTS, *sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
+
+
+def name_of(document: Path) -> str:
+    """Give a document's path in the project."""
+    return document.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_what_is_made_from_the_code_is_current(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert current(text) == text, "run `python scripts/docs.py`"
+
+
+def test_every_part_has_its_place() -> None:
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert {name: text.count(f"<!-- {name} -->") for name in PARTS} == dict.fromkeys(PARTS, 1)
+
+
+# Links
+
+
+def anchors(document: Path) -> set[str]:
+    """Give the anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", sorted(set(PAGES)), ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+# Streams
+
+
+def test_columns_that_are_said_to_come_from_elsewhere_are_there() -> None:
+    assert ROWS.keys() == streams().keys()
+    for name, column in SOURCES:
+        assert column in streams()[name].schema["properties"]
+
+
+def test_what_the_tap_adds_is_said_to_be_of_the_tap() -> None:
+    added = {
+        (stream.name, column)
+        for stream in streams().values()
+        for column, schema in stream.schema["properties"].items()
+        if schema["description"].startswith("Added by the tap")
+    }
+    assert added <= SOURCES.keys()
+
+
+def test_every_column_is_in_the_document_once() -> None:
+    text = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+    for stream in streams().values():
+        found = re.findall(r"^\| `([^`]+)` \|", sections[stream.name], flags=re.MULTILINE)
+        assert found == [path for path, _ in fields_of(stream.schema)]
+        assert len(set(found)) == len(found)
+
+
+def test_the_diagram_joins_columns_that_are_there() -> None:
+    for parent, child, columns, _ in JOINS:
+        assert parent in streams()
+        paths = {path for path, _ in fields_of(streams()[child].schema)}
+        for column in columns.split(", "):
+            assert column.removesuffix("[]") in paths, (child, column)
+
+
+# Errors
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """Give the texts that an expression may make, with "…" for what is filled in."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text
+        case ast.JoinedStr(values=values):
+            yield "".join(
+                next(texts(value), "…") if isinstance(value, ast.Constant) else "…"
+                for value in values
+            )
+        case ast.BinOp(left=left, right=right):
+            yield from (one + other for one in texts(left) for other in texts(right))
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from texts(body)
+            yield from texts(orelse)
+
+
+def said() -> Iterator[str]:
+    """Give what the tap says when something is wrong."""
+    for path in sorted((ROOT / "tap_pancake").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Assign(targets=[ast.Name(id="msg" | "problem" | "fault")], value=value):
+                    yield from texts(value)
+                case ast.Yield(value=ast.AST() as value) if path.name == "settings.py":
+                    yield from texts(value)
+                case ast.Call(func=ast.Attribute(attr="warning"), args=[message, *_]):
+                    yield from (re.sub("%[sd]", "…", text) for text in texts(message))
+
+
+def plain(text: str) -> str:
+    """Give a text with single spaces."""
+    return " ".join(text.split())
+
+
+def pieces(message: str) -> list[str]:
+    """Give the parts of a message between what is filled in, that are long enough to be known."""
+    parts = [part.strip(" ,;") for part in re.split(r"…|: ", plain(message))]
+    return [part for part in parts if len(part) > 12] or [max(parts, key=len)]
+
+
+def test_every_error_is_explained() -> None:
+    explained = plain(TROUBLES.read_text(encoding="utf-8"))
+    messages = {message for message in said() if re.search(r"\w", message)}
+    assert len(messages) > 40  # of which the shortest have nothing but what is filled in
+    for message in messages:
+        assert any(piece in explained for piece in pieces(message)), message
+
+
+def test_every_explained_error_exists() -> None:
+    source = [plain(message) for message in said()]
+    names = ["fields that the schema does not have were dropped", "values of an unknown type"]
+    text = TROUBLES.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \|", text.partition("## Pages")[2], flags=re.MULTILINE)
+    for cell in rows:
+        for message in cell.removesuffix(" (a WARNING)").split("; "):
+            known = any(piece in one for piece in pieces(message) for one in source)
+            known = known or any(name in message for name in names)
+            assert known or message == "message", message
