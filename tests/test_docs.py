@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ast
+import csv
+import json
+import os
 import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, ROWS, SOURCES, current, fields_of, streams
+from tests.pancake_api import Account, PancakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 PAGES = [*DOCUMENTS, *sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -160,3 +168,61 @@ def test_every_explained_error_exists() -> None:
             known = any(piece in one for piece in pieces(message) for one in source)
             known = known or any(name in message for name in names)
             assert known or message == "message", message
+
+
+# Getting started
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """Give the fenced blocks of a language."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
+    document = ROOT / "docs" / "getting-started.md"
+    config, _, csv_config = map(json.loads, blocks(document, "json"))
+    assert config.keys() == {"access_token", "start_date"}
+    now = datetime.now(UTC)
+    start = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    account = Account.generate(
+        seed=3, pages=2, conversations=5, start=start, end=start + timedelta(hours=20)
+    )
+    with PancakeServer(account) as server:
+        config |= {"access_token": account.user_token, "api_url": server.url}
+        config |= {"start_date": start.isoformat()}  # each day since then costs calls
+        (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (tmp_path / "csv.json").write_text(json.dumps(csv_config), encoding="utf-8")
+        _, test, read, again = blocks(document, "bash")
+        done = [run_block(test + read, tmp_path)]
+        server.reset_calls()
+        account.pages[0].receive(next(iter(account.pages[0].conversations)))
+        done.append(run_block(again, tmp_path))
+        assert server.count("messages") == 1
+    for page in account.pages[:2]:
+        assert f"page {page.id} ({page.name}): everything can be read (15 streams)" in done[0]
+    rows = [
+        (row["conversation_id"], row["id"])
+        for path in (tmp_path / "csv").glob("messages-*.csv")
+        for row in csv.DictReader(StringIO(path.read_bytes().decode(), newline=""))
+    ]
+    assert set(rows) == set(account.expected().messages)
+    assert "messages-" in done[0]
+
+
+def run_block(commands: str, directory: Path) -> str:
+    """Run commands as a user does, in a shell; give what they print."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=directory,
+        env=os.environ | {"PATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
