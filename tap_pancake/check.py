@@ -156,6 +156,8 @@ class Check:
             total = sum(map(len, listed.values()))
             self._say(f"The user token is good: it lists {total} pages, {activated} activated")
         chosen = " that `page_ids` chooses" if self._pages.config.get("page_ids") else ""
+        if self._run.shard.count > 1:
+            chosen += f" in shard {self._run.shard.index} of {self._run.shard.count}"
         self._say(f"Pages to read{chosen}: {count}" if count or chosen else NO_PAGE)
 
     def _say(self, text: str) -> None:

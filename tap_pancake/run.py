@@ -12,6 +12,7 @@ from tap_pancake.lanes import Lanes
 from tap_pancake.limits import Limits
 from tap_pancake.progress import Progress
 from tap_pancake.redaction import Redactor
+from tap_pancake.shards import Shard
 from tap_pancake.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
 from tap_pancake.transport import Transport
 
@@ -60,6 +61,11 @@ class Run:
         self._said: set[str] = set()
         self._failed: list[PageFailed] = []
         self._skipped: list[PageFailed] = []
+
+    @cached_property
+    def shard(self) -> Shard:
+        """Which pages are read."""
+        return Shard.of(self._config)
 
     @cached_property
     def transport(self) -> Transport:

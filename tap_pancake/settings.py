@@ -40,6 +40,20 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         description="Read only these pages. Default: all activated pages.",
     ),
     th.Property(
+        "shard_index",
+        th.IntegerType(minimum=0),
+        default=0,
+        title="Shard",
+        description="Which of `shard_count` shares of the pages this run reads, counted from 0.",
+    ),
+    th.Property(
+        "shard_count",
+        th.IntegerType(minimum=1),
+        default=1,
+        title="Number of shards",
+        description="Over how many runs the pages are split, each with a state of its own.",
+    ),
+    th.Property(
         "start_date",
         th.DateTimeType(nullable=True),
         title="Start date",
@@ -244,6 +258,12 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         )
     if config.get("page_ids") == []:
         yield "setting `page_ids` must not be empty: leave it out to read all pages"
+    index, count = config.get("shard_index"), config.get("shard_count")
+    if isinstance(index, int) and isinstance(count, int) and index >= count:
+        yield (
+            f"setting `shard_index` must be less than `shard_count`, which is {count}: the shards"
+            " are counted from 0"
+        )
     dates = {}
     for name in ("start_date", "end_date"):
         if config.get(name):

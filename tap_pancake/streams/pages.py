@@ -112,10 +112,11 @@ class PagesStream(PancakeStream):
         return self.list_pages() if self.config.get("access_token") else {}
 
     @cached_property
-    def readable(self) -> dict[str, Row]:
-        """The pages to read, by id. Of one that only its token in the settings tells, just the id.
+    def chosen(self) -> dict[str, Row]:
+        """The pages to read, of all shards together, by id.
 
-        Those of `page_ids`, or all that are activated or have their token in the settings.
+        Those of `page_ids`, or all that are activated or have their token in the settings. Of one
+        that only its token in the settings tells, just the id.
         """
         activated = {str(page["id"]): page for page in self.listed.get(ACTIVATED, [])}
         others = {str(page["id"]): page for pages in self.listed.values() for page in pages}
@@ -129,6 +130,12 @@ class PagesStream(PancakeStream):
         return {page_id: known[page_id] for page_id in chosen if page_id in known}
 
     @cached_property
+    def readable(self) -> dict[str, Row]:
+        """The pages that this run reads, by id: those chosen that are in its shard."""
+        shard = self.run.shard
+        return {page_id: page for page_id, page in self.chosen.items() if shard.has_page(page_id)}
+
+    @cached_property
     def _categories(self) -> dict[str, str]:
         """The category of each page that is listed, by id."""
         return {
@@ -138,7 +145,7 @@ class PagesStream(PancakeStream):
     def unreadable(self) -> Iterator[PageFailed]:
         """Say of each page of `page_ids` that is not there why it is not."""
         for page_id in dict.fromkeys(self.config.get("page_ids") or []):
-            if page_id in self.readable:
+            if page_id in self.chosen or not self.run.shard.has_page(page_id):
                 continue
             problem = (
                 f"is {self._categories[page_id]} in Pancake: activate it there, or take it out of"
@@ -159,7 +166,7 @@ class PagesStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         for problem in self.unreadable():
             self.run.page_failed(problem)
-        if not self.config.get("page_ids") and not self.readable:
+        if not self.config.get("page_ids") and not self.chosen:
             self.logger.warning(NO_PAGE)
         self.run.progress.expect(len(self.readable))
         yield from self.records()

@@ -123,8 +123,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
+        if not self.run.shard.has_account:
+            return None
         self._need_user_token()
-        pages = self.run.streams["pages"].readable
+        pages = self.run.streams["pages"].chosen
         if not pages:
             return None
         span = self.recent(None)
@@ -154,6 +156,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
+        if not self.run.shard.has_account:
+            return  # the totals are of the pages of all shards
         # Not a child of pages: what ends it must not end the run.
         try:
             yield from self._read()
@@ -164,7 +168,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     def _read(self) -> Iterator[Record]:
         self._need_user_token()
-        pages: dict[str, Row] = dict(self.run.streams["pages"].readable)
+        pages: dict[str, Row] = dict(self.run.streams["pages"].chosen)
         added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
         if not pages:
             return
