@@ -24,8 +24,8 @@ import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
 PROJECT = Path(os.environ.get("PANCAKE_PROJECT") or Path(__file__).resolve().parents[1])
 SHARDS = int(os.environ.get("PANCAKE_SHARDS") or 4)
