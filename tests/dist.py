@@ -105,7 +105,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_runs_is_the_wheel() -> None:
-    command = [INSTALLED / "python", "-c", "import tap_pancake; print(tap_pancake.__file__)"]
+    command = [str(INSTALLED / "python"), "-c", "import tap_pancake; print(tap_pancake.__file__)"]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     assert INSTALLED.parent in Path(found).parents
 
