@@ -1,0 +1,279 @@
+"""A worker in simulated time: how long it reads its pages, by the tap's own limiter and windows.
+
+The tap's `Limiter` spaces the calls of each page, its `TimeWindows` choose what is asked of the
+list of conversations, and its `Shard` says which pages are a worker's. Simulated are the time, the
+answers (what is there, after so many seconds), the lanes, and the processor, which is one, as a
+Python process has it: whatever is done with an answer waits until what came before it is done.
+
+Not simulated: 429s, faults, and the target, which is a process of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from bisect import bisect_left, bisect_right
+from collections import deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.limits import Limiter
+from tap_pancake.run import AHEAD
+from tap_pancake.windows import Cut, TimeWindows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    Chain = Generator[int, None, None]
+    """Calls of which each is made when the one before is answered: the rows of each answer."""
+
+DAY = 86_400.0
+LIST_CUT, BATCH_CUT = 60, 30  # the reference, sections 7.1 and 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What the tap was measured to take, in seconds of processor time."""
+
+    start: float
+    """Of a run without anything to read."""
+    page: float
+    """Of a page, whatever is in it."""
+    call: float
+    row: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """How a worker is set up."""
+
+    lanes: int
+    """`max_parallel_pages`."""
+    latency: float
+    """Seconds before each answer."""
+    costs: Costs
+    calls_per_second: float = 4.95
+
+    @property
+    def reach(self) -> int:
+        """How many chains of a page are under way at a time, as in `tap_pancake.run`."""
+        return min(AHEAD, 3 + round(8 * self.latency))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What there is to read of a page. Times are Unix seconds."""
+
+    others: int
+    """Calls of all streams but the inbox, each with one row."""
+    since: float | None
+    """The time from which conversations are asked for; None is all history."""
+    touched: list[float]
+    """The time of the last message of each conversation, oldest first."""
+    batches: Callable[[int], tuple[int, int]]
+    """Of a conversation, by its place in `touched`: calls for its messages, and rows of each."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What one worker did."""
+
+    seconds: float = 0.0
+    calls: int = 0
+    rows: int = 0
+    busy: float = 0.0
+    """Seconds of processor time."""
+    slowest_page: float = 0.0
+    """Seconds of the page that took longest."""
+
+
+def lists(page: Page, now: float) -> Iterator[list[int]]:
+    """Ask for the conversations of a page, as the tap does; give each answer's certain rows."""
+    windows = TimeWindows(
+        start=page.since,
+        end=None,
+        cut=Cut.of(LIST_CUT),
+        time_of=lambda row: row["at"],
+        newest_first=True,
+        settled=now - 900,
+        clock=lambda: now,
+    )
+    while not windows.finished:
+        window = windows.window
+        low = bisect_left(page.touched, window.since or 0.0)
+        high = len(page.touched)
+        if window.until is not None:
+            high = bisect_right(page.touched, window.until)
+        found = range(max(low, high - LIST_CUT), high)
+        rows: list[dict[str, Any]] = [{"id": n, "at": page.touched[n]} for n in reversed(found)]
+        yield [row["id"] for row in windows.take(rows)]
+
+
+class _Lane:
+    """A page that is being read: which of its calls may be made when."""
+
+    def __init__(self, page: Page, worker: Worker, now: float, began: float) -> None:
+        self._page = page
+        self._lists = lists(page, now)
+        self._room = worker.reach
+        self._others = page.others
+        self._waiting: deque[int] = deque()
+        self._listed = False
+        self._listing = False
+        self._clock = began
+        self.began = began
+        self.under_way = 0
+        self._limiter = Limiter(worker.calls_per_second, clock=lambda: self._clock)
+
+    def leave(self, at: float) -> float:
+        """Give when a call that could be made at a time leaves."""
+        self._clock = max(self._clock, at)
+        self._limiter.wait(self._sleep)
+        return self._clock
+
+    def _sleep(self, seconds: float) -> None:
+        # Never nothing, which rounding would make of the last bit.
+        self._clock = math.nextafter(self._clock + seconds, math.inf)
+
+    def chains(self) -> Iterator[Chain]:
+        """Give what can be begun now."""
+        while self.under_way < self._room:
+            if self._others:
+                self._others -= 1
+                chain = self._one()
+            elif self._waiting:
+                chain = self._messages(self._waiting.popleft())
+            elif not (self._listed or self._listing):
+                self._listing = True
+                chain = self._list()
+            else:
+                return
+            self.under_way += 1
+            yield chain
+
+    def _one(self) -> Chain:
+        yield 1
+
+    def _messages(self, conversation: int) -> Chain:
+        calls, rows = self._page.batches(conversation)
+        for _ in range(calls):
+            yield rows
+
+    def _list(self) -> Chain:
+        rows = next(self._lists, None)
+        if rows is None:
+            self._listed = True
+        else:
+            yield len(rows)
+            self._waiting.extend(row for row in rows if self._page.batches(row)[0])
+        self._listing = False
+
+
+def simulate(pages: Iterator[Page], worker: Worker, now: float) -> Outcome:
+    """Read pages, so many at a time, and say what it took."""
+    outcome = Outcome()
+    costs = worker.costs
+    order = count()
+    events: list[tuple[float, int, int, _Lane, Chain]] = []
+    free = costs.start
+    outcome.busy = costs.start
+
+    def advance(lane: _Lane, chain: Chain, at: float) -> bool:
+        """Make the next call of a chain; tell whether there is one."""
+        rows = next(chain, None)
+        if rows is None:
+            return False
+        answered = lane.leave(at) + worker.latency
+        heapq.heappush(events, (answered, next(order), rows, lane, chain))
+        return True
+
+    def fill(lane: _Lane, at: float) -> None:
+        for chain in lane.chains():
+            if not advance(lane, chain, at):
+                lane.under_way -= 1
+
+    def begin(at: float) -> None:
+        """Begin with the next page that has anything to ask for."""
+        nonlocal free
+        for page in pages:
+            free = max(free, at) + costs.page
+            outcome.busy += costs.page
+            lane = _Lane(page, worker, now, free)
+            fill(lane, free)
+            if lane.under_way:
+                return
+
+    for _ in range(worker.lanes):
+        begin(free)
+    while events:
+        at, _, rows, lane, chain = heapq.heappop(events)
+        cost = costs.call + rows * costs.row
+        free = max(free, at) + cost
+        outcome.busy += cost
+        outcome.calls += 1
+        outcome.rows += rows
+        if not advance(lane, chain, free):
+            lane.under_way -= 1
+        fill(lane, free)
+        if not lane.under_way:
+            outcome.slowest_page = max(outcome.slowest_page, free - lane.began)
+            begin(free)
+    outcome.seconds = free
+    return outcome
+
+
+# Shops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shops:
+    """Pages of very different size: the logarithm of their size is normally distributed."""
+
+    pages: int
+    median: float
+    """Conversations touched a day, of the page in the middle."""
+    sigma: float
+    """Of the logarithm; with 1.5 one page of a hundred has 33 times the median or more."""
+    days: int
+    """Of history."""
+    seed: int = 7
+
+    def ids(self) -> list[str]:
+        """Invent the pages' ids."""
+        return [str(100_000_000_000_000 + n) for n in range(self.pages)]
+
+    def a_day(self, page_id: str) -> float:
+        """Give how many conversations of a page are touched a day."""
+        rng = random.Random(f"{self.seed} {page_id}")
+        return self.median * math.exp(rng.gauss(0, self.sigma))
+
+    def backfill(self, page_id: str, now: float) -> Page:
+        """Give all history of a page: each conversation is touched on one day."""
+        rng = random.Random(f"{self.seed} {page_id} history")
+        number = round(self.a_day(page_id) * self.days)
+        touched = sorted(now - rng.random() * self.days * DAY for _ in range(number))
+        # As in the tests' accounts most are short: 15 messages on average, 60 at most.
+        sizes = [1 + int(60 * rng.random() ** 3) for _ in range(number)]
+
+        def batches(place: int) -> tuple[int, int]:
+            calls = math.ceil(sizes[place] / BATCH_CUT)
+            return calls, round(sizes[place] / calls)
+
+        weeks, daily = 4 * math.ceil(self.days / 7), 3 * self.days
+        return Page(others=8 + weeks + daily, since=None, touched=touched, batches=batches)
+
+    def hourly(self, page_id: str, now: float) -> Page:
+        """Give what an hourly run reads: the last day again, messages of the last hour."""
+        rng = random.Random(f"{self.seed} {page_id} hour")
+        a_day = self.a_day(page_id)
+        number = int(a_day) + (rng.random() < a_day % 1)
+        touched = sorted(now - rng.random() * DAY for _ in range(number))
+        new = bisect_left(touched, now - 3600)
+        return Page(
+            others=19,  # docs/rate-limits.md: 22 of a quiet page, with two of the inbox
+            since=now - DAY - 3600,
+            touched=touched,
+            batches=lambda place: (1, 3) if place >= new else (0, 0),
+        )
