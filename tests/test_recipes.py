@@ -8,7 +8,7 @@ import statistics
 import subprocess
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -144,7 +144,10 @@ def by_hand(page: Page) -> None:
     said(same_time, "customer", 50)
 
     greeted = page.add_conversation(at=at + timedelta(minutes=3), text="ok")
-    said(greeted, "bot", 3.5)
+    shop = {"id": page.id, "name": page.name}
+    for automatic in ({"is_automated": True}, {"ai_generated": True}, {"flow_id": 7}):
+        at_once = at + timedelta(minutes=3.5)
+        page.receive(greeted.id, at=at_once, sender=shop | automatic, text="ok")
 
     clicked = page.add_conversation(at=at, text="")
     clicked.messages[0].attachments = [{"type": "ad_click", "ad_id": "1"}]
@@ -157,6 +160,9 @@ def by_hand(page: Page) -> None:
     page.tag(same_time.id, 1, at + timedelta(minutes=1), action="remove")
     page.tag(same_time.id, 2, at)
     same_time.tag_ids[:] = [None]
+    # As in a conversation that was read before a tag was renamed.
+    changed = greeted.tag_histories[0]
+    changed.tag = replace(changed.tag, text="ẩn")
 
     # Ads: two customers that are new, one of whom comes by another ad, too; one known for long.
     first, second = f"4{page.number:05d}000000000", f"4{page.number:05d}000000003"
@@ -176,7 +182,7 @@ def change(page: Page) -> None:
     page.receive(answered_later.id, at=utc(2026, 5, 3, 3, 0), sender="outside")
     page.tag(greeted.id, 1, action="remove")
     page.tag(answered_later.id, 2)
-    page.tags[2].text = "Renamed"
+    page.tags[2].text = "Được đổi tên"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -201,7 +207,7 @@ def test_what_was_made_by_hand_is_answered_as_counted_by_hand(shop: Shop, engine
     }
     assert by(shop.rows(engine, "Tag funnel", page), "tag") == {
         ("Đã chốt đơn",): [page.name, 3, 1, 50],
-        ("Renamed",): [page.name, 2, 1, 33.3],
+        ("Được đổi tên",): [page.name, 2, 1, 33.3],
     }
     ads = shop.rows(engine, "New customers by ad", page)
     assert by(ads, "ad") == {
@@ -368,7 +374,7 @@ def sent_by(page: Page, message: Message) -> str:
         return "ad click"
     if message.sender["id"] != page.id:
         return "customer"
-    if message.sender.get("is_automated"):
+    if message.sender.keys() & {"is_automated", "ai_generated", "flow_id"}:
         return "automation"
     return "staff" if "admin_name" in message.sender else "outside"
 
