@@ -76,11 +76,11 @@ def answer(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, 
 
 def table(title: str, rows: Sequence[dict[str, Any]], most: int | None) -> None:
     """Print a title and the first rows."""
-    print(f"\n{title}")
+    print(f"\n{title}:")
     shown = rows[:most]
-    cells = [["" if value is None else value for value in row.values()] for row in shown]
-    if cells:
-        show([tuple(rows[0]), *(tuple(row) for row in cells)])
+    if shown:
+        cells = [tuple("" if value is None else value for value in row.values()) for row in shown]
+        show([tuple(rows[0]), *cells])
     if len(rows) > len(shown) or not rows:
         print(f"({len(rows)} rows{', these are the first' if shown else ''})")
 
