@@ -232,7 +232,7 @@ def bar(name: str, colour: str, labels: list[str], values: Sequence[Any], hover:
         marker_color=colour,
         x=values,
         y=list(range(len(labels))),
-        hovertext=[escape(label) for label in labels],
+        hovertext=[literal(label) for label in labels],
         hovertemplate=f"%{{hovertext}}<br>{hover}",
     )
 
@@ -262,7 +262,7 @@ def rows_of(
         showgrid=False,
         tickmode="array",
         tickvals=list(range(len(labels))),
-        ticktext=[f"{escape(shortened(label))}&nbsp;" for label in labels],
+        ticktext=[f"{literal(shortened(label))}&nbsp;" for label in labels],
     )
     return figure
 
@@ -301,7 +301,12 @@ def age(hours: float) -> str:
 
 def channel_name(platform: str | None) -> str:
     """Give the channel in words."""
-    return escape((platform or "unknown").replace("_", " "))
+    return literal((platform or "unknown").replace("_", " "))
+
+
+def literal(text: str) -> str:
+    """Give a text that plotly shows as it is; it knows only these entities."""
+    return escape(text, quote=False)
 
 
 def shortened(label: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from tests.pancake_api import Account, PancakeServer
-from tests.postgres import load, started
 from tests.tap import KEYS, config_for, select, sync
+from tests.targets import load_postgres, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="database", scope="module")
 def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with started(tmp_path_factory) as database:
+    with postgres(tmp_path_factory) as database:
         yield database
 
 
@@ -44,7 +44,7 @@ def test_rows_load_twice_with_the_same_counts_and_values(
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
     for _ in range(2):
-        load(tmp_path, database, run.stdout)
+        load_postgres(tmp_path, database, run.stdout)
         with psycopg.connect(database) as connection:
             rows = {
                 stream: connection.execute(f"select {columns} from pancake.{stream}").fetchall()
@@ -85,7 +85,7 @@ def test_rows_load_from_batch_files(tmp_path: Path, database: str) -> None:
     assert len(run.batches) > 3
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
-    load(tmp_path, database, run.stdout)
+    load_postgres(tmp_path, database, run.stdout)
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "select conversation_id, id, inserted_at from pancake.messages"

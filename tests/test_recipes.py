@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import subprocess
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -21,12 +19,13 @@ from psycopg.rows import dict_row
 
 from scripts import recipes
 from tests.pancake_api import Account, PancakeServer
-from tests.postgres import load, started
 from tests.stream_truth import records, utc
 from tests.tap import config_for, select, sync
+from tests.targets import load_jsonl, load_postgres, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.pancake_api import Conversation, Message, Page
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 ENGINES = ("duckdb", "postgres")
 STREAMS = ("pages", "tags", "ad_statistics", "conversations", "messages")
-TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "target-jsonl"
 START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 8), utc(2026, 5, 8, 6)
 ORDER = {"customer": 0, "staff": 1}
 """Who is taken to have spoken first, of several at the same time."""
@@ -67,7 +65,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     by_hand(page)
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "it's here"
-    with PancakeServer(account) as server, started(tmp_path_factory) as database:
+    with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
         everything = {"lookback_days": 4000, "message_lookback_minutes": 4000 * 1440}
         config = config_for(server, start_date="2026-05-01", end_date="2026-05-08", **everything)
         state: Row = {}
@@ -76,15 +74,15 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 change(page)
             run = sync(directory, config, catalog=select(*STREAMS), state=state)
             state = run.state
-            load(directory, database, run.stdout)
-            load_lines(directory, files, run.stdout)
-        with psycopg.connect(database, row_factory=dict_row) as postgres:
-            postgres.execute("SET TIME ZONE 'America/New_York'")
+            load_postgres(directory, database, run.stdout)
+            load_jsonl(directory, files, run.stdout)
+        with psycopg.connect(database, row_factory=dict_row) as connection:
+            connection.execute("SET TIME ZONE 'America/New_York'")
             for block in ("Views for PostgreSQL", "Views of both"):
-                postgres.execute(recipes.sql(block).encode())
-            postgres.execute(recipes.clock(AS_OF).encode())
+                connection.execute(recipes.sql(block).encode())
+            connection.execute(recipes.clock(AS_OF).encode())
             in_postgres = {
-                recipe: postgres.execute(recipes.sql(recipe).encode()).fetchall()
+                recipe: connection.execute(recipes.sql(recipe).encode()).fetchall()
                 for recipe in recipes.RECIPES
             }
         with closing(recipes.opened(files, AS_OF)) as connection:
@@ -95,22 +93,6 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             }
         answers = {"postgres": in_postgres, "duckdb": in_duckdb}
         yield Shop(server, page, files, answers)
-
-
-def load_lines(directory: Path, files: Path, messages: str) -> None:
-    """Append to the files that target-jsonl writes."""
-    assert TARGET_JSONL.exists(), "scripts/test.sh installs target-jsonl"
-    config = directory / "jsonl.json"
-    config.write_text(json.dumps({"destination_path": str(files), "do_timestamp_file": False}))
-    target = subprocess.run(
-        [TARGET_JSONL, "--config", config],
-        input=messages,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert target.returncode == 0, target.stderr[-3000:]
 
 
 # The page that is made by hand
