@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("recipe", nargs="*", default=RECIPES, help="by default, all")
     parser.add_argument("--rows", type=int, help="at most so many of each; by default, all")
     options = parser.parse_args()
+    if unknown := set(options.recipe) - set(RECIPES):
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
     connection = opened(options.directory, options.as_of)
     for recipe in options.recipe:
         table(recipe, answer(connection, sql(recipe)), options.rows)

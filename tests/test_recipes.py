@@ -402,6 +402,13 @@ def test_every_recipe_of_the_document_is_run() -> None:
     assert text.count("```sql\n") == len(listed) + 5
 
 
+def test_the_demo_asks_for_recipes_that_there_are() -> None:
+    demo = (recipes.DOCUMENT.parents[1] / "scripts" / "demo.sh").read_text(encoding="utf-8")
+    asked = re.search(r"scripts\.recipes output/demo (.*?) --as-of", demo)
+    assert asked
+    assert set(re.findall(r'"([^"]*)"', asked[1])) < set(recipes.RECIPES)
+
+
 def test_engines_give_the_same_columns_and_rows(shop: Shop) -> None:
     for recipe in recipes.RECIPES:
         one, other = (shop.rows(engine, recipe) for engine in ENGINES)
