@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+WHO = "Who sends what"
 ENGINES = ("duckdb", "postgres")
 STREAMS = ("pages", "tags", "ad_statistics", "conversations", "messages")
 START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 8), utc(2026, 5, 8, 6)
@@ -83,13 +84,13 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             connection.execute(recipes.clock(AS_OF).encode())
             in_postgres = {
                 recipe: connection.execute(recipes.sql(recipe).encode()).fetchall()
-                for recipe in recipes.RECIPES
+                for recipe in (*recipes.RECIPES, WHO)
             }
         with closing(recipes.opened(files, AS_OF)) as connection:
             connection.execute("SET TimeZone = 'America/New_York'")
             in_duckdb = {
                 recipe: recipes.answer(connection, recipes.sql(recipe))
-                for recipe in recipes.RECIPES
+                for recipe in (*recipes.RECIPES, WHO)
             }
         answers = {"postgres": in_postgres, "duckdb": in_duckdb}
         yield Shop(server, page, files, answers)
@@ -253,6 +254,17 @@ def test_open_conversations(shop: Shop, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_who_sends_what(shop: Shop, engine: str) -> None:
+    expected = Counter(
+        (page.platform, sent_by(page, message))
+        for page, known in inbox(shop)
+        for message in known.messages
+    )
+    rows = shop.rows(engine, WHO)
+    assert by(rows, "platform", "sent_by") == {key: [count] for key, count in expected.items()}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_messages_per_channel_and_day(shop: Shop, engine: str) -> None:
     kinds = ("customer", "staff", "outside", "automation")
     said: dict[tuple[Any, ...], list[tuple[str, str]]] = defaultdict(list)
@@ -398,7 +410,7 @@ def test_every_recipe_of_the_document_is_run() -> None:
     text = recipes.DOCUMENT.read_text(encoding="utf-8")
     listed = re.findall(r"^\d\. \[(.*)\]", text, flags=re.MULTILINE)
     assert tuple(listed) == recipes.RECIPES
-    # Two of where the files are and who sends what, three of views.
+    # Besides these, where the files are, views of one, the other and both, and who sends what.
     assert text.count("```sql\n") == len(listed) + 5
 
 
