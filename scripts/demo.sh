@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets up everything, reads an invented account from the bundled Pancake server with
-# `meltano run tap-pancake target-jsonl`, and shows what arrived. PYTHON chooses a Python.
+# `meltano run tap-pancake target-jsonl`, shows what arrived, and draws it in output/report.html.
+# PYTHON chooses a Python.
 #
 # Run it again and Meltano goes on from its own state. `rm -r .meltano output/demo` begins anew.
 set -eu
@@ -68,3 +69,9 @@ TAP_PANCAKE_API_URL=$(cat "$scratch/url") TAP_PANCAKE_ACCESS_TOKEN=$token \
     meltano run tap-pancake target-jsonl
 
 .venv/bin/python scripts/summary.py output/demo
+# At the end of the fortnight that the invented account lived.
+as_of=2026-11-15T00:00:00Z
+.venv/bin/python -m scripts.recipes output/demo "New customers by ad" "Tag funnel" --as-of "$as_of"
+echo
+echo "More questions, and their SQL: docs/recipes.md"
+.venv/bin/python -m scripts.report output/demo output/report.html --as-of "$as_of"

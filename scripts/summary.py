@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -35,6 +37,7 @@ SELECT platform, name, coalesce(conversations, 0), coalesce(messages, 0),
 FROM latest LEFT JOIN listed USING (id) LEFT JOIN said USING (id)
 ORDER BY platform, id
 """
+NUMBERS = (int, Decimal)
 HEADER = ("channel", "page", "conversations", "messages", "first message", "last message")
 
 
@@ -62,13 +65,25 @@ def main(directory: Path) -> None:
 
 def show(rows: list[tuple[object, ...]]) -> None:
     """Print rows below each other, numbers to the right."""
-    widths = [max(len(str(value)) for value in column) for column in zip(*rows, strict=True)]
+    widths = [max(width(str(value)) for value in column) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = (
-            str(value).rjust(width) if isinstance(value, int) else str(value).ljust(width)
-            for value, width in zip(row, widths, strict=True)
-        )
+        cells = []
+        for value, most in zip(row, widths, strict=True):
+            blank = " " * (most - width(str(value)))
+            cells.append(f"{blank}{value}" if isinstance(value, NUMBERS) else f"{value}{blank}")
         print("  ".join(cells).rstrip())
+
+
+def width(text: str) -> int:
+    """Give the columns that a text takes in a terminal."""
+    return sum(
+        0
+        if unicodedata.category(letter) in {"Mn", "Me", "Cf"}
+        else 2
+        if unicodedata.east_asian_width(letter) in "WF"
+        else 1
+        for letter in text
+    )
 
 
 if __name__ == "__main__":

