@@ -3,90 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from tests.meltano_project import ROOT, new_project
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS
 
-ROOT = Path(__file__).parents[1]
-MELTANO = Path(sys.executable).with_name("meltano")
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-@dataclass
-class Project:
-    """A Meltano project, and all that its commands printed."""
-
-    directory: Path
-    environment: dict[str, str]
-    output: str = field(default="", init=False)
-
-    def meltano(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [MELTANO, *arguments],
-            cwd=self.directory,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=300,
-        )
-        self.output += done.stdout + done.stderr
-        return done
-
-    def written(self, stream: str, key: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Give the keys of a stream's rows, in the order in which they were written."""
-        lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in lines.splitlines()]
-        return [tuple(row[name] for name in key) for row in rows]
-
-    def files(self) -> list[Path]:
-        """Give all files but those of the plugins' environments."""
-        return [
-            path
-            for path in self.directory.rglob("*")
-            if path.is_file() and "venv" not in path.relative_to(self.directory).parts
-        ]
+    from tests.meltano_project import Project
 
 
 @pytest.fixture(name="project")
 def meltano_project(tmp_path: Path) -> Project:
-    directory, home = tmp_path / "project", tmp_path / "home"
-    directory.mkdir()
-    home.mkdir()
+    project = new_project(tmp_path / "project", tmp_path / "home")
     definition = (ROOT / "meltano.yml").read_text(encoding="utf-8")
     assert definition.count("pip_url: -e .\n") == 1
     definition = definition.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
-    (directory / "meltano.yml").write_text(definition, encoding="utf-8")
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MELTANO_", "TAP_PANCAKE_", "TARGET_", "SINGER_"))
-    }
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    project = Project(
-        directory,
-        inherited
-        | {
-            "HOME": str(home),
-            "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
-            "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
-            # What was downloaded once is not downloaded again: half of the time.
-            "PIP_CACHE_DIR": str(caches / "pip"),
-            "UV_CACHE_DIR": str(caches / "uv"),
-            "UV_SYSTEM_CERTS": "1",
-        },
-    )
+    (project.directory / "meltano.yml").write_text(definition, encoding="utf-8")
     # As in scripts/demo.sh: by uv if that can reach what pip can.
     plugins = ("tap-pancake", "target-jsonl")
     if project.meltano("install", *plugins).returncode:
