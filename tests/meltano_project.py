@@ -42,6 +42,16 @@ class Project:
         """Run Meltano."""
         return self.run(MELTANO, *arguments, **environment)
 
+    def install(self, *plugins: str) -> None:
+        """Let Meltano make the plugins' environments.
+
+        As in scripts/demo.sh: by uv if that can reach what pip can.
+        """
+        if self.meltano("install", *plugins).returncode:
+            self.environment["MELTANO_VENV_BACKEND"] = "virtualenv"
+            done = self.meltano("install", "--clean", *plugins)
+            assert done.returncode == 0, self.output
+
     def rows(self, stream: str) -> list[dict[str, Any]]:
         """Give a stream's rows, in the order in which target-jsonl wrote them."""
         lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
@@ -58,6 +68,13 @@ class Project:
             for path in self.directory.rglob("*")
             if path.is_file() and "venv" not in path.relative_to(self.directory).parts
         ]
+
+
+def own_definition() -> str:
+    """Give this project's `meltano.yml`, as it must be in another directory."""
+    text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
+    assert text.count("pip_url: -e .\n") == 1
+    return text.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
 
 
 def new_project(directory: Path, home: Path) -> Project:

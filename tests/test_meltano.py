@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from tests.meltano_project import ROOT, new_project
+from tests.meltano_project import new_project, own_definition
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS
@@ -23,16 +23,8 @@ if TYPE_CHECKING:
 @pytest.fixture(name="project")
 def meltano_project(tmp_path: Path) -> Project:
     project = new_project(tmp_path / "project", tmp_path / "home")
-    definition = (ROOT / "meltano.yml").read_text(encoding="utf-8")
-    assert definition.count("pip_url: -e .\n") == 1
-    definition = definition.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
-    (project.directory / "meltano.yml").write_text(definition, encoding="utf-8")
-    # As in scripts/demo.sh: by uv if that can reach what pip can.
-    plugins = ("tap-pancake", "target-jsonl")
-    if project.meltano("install", *plugins).returncode:
-        pip = {"MELTANO_VENV_BACKEND": "virtualenv"}
-        done = project.meltano("install", "--clean", *plugins, **pip)
-        assert done.returncode == 0, project.output
+    (project.directory / "meltano.yml").write_text(own_definition(), encoding="utf-8")
+    project.install("tap-pancake", "target-jsonl")
     return project
 
 
