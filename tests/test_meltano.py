@@ -20,11 +20,22 @@ if TYPE_CHECKING:
     from tests.meltano_project import Project
 
 
-@pytest.fixture(name="project")
-def meltano_project(tmp_path: Path) -> Project:
-    project = new_project(tmp_path / "project", tmp_path / "home")
+@pytest.fixture(name="installed", scope="module")
+def plugins_that_meltano_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("installed")
+    project = new_project(directory / "project", directory / "home")
     (project.directory / "meltano.yml").write_text(own_definition(), encoding="utf-8")
     project.install("tap-pancake", "target-jsonl")
+    return project.directory
+
+
+@pytest.fixture(name="project")
+def meltano_project(tmp_path: Path, installed: Path) -> Project:
+    project = new_project(tmp_path / "project", tmp_path / "home")
+    (project.directory / ".meltano").mkdir()
+    (project.directory / "meltano.yml").write_text(own_definition(), encoding="utf-8")
+    for name in (".meltano/extractors", ".meltano/loaders"):
+        (project.directory / name).symlink_to(installed / name)
     return project
 
 

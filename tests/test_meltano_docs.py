@@ -10,12 +10,16 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
+import yaml
 
-from tests.meltano_project import MELTANO, ROOT, Project, new_project
+from scripts.docs import streams
+from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
+from tests.postgres import for_target, postgres
 from tests.stream_truth import CHILDREN, records
-from tests.tap import REPLICATION_KEYS, key_of
+from tests.tap import KEYS, REPLICATION_KEYS, key_of
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = ROOT / "docs" / "meltano.md"
 ID = "dev:tap-pancake-to-target-jsonl"
+JOBS = "Jobs and schedules"
 SEED = "some words of your own"
 
 
@@ -44,21 +49,32 @@ def bundled_server() -> Iterator[PancakeServer]:
         yield server
 
 
-@pytest.fixture(name="project")
-def users_project(tmp_path: Path, server: PancakeServer) -> Project:
-    """The user's directory, beside the clone, as it is before anything was done."""
-    project = new_project(tmp_path / "here", tmp_path / "home")
-    (project.directory / "tap-pancake").symlink_to(ROOT)
+def settings_for(server: PancakeServer) -> dict[str, str]:
+    """Give what of the environment leads to the bundled server."""
     packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
-    project.environment |= {
-        "PATH": f"{MELTANO.parent}{os.pathsep}{project.environment['PATH']}",
+    return {
         "TAP_PANCAKE_API_URL": server.url,
         "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
         # So that no statistics are asked for of the days since.
         "TAP_PANCAKE_END_DATE": "2026-01-10T00:00:00Z",
         "TAP_PANCAKE_SIP_PACKAGE_IDS": json.dumps(packages),
     }
+
+
+@pytest.fixture(name="project")
+def users_project(tmp_path: Path, server: PancakeServer) -> Project:
+    """The user's directory, beside the clone, as it is before anything was done."""
+    project = new_project(tmp_path / "here", tmp_path / "home")
+    (project.directory / "tap-pancake").symlink_to(ROOT)
+    project.environment |= settings_for(server)
+    with_meltano(project)
     return project
+
+
+def with_meltano(project: Project) -> None:
+    """Let the commands of a project find this environment's `meltano`."""
+    path = project.environment["PATH"]
+    project.environment["PATH"] = f"{MELTANO.parent}{os.pathsep}{path}"
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -239,6 +255,8 @@ def test_the_document_does_what_it_says(project: Project, server: PancakeServer)
     steps, done = Steps(project, server), dict[str, int]()
     (project.directory / "token.txt").write_text(server.account.user_token, encoding="utf-8")
     for title, block in blocks():
+        if title == JOBS:
+            continue
         name = title.lower().replace(" ", "_")
         done[name] = done.get(name, 0) + 1
         if name == "settings":
@@ -252,4 +270,73 @@ def test_the_document_does_what_it_says(project: Project, server: PancakeServer)
             steps, name if done[name] == 1 else f"{name}_{done[name]}"
         )
         then(printed.stdout)
+    assert server.account.user_token not in project.output
+
+
+# Jobs and schedules
+
+
+def test_the_document_shows_the_jobs_as_they_are() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    shown = yaml.safe_load(example)
+    real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    assert shown["plugins"]["extractors"] == real["plugins"]["extractors"][1:]
+    assert (shown["jobs"], shown["schedules"]) == (real["jobs"], real["schedules"])
+
+
+@pytest.fixture(name="database")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with postgres(tmp_path_factory) as url:
+        yield url
+
+
+def test_both_jobs_together_bring_every_stream_once(
+    tmp_path: Path, server: PancakeServer, database: str
+) -> None:
+    """As this project's `meltano.yml` has them, into a real PostgreSQL."""
+    project = new_project(tmp_path / "project", tmp_path / "home")
+    definition = yaml.safe_load(own_definition())
+    tap, *_ = definition["plugins"]["extractors"]
+    target = definition["plugins"]["loaders"][-1]
+    for plugin in (tap, target):
+        # That of this environment, which need not be installed.
+        del plugin["pip_url"]
+        plugin["executable"] = str(MELTANO.with_name(plugin["executable"]))
+    (project.directory / "meltano.yml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    project.environment |= settings_for(server) | {
+        "TAP_PANCAKE_ACCESS_TOKEN": server.account.user_token,
+        "TAP_PANCAKE_START_DATE": "2026-01-01T00:00:00Z",
+        "TARGET_POSTGRES_SQLALCHEMY_URL": for_target(database),
+    }
+    with_meltano(project)
+    ((_, block),) = (found for found in blocks() if found[0] == JOBS)
+    list_them, hourly, nightly = block.splitlines()
+
+    listed = project.run("sh", "-c", list_them).stdout.splitlines()
+    assert [line.split(":")[0] for line in listed] == [
+        "[@hourly] job pancake-hourly",
+        "[30 18 * * *] job pancake-nightly",
+    ]
+    statistics = {
+        stream.name
+        for stream in streams().values()
+        if "statistics/" in stream.path and stream.selected_by_default
+    }
+    default = {stream.name for stream in streams().values() if stream.selected_by_default}
+    for command, expected in ((hourly, default - statistics), (nightly, default)):
+        done = project.run("sh", "-c", command)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with psycopg.connect(database) as connection:
+            tables = connection.execute(
+                "select tablename from pg_tables where schemaname = 'pancake'"
+            ).fetchall()
+        assert {name for (name,) in tables} == expected
+    with psycopg.connect(database) as connection:
+        for stream in default:
+            keys = ", ".join(f"{name}::text" for name in KEYS[stream])
+            rows = connection.execute(f"select {keys} from pancake.{stream}").fetchall()
+            assert sorted(rows) == sorted(tuple(map(str, key)) for key in held(server, stream)), (
+                stream
+            )
     assert server.account.user_token not in project.output
