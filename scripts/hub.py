@@ -26,8 +26,10 @@ OF_THE_HUB = {
     "domain_url": "https://pages.fm",
     "keywords": ["api", "meltano_sdk"],
     "logo_url": "/assets/logos/extractors/pancake.png",
-    "maintenance_status": "active",
-    "quality": "silver",
+    # As the classifier in pyproject.toml.
+    "maintenance_status": "beta",
+    # The Hub judges it.
+    "quality": "unknown",
     "settings_preamble": "Either `access_token` or `page_access_tokens` is needed.",
 }
 TAKEN = (
