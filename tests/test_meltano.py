@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.meltano_project import new_project, own_definition
+from tests.meltano_project import MELTANO, new_project, own_definition
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS
@@ -100,6 +103,41 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         assert token not in project.output
         for path in project.files():
             assert token.encode() not in path.read_bytes(), path
+
+
+def test_a_run_whose_tap_is_stopped_is_gone_on_with(project: Project) -> None:
+    account = Account.generate(pages=2, conversations=20, messages=(1, 3))
+    with PancakeServer(account) as server:
+        project.environment |= {
+            "TAP_PANCAKE_API_URL": server.url,
+            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
+            "TAP_PANCAKE_REQUESTS_PER_SECOND": "10",
+            "TAP_PANCAKE__SELECT": '["conversations.*", "messages.*"]',
+        }
+        command = (str(MELTANO), "run", "tap-pancake", "target-jsonl")
+        with subprocess.Popen(
+            command, cwd=project.directory, env=project.environment, stderr=subprocess.DEVNULL
+        ) as meltano:
+            while server.count("messages") < 10:
+                assert meltano.poll() is None
+                time.sleep(0.05)
+            (tap,) = (
+                child
+                for child in psutil.Process(meltano.pid).children(recursive=True)
+                if any(part.endswith("/tap-pancake") for part in child.cmdline())
+            )
+            tap.terminate()
+            assert meltano.wait(timeout=60) == 1
+        first = set(project.written("messages", KEYS["messages"]))
+        assert first < server.expected().messages.keys()
+
+        server.reset_calls()
+        project.environment["TAP_PANCAKE_REQUESTS_PER_SECOND"] = "1000"
+        second = project.meltano("run", "tap-pancake", "target-jsonl")
+        assert second.returncode == 0, second.stderr
+        assert server.count("messages") < len(server.expected().conversations)
+        messages = set(project.written("messages", KEYS["messages"]))
+        assert messages == server.expected().messages.keys()
 
 
 def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:

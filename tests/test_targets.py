@@ -152,6 +152,21 @@ def test_csv_holds_each_value_as_text(tmp_path: Path, loaded: Loaded) -> None:
                     assert cell == ("" if value is None else str(value)), (stream, name)
 
 
+def test_flattened_rows_have_no_python_in_csv(tmp_path: Path) -> None:
+    account = Account.generate(seed=23, pages=2, conversations=10)
+    with PancakeServer(account) as server:
+        settings = {"flattening_enabled": True, "flattening_max_depth": 1}
+        run = sync(tmp_path, config_for(server, **settings))
+        truth = rows_of(server)["conversations"]
+    write_files(TARGET_CSV, tmp_path, {"output_path": str(tmp_path)}, run.stdout)
+    with (tmp_path / "conversations.csv").open(encoding="utf-8", newline="") as file:
+        rows = {key_of("conversations", row): row for row in csv.DictReader(file)}
+    assert rows.keys() == truth.keys()
+    for key, row in truth.items():
+        assert rows[key]["from__name"] == row["from"]["name"]
+        assert json.loads(rows[key]["tags"]) == row["tags"]
+
+
 # PostgreSQL
 
 
