@@ -187,7 +187,9 @@ class SDKStream(RESTStream[Any]):
         for message in super()._generate_record_messages(record):
             row = message.record
             names = known.get(message.stream, row)
-            message.record = {name: value for name, value in row.items() if name in names}
+            message.record = {
+                name: value for name, value in row.items() if value is not None or name in names
+            }
             yield message
 
     @override

@@ -23,7 +23,7 @@ from tests.meltano_project import ROOT, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.postgres import load, postgres
 from tests.stream_truth import OTHERS, assert_same, records
-from tests.tap import KEYS, config_for, key_of, select, sync
+from tests.tap import INBOX, KEYS, config_for, key_of, select, sync
 from tests.test_streams import BEFORE_AND_AFTER, DIALECTS, account_of, settings_of
 from tests.truth import rows_of, text
 
@@ -153,18 +153,34 @@ def test_csv_holds_each_value_as_text(tmp_path: Path, loaded: Loaded) -> None:
 
 
 def test_flattened_rows_have_no_python_in_csv(tmp_path: Path) -> None:
-    account = Account.generate(seed=23, pages=2, conversations=10)
+    account = Account.generate(seed=23, pages=2, conversations=20)
+    (birthday,) = re.findall(r'`("customers": .*birthday.*)`', DOCUMENT)
     with PancakeServer(account) as server:
-        settings = {"flattening_enabled": True, "flattening_max_depth": 1}
-        run = sync(tmp_path, config_for(server, **settings))
+        settings = {
+            "flattening_enabled": True,
+            "flattening_max_depth": 1,
+            "stream_maps": json.loads(f"{{{birthday}}}"),
+        }
+        catalog = select(*INBOX, "customers")
+        run = sync(tmp_path, config_for(server, **settings), catalog=catalog)
         truth = rows_of(server)["conversations"]
+        customers = records(server, "customers")
     write_files(TARGET_CSV, tmp_path, {"output_path": str(tmp_path)}, run.stdout)
-    with (tmp_path / "conversations.csv").open(encoding="utf-8", newline="") as file:
-        rows = {key_of("conversations", row): row for row in csv.DictReader(file)}
+    rows = csv_of(tmp_path, "conversations")
     assert rows.keys() == truth.keys()
     for key, row in truth.items():
         assert rows[key]["from__name"] == row["from"]["name"]
         assert json.loads(rows[key]["tags"]) == row["tags"]
+    assert any(isinstance(row["birthday"], str) for row in customers.values())
+    assert {key: row["birthday"] for key, row in csv_of(tmp_path, "customers").items()} == {
+        key: row["birthday"] or "" for key, row in customers.items()
+    }
+
+
+def csv_of(directory: Path, stream: str) -> dict[tuple[str, ...], dict[str, str]]:
+    """Give a stream's rows by key, as they stand in its file."""
+    with (directory / f"{stream}.csv").open(encoding="utf-8", newline="") as file:
+        return {key_of(stream, row): row for row in csv.DictReader(file)}
 
 
 # PostgreSQL
