@@ -111,7 +111,7 @@ def test_a_run_whose_tap_is_stopped_is_gone_on_with(project: Project) -> None:
         project.environment |= {
             "TAP_PANCAKE_API_URL": server.url,
             "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
-            "TAP_PANCAKE_REQUESTS_PER_SECOND": "10",
+            "TAP_PANCAKE_REQUESTS_PER_SECOND": "5",
             "TAP_PANCAKE__SELECT": '["conversations.*", "messages.*"]',
         }
         command = (str(MELTANO), "run", "tap-pancake", "target-jsonl")

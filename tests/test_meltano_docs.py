@@ -194,6 +194,7 @@ class Steps:
         assert self.streams() == {"conversations", "messages"}
         snippets = {
             key: {name: row[name] for name in ("page_id", "id", "updated_at", "snippet")}
+            | {"from": {"name": row["from"]["name"]}}
             for key, row in held(self.server, "conversations").items()
         }
         assert self.arrived("conversations") == snippets
