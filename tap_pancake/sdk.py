@@ -29,7 +29,7 @@ from typing_extensions import override
 from tap_pancake.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from types import FrameType
 
     from singer_sdk.helpers.types import Context, Record
@@ -174,6 +174,23 @@ class SDKStream(RESTStream[Any]):
             self._tap.write_message(RecordMessage(self.name, record, time_extracted=now))
         else:
             super()._write_record_message(record)
+
+    @override
+    def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
+        # An object that is null keeps its own name when the SDK flattens a row. The flattened
+        # SCHEMA does not have that name, and a target may refuse it, as target-csv does.
+        known = {
+            each.stream_alias: each.transformed_schema["properties"]
+            for each in self.stream_maps
+            if each.flattening_enabled
+        }
+        for message in super()._generate_record_messages(record):
+            row = message.record
+            names = known.get(message.stream, row)
+            message.record = {
+                name: value for name, value in row.items() if value is not None or name in names
+            }
+            yield message
 
     @override
     def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:

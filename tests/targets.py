@@ -1,4 +1,4 @@
-"""Real targets of a test: target-postgres with a server of its own, and target-jsonl."""
+"""Real targets of tests, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from tests.tap import Json
 
+TARGET_CSV = Path(sys.executable).with_name("target-csv")
 TARGET_POSTGRES = Path(sys.executable).with_name("target-postgres")
 TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "target-jsonl"
+"""scripts/test.sh installs it."""
 
 
 @contextmanager
@@ -33,23 +35,29 @@ def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
         server.cleanup()
 
 
-def load_postgres(directory: Path, database: str, messages: str) -> None:
+def for_target(database: str) -> str:
+    """Give the URL as target-postgres takes it."""
+    return database.replace("postgresql://", "postgresql+psycopg://")
+
+
+def load_postgres(directory: Path, database: str, messages: str, *, use_copy: bool = False) -> None:
     """Load what the tap wrote into the schema `pancake`."""
     settings = {
-        "sqlalchemy_url": database.replace("postgresql://", "postgresql+psycopg://"),
+        "sqlalchemy_url": for_target(database),
         "default_target_schema": "pancake",
+        "use_copy": use_copy,
     }
-    _run(TARGET_POSTGRES, directory, settings, messages)
+    run_target(TARGET_POSTGRES, directory, settings, messages)
 
 
-def load_jsonl(directory: Path, files: Path, messages: str) -> None:
-    """Append what the tap wrote to files, as meltano.yml has it."""
-    assert TARGET_JSONL.exists(), "scripts/test.sh installs target-jsonl"
+def load_jsonl(directory: Path, files: Path, messages: str) -> str:
+    """Append what the tap wrote to files, as meltano.yml has it; give the states."""
     settings = {"destination_path": str(files), "do_timestamp_file": False}
-    _run(TARGET_JSONL, directory, settings, messages)
+    return run_target(TARGET_JSONL, directory, settings, messages)
 
 
-def _run(target: Path, directory: Path, settings: Json, messages: str) -> None:
+def run_target(target: Path, directory: Path, settings: Json, messages: str) -> str:
+    """Load what the tap wrote; give the states that the target wrote."""
     config = directory / "target.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
     done = subprocess.run(
@@ -61,3 +69,4 @@ def _run(target: Path, directory: Path, settings: Json, messages: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -3,96 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from dataclasses import dataclass, field
+import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.meltano_project import MELTANO, new_project, own_definition
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS
 
-ROOT = Path(__file__).parents[1]
-MELTANO = Path(sys.executable).with_name("meltano")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.meltano_project import Project
 
 
-@dataclass
-class Project:
-    """A Meltano project, and all that its commands printed."""
-
-    directory: Path
-    environment: dict[str, str]
-    output: str = field(default="", init=False)
-
-    def meltano(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [MELTANO, *arguments],
-            cwd=self.directory,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=300,
-        )
-        self.output += done.stdout + done.stderr
-        return done
-
-    def written(self, stream: str, key: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Give the keys of a stream's rows, in the order in which they were written."""
-        lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
-        rows = [json.loads(line) for line in lines.splitlines()]
-        return [tuple(row[name] for name in key) for row in rows]
-
-    def files(self) -> list[Path]:
-        """Give all files but those of the plugins' environments."""
-        return [
-            path
-            for path in self.directory.rglob("*")
-            if path.is_file() and "venv" not in path.relative_to(self.directory).parts
-        ]
+@pytest.fixture(name="installed", scope="module")
+def plugins_that_meltano_installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("installed")
+    project = new_project(directory / "project", directory / "home")
+    (project.directory / "meltano.yml").write_text(own_definition(), encoding="utf-8")
+    project.install("tap-pancake", "target-jsonl")
+    return project.directory
 
 
 @pytest.fixture(name="project")
-def meltano_project(tmp_path: Path) -> Project:
-    directory, home = tmp_path / "project", tmp_path / "home"
-    directory.mkdir()
-    home.mkdir()
-    definition = (ROOT / "meltano.yml").read_text(encoding="utf-8")
-    assert definition.count("pip_url: -e .\n") == 1
-    definition = definition.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
-    (directory / "meltano.yml").write_text(definition, encoding="utf-8")
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("MELTANO_", "TAP_PANCAKE_", "TARGET_", "SINGER_"))
-    }
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    project = Project(
-        directory,
-        inherited
-        | {
-            "HOME": str(home),
-            "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
-            "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
-            # What was downloaded once is not downloaded again: half of the time.
-            "PIP_CACHE_DIR": str(caches / "pip"),
-            "UV_CACHE_DIR": str(caches / "uv"),
-            "UV_SYSTEM_CERTS": "1",
-        },
-    )
-    # As in scripts/demo.sh: by uv if that can reach what pip can.
-    plugins = ("tap-pancake", "target-jsonl")
-    if project.meltano("install", *plugins).returncode:
-        pip = {"MELTANO_VENV_BACKEND": "virtualenv"}
-        done = project.meltano("install", "--clean", *plugins, **pip)
-        assert done.returncode == 0, project.output
+def meltano_project(tmp_path: Path, installed: Path) -> Project:
+    project = new_project(tmp_path / "project", tmp_path / "home")
+    (project.directory / ".meltano").mkdir()
+    (project.directory / "meltano.yml").write_text(own_definition(), encoding="utf-8")
+    for name in (".meltano/extractors", ".meltano/loaders"):
+        (project.directory / name).symlink_to(installed / name)
     return project
 
 
@@ -157,6 +103,41 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         assert token not in project.output
         for path in project.files():
             assert token.encode() not in path.read_bytes(), path
+
+
+def test_a_run_whose_tap_is_stopped_is_gone_on_with(project: Project) -> None:
+    account = Account.generate(pages=2, conversations=20, messages=(1, 3))
+    with PancakeServer(account) as server:
+        project.environment |= {
+            "TAP_PANCAKE_API_URL": server.url,
+            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
+            "TAP_PANCAKE_REQUESTS_PER_SECOND": "5",
+            "TAP_PANCAKE__SELECT": '["conversations.*", "messages.*"]',
+        }
+        command = (str(MELTANO), "run", "tap-pancake", "target-jsonl")
+        with subprocess.Popen(
+            command, cwd=project.directory, env=project.environment, stderr=subprocess.DEVNULL
+        ) as meltano:
+            while server.count("messages") < 10:
+                assert meltano.poll() is None
+                time.sleep(0.05)
+            (tap,) = (
+                child
+                for child in psutil.Process(meltano.pid).children(recursive=True)
+                if any(part.endswith("/tap-pancake") for part in child.cmdline())
+            )
+            tap.terminate()
+            assert meltano.wait(timeout=60) == 1
+        first = set(project.written("messages", KEYS["messages"]))
+        assert first < server.expected().messages.keys()
+
+        server.reset_calls()
+        project.environment["TAP_PANCAKE_REQUESTS_PER_SECOND"] = "1000"
+        second = project.meltano("run", "tap-pancake", "target-jsonl")
+        assert second.returncode == 0, second.stderr
+        assert server.count("messages") < len(server.expected().conversations)
+        messages = set(project.written("messages", KEYS["messages"]))
+        assert messages == server.expected().messages.keys()
 
 
 def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:

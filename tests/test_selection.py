@@ -233,3 +233,8 @@ def test_flattening(tmp_path: Path, server: PancakeServer) -> None:
     assert {key: row["from__id"] for key, row in run.by_key("messages").items()} == {
         key: row["from"]["id"] for key, row in truth["messages"].items()
     }
+    # An object that is null has no column of its own any more.
+    assert any(row["rich_message"] is None for row in truth["messages"].values())
+    for stream, rows in run.records.items():
+        for row in rows:
+            assert row.keys() <= run.schemas[stream]["properties"].keys()

@@ -1,0 +1,102 @@
+"""Meltano projects of tests, in directories and with a home of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MELTANO = Path(sys.executable).with_name("meltano")
+
+
+@dataclass
+class Project:
+    """A Meltano project, and all that its commands printed."""
+
+    directory: Path
+    environment: dict[str, str]
+    output: str = field(default="", init=False)
+
+    def run(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run any command in the project."""
+        done = subprocess.run(
+            command,
+            cwd=self.directory,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=300,
+        )
+        self.output += done.stdout + done.stderr
+        return done
+
+    def meltano(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Meltano."""
+        return self.run(MELTANO, *arguments, **environment)
+
+    def install(self, *plugins: str) -> None:
+        """Let Meltano make the plugins' environments.
+
+        As in scripts/demo.sh: by uv if that can reach what pip can.
+        """
+        if self.meltano("install", *plugins).returncode:
+            self.environment["MELTANO_VENV_BACKEND"] = "virtualenv"
+            done = self.meltano("install", "--clean", *plugins)
+            assert done.returncode == 0, self.output
+
+    def rows(self, stream: str) -> list[dict[str, Any]]:
+        """Give a stream's rows, in the order in which target-jsonl wrote them."""
+        lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def written(self, stream: str, key: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Give the keys of a stream's rows, in the order in which they were written."""
+        return [tuple(row[name] for name in key) for row in self.rows(stream)]
+
+    def files(self) -> list[Path]:
+        """Give all files but those of the plugins' environments."""
+        return [
+            path
+            for path in self.directory.rglob("*")
+            if path.is_file() and "venv" not in path.relative_to(self.directory).parts
+        ]
+
+
+def own_definition() -> str:
+    """Give this project's `meltano.yml`, as it must be in another directory."""
+    text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
+    assert text.count("pip_url: -e .\n") == 1
+    return text.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
+
+
+def new_project(directory: Path, home: Path) -> Project:
+    """Give a project without a `meltano.yml` yet, apart from what this process is told."""
+    directory.mkdir()
+    home.mkdir()
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MELTANO_", "TAP_PANCAKE_", "TARGET_", "SINGER_"))
+    }
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Project(
+        directory,
+        inherited
+        | {
+            "HOME": str(home),
+            "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false",
+            "MELTANO_CLI_DISABLE_VERSION_CHECK": "true",
+            # What was downloaded once is not downloaded again: half of the time.
+            "PIP_CACHE_DIR": str(caches / "pip"),
+            "UV_CACHE_DIR": str(caches / "uv"),
+            "UV_SYSTEM_CERTS": "1",
+        },
+    )
