@@ -1,8 +1,8 @@
 """Airflow DAG: reads the pages of a Pancake account every hour, split over shards.
 
-For Airflow 3, with any executor. Put this file into the DAGs folder. What it needs on each worker:
-the Meltano project with its plugins installed (`meltano install`) and `meltano`; a pool; and, if
-there is more than one worker, a state backend that all of them reach. docs/scaling.md has the whole.
+For Airflow 3, with any executor. Put this file into the DAGs folder. What it needs: on each worker
+the Meltano project with its plugins installed (`meltano install`), and `meltano`; a pool; and, if
+there is more than one worker, a state backend that all of them reach. See docs/scaling.md.
 
     airflow pools set pancake 8 "Runs of tap-pancake at a time"
 
@@ -13,6 +13,7 @@ Set by the environment of the workers:
   merge those of before, with merge_states.py.
 - `PANCAKE_RUN`: what `meltano run` is given, by default `tap-pancake target-postgres`.
 - `PANCAKE_MELTANO`: the command, `meltano` by default.
+- `PANCAKE_RETRY_SECONDS`: how long after a failure a shard is tried again, 60 by default.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import json
 import os
 import shlex
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
@@ -31,6 +33,7 @@ PROJECT = Path(os.environ.get("PANCAKE_PROJECT") or Path(__file__).resolve().par
 SHARDS = int(os.environ.get("PANCAKE_SHARDS") or 4)
 RUN = shlex.split(os.environ.get("PANCAKE_RUN") or "tap-pancake target-postgres")
 MELTANO = os.environ.get("PANCAKE_MELTANO") or "meltano"
+RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 60))
 # What the tap logs of something that it may not read, of one page.
 SKIPPED = "Skipped: "
 
@@ -102,10 +105,10 @@ def event_of(line: str) -> str:
 
 @dag(
     schedule="@hourly",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,  # a run reads all that is new, whenever the last one was
     max_active_runs=1,  # two runs of a shard would write one state
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
+    default_args={"retries": 2, "retry_delay": RETRY_DELAY},
     tags=["pancake"],
 )
 def pancake() -> None:
@@ -117,12 +120,12 @@ def pancake() -> None:
         return list(range(SHARDS))
 
     @task(pool="pancake")
-    def read(shard: int) -> dict[str, object]:
+    def read(shard: int) -> dict[str, Any]:
         """Read one shard. A retry goes on where the try before it was."""
         return {"shard": shard, "skipped": run_shard(shard, SHARDS)}
 
     @task(trigger_rule="all_done", retries=0)
-    def check(done: list[dict[str, object]]) -> None:
+    def check(done: list[dict[str, Any]]) -> None:
         """Fail if a shard failed, or skipped something of a page."""
         skipped = {one["shard"]: one["skipped"] for one in done}
         problems = [f"shard {shard} failed" for shard in range(SHARDS) if shard not in skipped]

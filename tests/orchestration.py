@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,25 @@ from tests.test_docs import blocks
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 AIRFLOW = Path(os.environ["AIRFLOW"])
 """The directory of Airflow's programs."""
 SHARDS = 3
+SIX = """
+from concurrent.futures import ThreadPoolExecutor
+from pancake import run_shard
+
+def read(shard):
+    try:
+        return run_shard(shard, 6)
+    except RuntimeError:  # as Airflow does: two may have made the same table at the same moment
+        return run_shard(shard, 6)
+
+with ThreadPoolExecutor(6) as threads:
+    print(list(threads.map(read, range(6))))
+"""
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
 
@@ -70,6 +83,7 @@ def agency(
         "AIRFLOW_HOME": str(base / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "orchestrate"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "PANCAKE_RETRY_SECONDS": "1",
         "PANCAKE_PROJECT": str(project.directory),
         "PANCAKE_SHARDS": str(SHARDS),
         "PANCAKE_MELTANO": str(MELTANO),
@@ -116,3 +130,107 @@ def test_all_shards_together_load_what_one_run_loads_row_for_row(
         assert loaded == rows_in(database, "whole", stream)
         assert loaded.keys() == {tuple(map(str, key)) for key in truth[stream]}, stream
         assert loaded, stream
+
+
+def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
+    project: Project, server: PancakeServer
+) -> None:
+    pages = {shard_of(page.id, SHARDS): page.id for page in server.account.pages[:7]}
+    server.faults = [
+        Fault("error:107", endpoint="page_statistics", page_id=pages[0]),
+        Fault("error:100", endpoint="tags", page_id=pages[1]),
+    ]
+    try:
+        done = run_dag(project, TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA="sharded")
+    finally:
+        server.faults = []
+    assert done.returncode != 0
+    log = done.stdout + done.stderr
+    assert "shard 1 failed\n" in log
+    assert f"shard 0 skipped page {pages[0]}, page_statistics: permission was denied" in log
+    assert states_of(project) == {"shards": "success", "read": "failed", "check": "failed"}
+    assert server.account.user_token not in log
+
+
+def shard_of(page_id: str, count: int) -> int:
+    (shard,) = (n for n in range(count) if Shard(n, count).has_page(page_id))
+    return shard
+
+
+def states_of(project: Project) -> dict[str, str]:
+    """Give the state of each task of the last run; of mapped ones the worst."""
+    last = airflow_list(project, "dags", "list-runs", "pancake")[0]["run_id"]
+    states: dict[str, str] = {}
+    for task in airflow_list(project, "tasks", "states-for-dag-run", "pancake", last):
+        if states.get(task["task_id"]) in {None, "success"}:
+            states[task["task_id"]] = task["state"]
+    return states
+
+
+def airflow_list(project: Project, *command: str) -> list[dict[str, Any]]:
+    """Ask Airflow, which may log before it answers."""
+    done = project.run(AIRFLOW / "airflow", *command, "--output", "json")
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_six_shards_at_the_same_time_load_everything_into_one_schema(
+    project: Project, database: str
+) -> None:
+    """As an executor with workers does; the tables do not exist before."""
+    done = project.run(
+        AIRFLOW / "python",
+        "-c",
+        SIX,
+        PYTHONPATH=str(ROOT / "orchestrate"),
+        TARGET_POSTGRES_DEFAULT_TARGET_SCHEMA="together",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for stream in KEYS:
+        assert rows_in(database, "together", stream) == rows_in(database, "whole", stream)
+
+
+def test_three_shards_become_five_as_the_document_says(
+    project: Project, server: PancakeServer
+) -> None:
+    """In the middle of the history: a page failed, and another has a new message."""
+    by_hand, change = blocks(ROOT / "docs" / "scaling.md", "bash")
+    project.install("target-jsonl")
+    project.environment |= {
+        "PATH": f"{MELTANO.parent}{os.pathsep}{project.environment['PATH']}",
+        "TAP_PANCAKE__SELECT": '["pages.*", "conversations.*", "messages.*"]',
+    }
+    del project.environment["TAP_PANCAKE_END_DATE"]
+    (project.directory / "orchestrate").symlink_to(ROOT / "orchestrate")
+    failing, told = (page for page in server.account.pages[:2])
+    server.faults = [Fault("error:100", endpoint="messages", page_id=failing.id, at={3})]
+    run(project, as_many(by_hand, 3))
+    server.faults = []
+    before = project.rows("messages")
+    told.receive(next(iter(told.conversations)))
+    run(project, change)
+    server.reset_calls()
+    run(project, as_many(by_hand, 5))
+    assert {call.page_id for call in server.calls if call.endpoint == "messages"} == {
+        failing.id,
+        told.id,
+    }
+    after = project.rows("messages")
+    expected = server.expected().messages
+    assert len(before) < len(expected)
+    assert {(row["conversation_id"], row["id"]) for row in after} == set(expected)
+
+
+def as_many(commands: str, count: int) -> str:
+    """Give the document's commands for two shards for more."""
+    shards = " ".join(map(str, range(count)))
+    return (
+        commands.replace("for shard in 0 1;", f"for shard in {shards};")
+        .replace("SHARD_COUNT=2", f"SHARD_COUNT={count}")
+        .replace("of-2", f"of-{count}")
+    )
+
+
+def run(project: Project, commands: str) -> None:
+    done = project.run("bash", "-euo", "pipefail", "-c", commands)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
