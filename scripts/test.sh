@@ -11,4 +11,4 @@ install .venv-singer-tools singer-tools
 install .venv-target-jsonl target-jsonl
 # More at a time than there are cores, since most tests wait for a process; a file stays together,
 # since some share runs that take long.
-exec .venv/bin/python -m pytest -n 4 --dist loadfile "$@" </dev/null
+exec .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@" </dev/null

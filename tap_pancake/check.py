@@ -192,7 +192,9 @@ class Check:
         try:
             rows = stream.probe(context)
         except PageFailed as refusal:
-            self._refused(stream, refusal, context, findings)
+            for each in [stream, *children]:  # of which none can be had without it
+                if each.selected:
+                    self._refused(each, refusal, context, findings)
             return
         if rows is None:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import json
 import os
 import sys
@@ -184,6 +185,8 @@ class TapPancake(SDKTap):
             parse_env_config=config.parse_env,
         )
         if click.get_current_context().meta.get(_TEST):
+            if isinstance(sys.stdout, io.TextIOWrapper):  # names of pages are in any script
+                sys.stdout.reconfigure(errors="backslashreplace")
             Check(tap.shared, tap.streams.values(), click.echo).make()
         else:
             tap.read_all()

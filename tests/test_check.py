@@ -128,7 +128,7 @@ def test_a_page_without_a_plan_is_one_sentence(checked: Checked) -> None:
 
 def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
     lines = checked.about("forbidden")
-    assert lines[0].endswith(f": none of {BY_DEFAULT - 1} streams can be read")
+    assert lines[0].endswith(f": none of {BY_DEFAULT} streams can be read")
     # Each right is a sentence of its own.
     assert [line.partition(" grant ")[2].partition(" in Pancake")[0] for line in lines[1:]] == [
         "it",
@@ -136,7 +136,7 @@ def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
         "the right to view reports",
     ]
     assert lines[1].startswith(
-        "  skipped: tags, users, posts, customers, conversations: permission"
+        "  skipped: tags, users, posts, customers, conversations, messages: permission"
     )
 
 
@@ -180,7 +180,7 @@ def test_page_ids_that_are_not_there_are_named(checked: Checked) -> None:
     )
 
 
-def test_it_ends_with_the_exit_code_of_a_run(checked: Checked) -> None:
+def test_it_fails_where_a_run_would(checked: Checked) -> None:
     assert checked.run.returncode == 1
     # The pages 999 and inactivated, old and tokenless, and the tags of one: the rest is skipped.
     assert "the test found what a run would fail at (5 in all): see above" in checked.run.stderr
@@ -247,6 +247,39 @@ def test_only_what_the_catalog_selects_is_tried(tmp_path: Path) -> None:
     assert together.startswith(
         f"all pages together: nothing can be read: left out pages {page.id}, since the API refused"
     )
+
+
+def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> None:
+    with PancakeServer(shop(1)) as server:
+        server.faults = [Fault("missing_list", endpoint="multi_page_user_statistics")]
+        config = config_for(server)
+        catalog = tmp_path / "catalog.json"
+        catalog.write_text(json.dumps(select("multi_page_user_statistics")), encoding="utf-8")
+        run = check(tmp_path, config, "--catalog", str(catalog))
+    assert run.returncode == 1
+    assert "the API may have changed, please report this" in run.stdout
+    assert "the test found what a run would fail at (1 in all): see above" in run.stderr
+
+
+def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
+    account = shop(1)
+    with PancakeServer(account) as server:
+        server.faults = [Fault("error:107", endpoint="conversations")]
+        run = check(tmp_path, config_for(server))
+    page, refused = run.stdout.splitlines()[2:4]
+    assert page.endswith(f": {BY_DEFAULT - 2} of {BY_DEFAULT} streams can be read")
+    assert refused.startswith("  skipped: conversations, messages: permission was denied")
+
+
+def test_names_in_any_script_can_be_told_on_any_terminal(tmp_path: Path) -> None:
+    account = shop(1)
+    account.pages[0].name = "ร้านเมฆ"
+    path = tmp_path / "config.json"
+    with PancakeServer(account) as server:
+        path.write_text(json.dumps(config_for(server)), encoding="utf-8")
+        run = run_command("--test", "--config", str(path), env={"PYTHONIOENCODING": "cp1252"})
+    assert run.returncode == 0, run.stderr
+    assert r"(\u0e23\u0e49" in run.stdout
 
 
 def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:

@@ -1,0 +1,17 @@
+"""In which order the tests run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+LONGEST = ("test_meltano_docs", "test_interrupt", "test_meltano", "test_faults", "test_targets")
+"""Files that take about a minute each: last, they would keep one core busy and the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; scripts/test.sh keeps this order."""
+    first = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path.stem, len(LONGEST)))
