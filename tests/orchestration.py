@@ -130,6 +130,11 @@ def test_all_shards_together_load_what_one_run_loads_row_for_row(
         assert loaded == rows_in(database, "whole", stream)
         assert loaded.keys() == {tuple(map(str, key)) for key in truth[stream]}, stream
         assert loaded, stream
+    # As target-postgres is set up in meltano.yml, times are in UTC, whatever the database says.
+    messages = rows_in(database, "sharded", "messages")
+    for key, row in rows_of(server)["messages"].items():
+        at = datetime.fromisoformat(row["inserted_at"]).replace(tzinfo=None)
+        assert datetime.fromisoformat(messages[key]["inserted_at"]) == at
 
 
 def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
