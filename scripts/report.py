@@ -299,9 +299,9 @@ def age(hours: float) -> str:
     return next(name for end, name in AGES if hours < end)
 
 
-def channel_name(platform: str | None) -> str:
+def channel_name(platform: str) -> str:
     """Give the channel in words."""
-    return literal((platform or "unknown").replace("_", " "))
+    return literal(platform.replace("_", " "))
 
 
 def literal(text: str) -> str:

@@ -64,11 +64,14 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     )
     page = account.add_page(name="Loja d'Além", timezone=HERE / timedelta(hours=1))
     by_hand(page)
+    unlisted = unlisted_page(account)
+    unlisted.fill(20, (1, 9), START, END)
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "it's here"
     with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
         everything = {"lookback_days": 4000, "message_lookback_minutes": 4000 * 1440}
         config = config_for(server, start_date="2026-05-01", end_date="2026-05-08", **everything)
+        config["page_access_tokens"] = {unlisted.id: unlisted.token}
         state: Row = {}
         for turn in range(2):
             if turn:
@@ -94,6 +97,13 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             }
         answers = {"postgres": in_postgres, "duckdb": in_duckdb}
         yield Shop(server, page, files, answers)
+
+
+def unlisted_page(account: Account) -> Page:
+    """Add a page that list-pages does not tell of: the tap knows just its id."""
+    page = account.add_page(timezone=7)
+    page.category, page.name, page.platform = "unlisted", page.id, "unknown"
+    return page
 
 
 # The page that is made by hand
@@ -333,9 +343,9 @@ def test_new_customers_by_ad(shop: Shop, engine: str) -> None:
 
 
 def inbox(shop: Shop) -> Iterator[tuple[Page, Conversation]]:
-    """Give the conversations of activated pages."""
+    """Give the conversations of the pages that are read."""
     for page in shop.server.account.pages:
-        if page.category == "activated":
+        if page.category in {"activated", "unlisted"}:
             for conversation in page.conversations.values():
                 yield page, conversation
 

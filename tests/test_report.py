@@ -84,6 +84,10 @@ def invented_account() -> Account:
     account = Account.generate(seed=3, pages=3, conversations=40, start=START, end=END)
     account.pages[0].name = HOSTILE
     account.pages[0].tags[1].text = HOSTILE
+    # What is known of this one is its id.
+    unlisted = account.add_page(timezone=7)
+    unlisted.category, unlisted.name, unlisted.platform = "unlisted", unlisted.id, "unknown"
+    unlisted.fill(20, (1, 9), START, END)
     return account
 
 
@@ -93,6 +97,9 @@ def written_report(account: Account, tmp_path_factory: pytest.TempPathFactory) -
     directory = tmp_path_factory.mktemp("report")
     with PancakeServer(account) as server:
         config = config_for(server, start_date="2026-05-01", end_date="2026-05-08")
+        config["page_access_tokens"] = {
+            page.id: page.token for page in account.pages if page.category == "unlisted"
+        }
         streams = ("pages", "tags", "ad_statistics", "conversations", "messages")
         run = sync(directory, config, catalog=select(*streams))
     files = directory / "output"
@@ -157,7 +164,7 @@ def test_a_browser_shows_all_charts(account: Account, file: Path, tmp_path: Path
     for title in TITLES:
         assert title in everything
     assert page.texts.keys() == charts.keys()
-    pages = [page for page in account.pages if page.category == "activated"]
+    pages = [page for page in account.pages if page.category in {"activated", "unlisted"}]
     days = {
         (page.platform, (message.inserted_at + timedelta(hours=page.timezone)).date())
         for page in pages
