@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 WHO = "Who sends what"
+WITHOUT = "Without ad_statistics"
 ENGINES = ("duckdb", "postgres")
 STREAMS = ("pages", "tags", "ad_statistics", "conversations", "messages")
 START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 8), utc(2026, 5, 8, 6)
@@ -94,6 +95,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 recipe: connection.execute(recipes.sql(recipe).encode()).fetchall()
                 for recipe in (*recipes.RECIPES, WHO)
             }
+            in_postgres[WITHOUT] = without_ad_statistics(connection)
         with closing(recipes.opened(files, AS_OF)) as connection:
             connection.execute("SET TimeZone = 'America/New_York'")
             in_duckdb = {
@@ -102,6 +104,21 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             }
         answers = {"postgres": in_postgres, "duckdb": in_duckdb}
         yield Shop(server, page, files, answers)
+
+
+def without_ad_statistics(connection: psycopg.Connection[Row]) -> list[Row]:
+    """Make the views anew where the table is not there; give the customers by ad."""
+    # One can replace the other, whichever was there first: their columns have the same types.
+    connection.execute(recipes.sql(WITHOUT).encode())
+    connection.execute("DROP SCHEMA shop CASCADE")
+    connection.execute("DROP TABLE pancake.ad_statistics")
+    views = recipes.sql("Views for PostgreSQL")
+    own = re.search(r"CREATE OR REPLACE VIEW shop\.ad_statistics AS[^;]*;\n", views)
+    assert own
+    views = views.replace(own[0], recipes.sql(WITHOUT))
+    for block in (views, recipes.sql("Views of both")):
+        connection.execute(block.encode())
+    return connection.execute(recipes.sql("New customers by ad").encode()).fetchall()
 
 
 def unlisted_page(account: Account) -> Page:
@@ -424,6 +441,12 @@ def test_new_customers_by_ad(shop: Shop, engine: str) -> None:
     assert any(key[0] != shop.page.name for key in expected)
 
 
+def test_without_ad_statistics_only_the_names_of_ads_are_missing(shop: Shop) -> None:
+    rows = shop.rows("postgres", "New customers by ad")
+    assert any(row["ad"] for row in rows)
+    assert shop.rows("postgres", WITHOUT) == [{**row, "ad": None} for row in rows]
+
+
 def inbox(shop: Shop) -> Iterator[tuple[Page, Conversation]]:
     """Give the conversations of the pages that are read."""
     for page in shop.server.account.pages:
@@ -509,8 +532,9 @@ def test_every_recipe_of_the_document_is_run() -> None:
     text = recipes.DOCUMENT.read_text(encoding="utf-8")
     listed = re.findall(r"^\d\. \[(.*)\]", text, flags=re.MULTILINE)
     assert tuple(listed) == recipes.RECIPES
-    # Besides these, where the files are, views of one, the other and both, and who sends what.
-    assert text.count("```sql\n") == len(listed) + 5
+    # Besides these, where the files are, views of one, the other, the other without a stream, and
+    # both, and who sends what.
+    assert text.count("```sql\n") == len(listed) + 6
 
 
 def test_the_demo_asks_for_recipes_that_there_are() -> None:
@@ -549,6 +573,11 @@ def test_files_of_each_run_are_read_from_old_to_new_and_missing_ones_are_empty(
     with closing(duckdb.connect()) as connection:
         for heading in ("JSON lines in DuckDB", "Views for DuckDB", "Views of both"):
             connection.execute(recipes.sql(heading))
-        assert connection.execute("SELECT id, name FROM shop.pages").fetchall() == [("1", "New")]
+        pages = "SELECT id, name FROM shop.pages"
+        assert connection.execute(pages).fetchall() == [("1", "New")]
         for recipe in recipes.RECIPES:
             assert recipes.answer(connection, recipes.sql(recipe)) == []
+        # The file of all runs counts as newer, as the document says.
+        plain = json.dumps({"id": "1", "name": "Of any time"}) + "\n"
+        (tmp_path / "output" / "pages.jsonl").write_text(plain)
+        assert connection.execute(pages).fetchall() == [("1", "Of any time")]

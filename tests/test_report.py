@@ -219,17 +219,17 @@ def test_without_rows_each_chart_says_so(tmp_path: Path) -> None:
 
 def test_staff_of_pages_of_one_name_have_their_own_bars_and_counts() -> None:
     rows = [
-        {"page_id": page, "page": "Tiệm Bánh Mây Trắng", "staff_id": None, "staff": None}
+        {"page_id": page, "page": "Tiệm Mây <b>Trắng", "staff_id": None, "staff": None}
         | {"hour": 1, "minutes": 5}
         for page in ("1", "1", "2")
     ]
     figure = report.response_by_staff(rows).figure
     assert figure
     assert [text.replace("&nbsp;", "") for text in figure.layout.yaxis.ticktext] == [
-        "Outside, Tiệm Bánh … (2)",
-        "Outside, Tiệm Bánh … (1)",
+        "Outside, Tiệm Mây &lt;… (2)",
+        "Outside, Tiệm Mây &lt;… (1)",
     ]
     assert list(figure.data[0].hovertext) == [
-        "Outside, Tiệm Bánh Mây Trắng (2)",
-        "Outside, Tiệm Bánh Mây Trắng (1)",
+        "Outside, Tiệm Mây &lt;b&gt;Trắng (2)",
+        "Outside, Tiệm Mây &lt;b&gt;Trắng (1)",
     ]
