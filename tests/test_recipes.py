@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from scripts import recipes
+from scripts import recipes, summary
 from tests.pancake_api import Account, PancakeServer
 from tests.pancake_api.dialects import Observed
 from tests.stream_truth import records, utc
@@ -263,6 +263,16 @@ def test_what_nobody_said_is_neither_an_answer_nor_a_question(shop: Shop, engine
     # After a minute, and after the nine in which only an app had answered.
     responses = shop.rows(engine, "First response time by staff and hour", page)
     assert by(responses, "staff", "hour") == {(page.staff[0].name, 9): [page.id, 2, 5, 9]}
+
+
+def test_the_summary_names_a_page_of_which_only_the_id_is_known(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary.main(shop.files)
+    page = unlisted_of(shop)
+    messages = sum(len(known.messages) for known in page.conversations.values())
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if page.id in line)
+    assert line.split()[:4] == ["unknown", page.id, str(len(page.conversations)), str(messages)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
