@@ -45,7 +45,7 @@ AGES = (
     (float("inf"), "over 7 days"),
 )
 RESPONSES = """
-SELECT CAST(extract(hour FROM w.asked_local) AS INTEGER) AS hour, p.name AS page,
+SELECT CAST(extract(hour FROM w.asked_local) AS INTEGER) AS hour, p.id AS page_id, p.name AS page,
     w.staff_id, w.staff, extract(epoch FROM w.answered_at - w.asked_at) / 60 AS minutes
 FROM shop.waits w JOIN shop.pages p ON p.id = w.page_id
 WHERE w.answered_at IS NOT NULL
@@ -161,13 +161,19 @@ def response_by_staff(rows: list[Row]) -> Chart:
     waits = defaultdict(list)
     names = {}
     for row in rows:
-        key = row["page"], row["staff_id"]
+        key = row["page_id"], row["staff_id"]
         waits[key].append(row["minutes"])
         names[key] = row["staff"] or row["staff_id"] or f"Outside, {row['page']}"
     busiest = sorted(waits, key=lambda key: -len(waits[key]))[:MOST_BARS]
     unit, times = in_unit([median(waits[key]) for key in busiest])
-    labels = [f"{names[key]} ({len(waits[key])})" for key in busiest]
+    counts = [f" ({len(waits[key])})" for key in busiest]
+    labels = [names[key] + count for key, count in zip(busiest, counts, strict=True)]
     bars = [bar("", BLUE, labels, times, f"%{{x:.1f}} {unit}")]
+    # Beside the bars a long name is cut, and not its count.
+    labels = [
+        shortened(names[key], LONGEST_LABEL - len(count)) + count
+        for key, count in zip(busiest, counts, strict=True)
+    ]
     return Chart(title, note, rows_of(bars, labels, f"median wait ({unit})"))
 
 
@@ -299,9 +305,9 @@ def age(hours: float) -> str:
     return next(name for end, name in AGES if hours < end)
 
 
-def channel_name(platform: str | None) -> str:
+def channel_name(platform: str) -> str:
     """Give the channel in words."""
-    return literal((platform or "unknown").replace("_", " "))
+    return literal(platform.replace("_", " "))
 
 
 def literal(text: str) -> str:
@@ -309,9 +315,9 @@ def literal(text: str) -> str:
     return escape(text, quote=False)
 
 
-def shortened(label: str) -> str:
+def shortened(label: str, longest: int = LONGEST_LABEL) -> str:
     """Give as much of a label as fits beside a chart on a phone."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+    return label if len(label) <= longest else f"{label[: longest - 1]}…"
 
 
 # The file
@@ -333,11 +339,12 @@ def report(connection: duckdb.DuckDBPyConnection) -> str:
         customers_by_ad(ads),
     )
     (summary,) = recipes.answer(connection, SUMMARY)
+    summary["span"] = "{first} to {last} · ".format(**summary) if summary["messages"] else ""
     return DOCUMENT.format(
         text=TEXT,
         script=get_plotlyjs(),
         summary="Pages: {pages:,} · conversations: {conversations:,} · messages: {messages:,} · "
-        "{first} to {last} · open conversations as of {as_of} UTC".format(**summary),
+        "{span}open conversations as of {as_of} UTC".format(**summary),
         sections="\n".join(chart.html(number) for number, chart in enumerate(charts, 1)),
     )
 

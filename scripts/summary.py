@@ -31,7 +31,8 @@ WITH latest AS (
         min(inserted_at) AS "first", max(inserted_at) AS "last"
     FROM messages GROUP BY page_id
 )
-SELECT platform, name, coalesce(conversations, 0), coalesce(messages, 0),
+SELECT coalesce(platform, 'unknown'), coalesce(name, id),
+    coalesce(conversations, 0), coalesce(messages, 0),
     coalesce(strftime("first", '%Y-%m-%d %H:%M'), ''),
     coalesce(strftime("last", '%Y-%m-%d %H:%M'), '')
 FROM latest LEFT JOIN listed USING (id) LEFT JOIN said USING (id)

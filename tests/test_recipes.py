@@ -17,8 +17,9 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from scripts import recipes
+from scripts import recipes, summary
 from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api.dialects import Observed
 from tests.stream_truth import records, utc
 from tests.tap import config_for, select, sync
 from tests.targets import load_jsonl, load_postgres, postgres
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 WHO = "Who sends what"
+WITHOUT = "Without ad_statistics"
 ENGINES = ("duckdb", "postgres")
 STREAMS = ("pages", "tags", "ad_statistics", "conversations", "messages")
 START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 8), utc(2026, 5, 8, 6)
 ORDER = {"customer": 0, "staff": 1}
 """Who is taken to have spoken first, of several at the same time."""
+NEVER = utc(1, 1, 1)
+"""A time that the server keeps to itself."""
 HERE = timedelta(hours=-3.5)
 """The clock of the page that is made by hand."""
 
@@ -64,11 +68,16 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     )
     page = account.add_page(name="Loja d'Além", timezone=HERE / timedelta(hours=1))
     by_hand(page)
+    unlisted = unlisted_page(account)
+    said_by_nobody(unlisted)
+    from_ads(unlisted)
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "it's here"
     with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
         everything = {"lookback_days": 4000, "message_lookback_minutes": 4000 * 1440}
+        server.dialect = Sparse()
         config = config_for(server, start_date="2026-05-01", end_date="2026-05-08", **everything)
+        config["page_access_tokens"] = {unlisted.id: unlisted.token}
         state: Row = {}
         for turn in range(2):
             if turn:
@@ -86,6 +95,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 recipe: connection.execute(recipes.sql(recipe).encode()).fetchall()
                 for recipe in (*recipes.RECIPES, WHO)
             }
+            in_postgres[WITHOUT] = without_ad_statistics(connection)
         with closing(recipes.opened(files, AS_OF)) as connection:
             connection.execute("SET TimeZone = 'America/New_York'")
             in_duckdb = {
@@ -94,6 +104,28 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             }
         answers = {"postgres": in_postgres, "duckdb": in_duckdb}
         yield Shop(server, page, files, answers)
+
+
+def without_ad_statistics(connection: psycopg.Connection[Row]) -> list[Row]:
+    """Make the views anew where the table is not there; give the customers by ad."""
+    # One can replace the other, whichever was there first: their columns have the same types.
+    connection.execute(recipes.sql(WITHOUT).encode())
+    connection.execute("DROP SCHEMA shop CASCADE")
+    connection.execute("DROP TABLE pancake.ad_statistics")
+    views = recipes.sql("Views for PostgreSQL")
+    own = re.search(r"CREATE OR REPLACE VIEW shop\.ad_statistics AS[^;]*;\n", views)
+    assert own
+    views = views.replace(own[0], recipes.sql(WITHOUT))
+    for block in (views, recipes.sql("Views of both")):
+        connection.execute(block.encode())
+    return connection.execute(recipes.sql("New customers by ad").encode()).fetchall()
+
+
+def unlisted_page(account: Account) -> Page:
+    """Add a page that list-pages does not tell of: the tap knows just its id."""
+    page = account.add_page(timezone=7)
+    page.category, page.name, page.platform = "unlisted", page.id, "unknown"
+    return page
 
 
 # The page that is made by hand
@@ -159,6 +191,53 @@ def by_hand(page: Page) -> None:
     clicked.customers[0].inserted_at = at - timedelta(days=40)
 
 
+def said_by_nobody(page: Page) -> None:
+    """Let there be messages that are neither an answer nor a question, or seem to be none."""
+    at = utc(2026, 5, 4, 2)
+    bare = {"id": page.id, "name": page.name}
+    told = page.add_conversation(at=at, text="ok")
+    notice = page.receive(told.id, at=at + timedelta(minutes=2), sender=bare, text="Assigned")
+    notice.attachments = [{"type": "system_message"}]
+    reacted = page.add_conversation(at=at, text="ok")
+    page.receive(reacted.id, at=at + timedelta(minutes=1), sender="staff", text="ok")
+    reaction = page.receive(reacted.id, at=at + timedelta(minutes=2), text="")
+    reaction.attachments = [{"type": "reaction"}]
+    # A reaction that was put to what was said.
+    liked = page.add_conversation(at=at, text="ok")
+    liked.messages[0].attachments = [{"type": "reaction", "emoji": "❤"}]
+    by_app = page.add_conversation(at=at, text="ok")
+    page.receive(by_app.id, at=at + timedelta(minutes=3), sender={**bare, "app_id": 1}, text="ok")
+    staff = {"uid": page.staff[0].id, "admin_name": page.staff[0].name, "app_id": 1}
+    page.receive(by_app.id, at=at + timedelta(minutes=9), sender={**bare, **staff}, text="ok")
+    page.receive(by_app.id, at=at + timedelta(minutes=10), sender={"id": None}, text="ok")
+
+
+def from_ads(page: Page) -> None:
+    """Let customers come from one ad: one known for two days, and some that cannot be counted."""
+    at = utc(2026, 5, 5, 2)
+    known, no_id, nor_this, no_time, no_ad_time = (
+        page.add_conversation(at=at, text="ok") for _ in range(5)
+    )
+    for conversation in (known, no_id, nor_this, no_time, no_ad_time):
+        conversation.ad_ids = ["4"]
+    known.customers[0].inserted_at = at - timedelta(days=2)
+    # These are two, not one.
+    no_id.customers[0].id = nor_this.customers[0].id = ""
+    no_time.customers[0].inserted_at = NEVER
+    no_ad_time.inserted_at = NEVER
+
+
+class Sparse(Observed):
+    """The API, where it does not say some of the times and ids."""
+
+    def seconds(self, at: datetime) -> Any:
+        return None if at == NEVER else super().seconds(at)
+
+    def _page_customer(self, conversation: Conversation) -> Row:
+        row = super()._page_customer(conversation)
+        return {**row, "id": row["id"] or None}
+
+
 def change(page: Page) -> None:
     """Change what was read, in ways of which most move no `updated_at`."""
     *_, greeted, _, answered_later = page.conversations.values()
@@ -166,6 +245,45 @@ def change(page: Page) -> None:
     page.tag(greeted.id, 1, action="remove")
     page.tag(answered_later.id, 2)
     page.tags[2].text = "Được đổi tên"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_nobody_said_is_neither_an_answer_nor_a_question(shop: Shop, engine: str) -> None:
+    page = unlisted_of(shop)
+    told, reacted, liked, by_app, *_ = page.conversations.values()
+    waiting = shop.rows(engine, "Open conversations without an answer", page)
+    waits_since = {row["conversation_id"]: row["waiting_since"] for row in waiting}
+    first = datetime.fromisoformat("2026-05-04T09:00")
+    assert [waits_since.get(known.id) for known in (told, reacted, liked, by_app)] == [
+        first,
+        None,
+        first,
+        None,
+    ]
+    # After a minute, and after the nine in which only an app had answered.
+    responses = shop.rows(engine, "First response time by staff and hour", page)
+    assert by(responses, "staff", "hour") == {(page.staff[0].name, 9): [page.id, 2, 5, 9]}
+
+
+def test_the_summary_names_a_page_of_which_only_the_id_is_known(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary.main(shop.files)
+    page = unlisted_of(shop)
+    messages = sum(len(known.messages) for known in page.conversations.values())
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if page.id in line)
+    assert line.split()[:4] == ["unknown", page.id, str(len(page.conversations)), str(messages)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_customers_of_whom_too_little_is_said_count_for_no_ad(shop: Shop, engine: str) -> None:
+    ads = shop.rows(engine, "New customers by ad", unlisted_of(shop))
+    assert by(ads, "ad_id") == {("4",): [unlisted_of(shop).id, None, 0, 0, 1]}
+
+
+def unlisted_of(shop: Shop) -> Page:
+    """Give the page of which the tap knows only the id."""
+    return next(page for page in shop.server.account.pages if page.category == "unlisted")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -267,10 +385,10 @@ def test_who_sends_what(shop: Shop, engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_messages_per_channel_and_day(shop: Shop, engine: str) -> None:
     kinds = ("customer", "staff", "outside", "automation")
-    said: dict[tuple[Any, ...], list[tuple[str, str]]] = defaultdict(list)
+    said: dict[tuple[Any, ...], list[tuple[str | None, str]]] = defaultdict(list)
     for page, known in inbox(shop):
         for message in known.messages:
-            if (kind := sent_by(page, message)) in kinds:
+            if (kind := sent_by(page, message)) != "nobody":
                 said[page.platform, local(page, message).date()].append((kind, known.id))
     rows = shop.rows(engine, "Messages per channel and day")
     assert by(rows, "platform", "day") == {
@@ -312,7 +430,8 @@ def test_tag_funnel(shop: Shop, engine: str) -> None:
 def test_new_customers_by_ad(shop: Shop, engine: str) -> None:
     clicks: dict[tuple[str, str], list[tuple[datetime, str, Conversation]]] = defaultdict(list)
     for page, known in inbox(shop):
-        if known.type == "INBOX":
+        times = known.inserted_at, known.customers[0].inserted_at
+        if known.type == "INBOX" and known.customers[0].id and NEVER not in times:
             clicks[page.name, known.customers[0].id] += [
                 (known.inserted_at.replace(microsecond=0), ad, known) for ad in known.ad_ids
             ]
@@ -332,10 +451,16 @@ def test_new_customers_by_ad(shop: Shop, engine: str) -> None:
     assert any(key[0] != shop.page.name for key in expected)
 
 
+def test_without_ad_statistics_only_the_names_of_ads_are_missing(shop: Shop) -> None:
+    rows = shop.rows("postgres", "New customers by ad")
+    assert any(row["ad"] for row in rows)
+    assert shop.rows("postgres", WITHOUT) == [{**row, "ad": None} for row in rows]
+
+
 def inbox(shop: Shop) -> Iterator[tuple[Page, Conversation]]:
-    """Give the conversations of activated pages."""
+    """Give the conversations of the pages that are read."""
     for page in shop.server.account.pages:
-        if page.category == "activated":
+        if page.category in {"activated", "unlisted"}:
             for conversation in page.conversations.values():
                 yield page, conversation
 
@@ -348,7 +473,7 @@ def waits(shop: Shop) -> Iterator[tuple[Page, Conversation, list[Message], Messa
             conversation.messages,
             key=lambda known: (
                 known.inserted_at,
-                ORDER.get(sent_by(page, known), 2),
+                ORDER.get(sent_by(page, known) or "", 2),
                 known.id,
             ),
         ):
@@ -362,15 +487,22 @@ def waits(shop: Shop) -> Iterator[tuple[Page, Conversation, list[Message], Messa
             yield page, conversation, asked, None
 
 
-def sent_by(page: Page, message: Message) -> str:
+def sent_by(page: Page, message: Message) -> str | None:
     """Say who sent a message: the account knows only these forms."""
-    if any(part["type"] == "ad_click" for part in message.attachments):
-        return "ad click"
+    kinds = [part["type"] for part in message.attachments]
+    if kinds and (
+        kinds[0] in {"ad_click", "system_message"} or (kinds[0] == "reaction" and not message.text)
+    ):
+        return "nobody"
+    if not message.sender["id"]:
+        return None
     if message.sender["id"] != page.id:
         return "customer"
     if message.sender.keys() & {"is_automated", "ai_generated", "flow_id"}:
         return "automation"
-    return "staff" if "admin_name" in message.sender else "outside"
+    if "admin_name" in message.sender:
+        return "staff"
+    return "automation" if "app_id" in message.sender else "outside"
 
 
 def local(page: Page, message: Message) -> datetime:
@@ -410,8 +542,9 @@ def test_every_recipe_of_the_document_is_run() -> None:
     text = recipes.DOCUMENT.read_text(encoding="utf-8")
     listed = re.findall(r"^\d\. \[(.*)\]", text, flags=re.MULTILINE)
     assert tuple(listed) == recipes.RECIPES
-    # Besides these, where the files are, views of one, the other and both, and who sends what.
-    assert text.count("```sql\n") == len(listed) + 5
+    # Besides these, where the files are, views of one, the other, the other without a stream, and
+    # both, and who sends what.
+    assert text.count("```sql\n") == len(listed) + 6
 
 
 def test_the_demo_asks_for_recipes_that_there_are() -> None:
@@ -450,6 +583,11 @@ def test_files_of_each_run_are_read_from_old_to_new_and_missing_ones_are_empty(
     with closing(duckdb.connect()) as connection:
         for heading in ("JSON lines in DuckDB", "Views for DuckDB", "Views of both"):
             connection.execute(recipes.sql(heading))
-        assert connection.execute("SELECT id, name FROM shop.pages").fetchall() == [("1", "New")]
+        pages = "SELECT id, name FROM shop.pages"
+        assert connection.execute(pages).fetchall() == [("1", "New")]
         for recipe in recipes.RECIPES:
             assert recipes.answer(connection, recipes.sql(recipe)) == []
+        # The file of all runs counts as newer, as the document says.
+        plain = json.dumps({"id": "1", "name": "Of any time"}) + "\n"
+        (tmp_path / "output" / "pages.jsonl").write_text(plain)
+        assert connection.execute(pages).fetchall() == [("1", "Of any time")]
