@@ -112,6 +112,8 @@ class Check:
             and stream is not self._pages
         ]
         self._write = say
+        self._unset: set[str] = set()
+        """The streams that a page's settings do not ask for."""
 
     def make(self) -> None:
         """Ask for everything once, and say what was found.
@@ -134,6 +136,8 @@ class Check:
                 self._say(line)
             failed += findings.failures
             found.append(findings)
+        for name in sorted(self._unset):
+            self._say(f"{name}: not read of pages that `sip_package_ids` does not have")
         account = Findings()
         for stream in self._roots:
             self._probe(stream, None, account)
@@ -197,9 +201,13 @@ class Check:
                     self._refused(each, refusal, context, findings)
             return
         if rows is None:
+            if context:
+                self._unset.add(stream.name)
             return
         if stream.selected:
             findings.readable.append(stream.name)
+            if rows and stream.is_mapped:
+                stream.try_maps(stream.shape(rows[0], context))
         for child in children:
             if rows:
                 self._probe(child, stream.get_child_context(rows[0], context), findings)

@@ -247,13 +247,17 @@ class PancakeStream(SDKStream):
         page_id = context["page_id"] if context else None
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
-        self.run.progress.called(self.name)
+
+        def wait() -> None:
+            limiter.wait()
+            self.run.progress.called(self.name)  # when it leaves, so that the rate is true
+
         answer = self.run.transport.get(
             url,
             {name: value for name, value in params.items() if value is not None},
             {"page_access_token" if page_id else "access_token": token},
             where=where,
-            wait=limiter.wait,
+            wait=wait,
         )
         body = answer.body()
         if body and answer.status in _EXPLAINED and self.explains(body):

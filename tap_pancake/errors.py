@@ -149,9 +149,10 @@ _USER_CODES: dict[int, _Case] = {
 }
 _TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
 _LIMITED = _Case(
-    Verdict.RETRY, "the rate limit was met at every try: lower `requests_per_second`, or stop other"
-    " programs that read this page"
-)  # fmt: skip
+    Verdict.RETRY,
+    "the rate limit was met: if that goes on, lower `requests_per_second`, or stop other programs"
+    " that read this page",
+)
 _NO_JSON = _Case(
     Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
 )

@@ -86,6 +86,7 @@ class Progress:
         self._lock = threading.Lock()
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._under_way: dict[str, _Way | None] = {}
+        self._most = 0  # side by side since the last line
         self._done = 0
         self._pages = 0
         self._began = self._told = time.monotonic()
@@ -116,6 +117,7 @@ class Progress:
         """Note that a page is being read."""
         with self._lock:
             self._under_way[page_id] = None
+            self._most = max(self._most, len(self._under_way))
 
     def end(self, page_id: str) -> None:
         """Note that a page has been read, or given up."""
@@ -145,6 +147,7 @@ class Progress:
         with self._lock:
             tallies = dict(self._tallies)
             under_way = dict(self._under_way)
+            most, self._most = self._most, len(under_way)
         calls = sum(tally.calls for tally in tallies.values())
         rate, self._calls_told = (calls - self._calls_told) / seconds, calls
         written = [
@@ -154,7 +157,7 @@ class Progress:
             [
                 f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
                 ", ".join(written),
-                f"{rate:.1f} calls/s of at most {len(under_way) * self._rate:.1f}",
+                f"{rate:.1f} calls/s of at most {most * self._rate:.1f}",
                 f"{sum(tally.limited for tally in tallies.values()):,} answers 429",
                 *self._slow(under_way),
             ]

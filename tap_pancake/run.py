@@ -143,5 +143,6 @@ class Run:
         if self._skipped:
             self._logger.warning("In all %d skipped: see the warnings above", len(self._skipped))
         if self._failed:
-            msg = f"failed in all: {len(self._failed)}; the rest was read: {self._failed[0]}"
+            count, first = len(self._failed), self._failed[0]
+            msg = f"failed in all: {count}, all else was read; the first: {first}"
             raise PancakeError(msg)

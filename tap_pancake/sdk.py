@@ -11,7 +11,7 @@ import abc
 import logging
 import re
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,18 @@ from singer_sdk import RESTStream, Tap
 from singer_sdk.batch import Batcher
 from singer_sdk.configuration._dict_config import parse_environment_config
 from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._batch import BatchConfig, SDKBatchMessage
 from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage, StateMessage
+from singer_sdk.plugin_base import PluginBase
+from singer_sdk.singerlib import Catalog, RecordMessage, StateMessage
 from typing_extensions import override
 
-from tap_pancake.errors import ConfigurationError
+from tap_pancake.errors import ConfigurationError, RunStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from types import FrameType
 
     from singer_sdk.helpers.types import Context, Record
@@ -118,6 +120,20 @@ class BatchFiles:
             self._write(SDKBatchMessage(stream=stream, encoding=encoding, manifest=manifest))
 
 
+_CORRECT = "correct it, see docs/meltano.md#stream-maps"
+
+
+@contextmanager
+def _evaluating(stream: str) -> Iterator[None]:
+    """Make one line of whatever an expression of the user's raises."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - that may be anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        msg = f"setting `stream_maps`, stream `{stream}`: {reason}: {_CORRECT}"
+        raise RunStopped(msg) from None
+
+
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
@@ -151,7 +167,7 @@ class SDKStream(RESTStream[Any]):
             self._schema_written = True
             super()._write_schema_message()
 
-    @property
+    @cached_property
     def is_mapped(self) -> bool:
         """Whether stream maps or flattening change or filter what is written."""
         (first, *others) = self.stream_maps
@@ -176,6 +192,24 @@ class SDKStream(RESTStream[Any]):
             super()._write_record_message(record)
 
     @override
+    def post_process(self, row: Record, context: Context | None = None) -> Record | None:
+        # Public: what follows it asks the filter of a stream map, where an error would be a
+        # traceback.
+        if self.is_mapped:
+            with _evaluating(self.name):
+                self.stream_maps[0].get_filter_result(row)
+        return row
+
+    def try_maps(self, record: Record) -> None:
+        """Do with a record what stream maps and flattening do, and write nothing.
+
+        Raises:
+            RunStopped: an expression of the user's does not work.
+        """
+        for _ in self._generate_record_messages(record):
+            pass
+
+    @override
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
         # An object that is null keeps its own name when the SDK flattens a row. The flattened
         # SCHEMA does not have that name, and a target may refuse it, as target-csv does.
@@ -184,7 +218,9 @@ class SDKStream(RESTStream[Any]):
             for each in self.stream_maps
             if each.flattening_enabled
         }
-        for message in super()._generate_record_messages(record):
+        with _evaluating(self.name):
+            messages = list(super()._generate_record_messages(record))
+        for message in messages:
             row = message.record
             names = known.get(message.stream, row)
             message.record = {
@@ -285,6 +321,25 @@ class SDKTap(Tap):
         # The SDK's own writer leaves out an unchanged state, after a deep copy of it each time.
         writer: LineWriter = self.message_writer  # type: ignore[assignment]
         return writer.write_at_once(StateMessage(value=self.state))
+
+    @override
+    def setup_mapper(self) -> None:
+        # Public: the SDK's errors come with a traceback. And it has one for each map of a stream
+        # that is not selected, since it looks for the keys among the selected columns.
+        selected = Catalog()
+        try:
+            PluginBase.setup_mapper(self)
+            for name, entry in self.catalog.items():
+                if entry.metadata.resolve_selection()[()]:
+                    selected[name] = entry
+                else:
+                    schema = entry.schema.to_dict()
+                    self.mapper.register_raw_stream_schema(name, schema, entry.key_properties)
+            self.mapper.register_raw_streams_from_catalog(selected)
+        except (StreamMapConfigError, MapExpressionError) as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            msg = f"setting `stream_maps`: {reason}: {_CORRECT}"
+            raise ConfigurationError(msg) from None
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:

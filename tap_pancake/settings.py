@@ -211,6 +211,11 @@ def check(config: Mapping[str, Any], errors: Iterable[ValidationError]) -> None:
         raise ConfigurationError("; ".join(problems))
 
 
+# What gets into a token by copying.
+_SURPLUS = re.compile(r"^\s|\s$|[\r\n]|^bearer ", re.IGNORECASE)
+_EXAMPLES = {"page_ids": '["100000000000001"]', "page_access_tokens": '{"100000000000001": "…"}'}
+
+
 def _problems(error: ValidationError) -> Iterator[str]:
     """Put an error of JSON Schema into words that name the setting and not its value."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
@@ -229,7 +234,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
     elif error.validator == "type":
         names = [limit] if isinstance(limit, str) else limit
         kinds = " or ".join(_JSON_NAMES[name] for name in names if name != "null")
-        yield f"setting `{where}` must be {kinds}"
+        like = _EXAMPLES.get(where.partition(".")[0])
+        yield f"setting `{where}` must be {kinds}" + (f", like {like}" if like else "")
     elif error.validator == "required":
         missing = next(name for name in limit if name not in instance)
         yield f"setting `{where}.{missing}` is missing"
@@ -254,8 +260,17 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     if not config.get("access_token") and not config.get("page_access_tokens"):
         yield (
             "one of the settings `access_token` (Pancake: Account → Personal settings) and"
-            " `page_access_tokens` (Pancake: the page's Settings → Tools) is needed"
+            " `page_access_tokens` (Pancake: the page's Settings → Tools) is needed; variables"
+            " TAP_PANCAKE_… are read with --config=ENV"
         )
+    page_tokens = config.get("page_access_tokens")
+    tokens = {
+        "access_token": [config.get("access_token")],
+        "page_access_tokens": page_tokens.values() if isinstance(page_tokens, dict) else [],
+    }
+    for name, values in tokens.items():
+        if any(isinstance(value, str) and _SURPLUS.search(value) for value in values):
+            yield f"setting `{name}` holds more than a token: copy the token alone, without spaces"
     if config.get("page_ids") == []:
         yield "setting `page_ids` must not be empty: leave it out to read all pages"
     index, count = config.get("shard_index"), config.get("shard_count")

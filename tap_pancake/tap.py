@@ -218,10 +218,16 @@ class TapPancake(SDKTap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         try:
             return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError) as error:
             # Somebody may have given the settings themselves, tokens and all.
             named = ", ".join(name for name in value if "{" not in name) or "what was given"
-            msg = f"--config: no file with a JSON object could be read: {named}"
+            if isinstance(error, json.JSONDecodeError):
+                reason = f"{error.msg} in line {error.lineno}, column {error.colno}"
+            elif isinstance(error, OSError):
+                reason = error.strerror or type(error).__name__
+            else:
+                reason = "no JSON object"
+            msg = f"--config: {named} cannot be read: {reason}: give a file with a JSON object"
             raise ConfigurationError(msg) from None
 
 
@@ -244,7 +250,12 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
         content = None
     if isinstance(content, dict):
         return content
-    msg = f"{option}: the file {file.name} holds no JSON object: write it anew with the tap"
+    remedy = (
+        "give the last line that the target wrote (`tail -n 1`)"
+        if option == "--state"
+        else "write it anew with --discover"
+    )
+    msg = f"{option}: the file {file.name} holds no JSON object: {remedy}"
     raise ConfigurationError(msg)
 
 
@@ -258,7 +269,13 @@ def _read_catalog(file: IO[str] | None) -> Catalog | None:
     if file is None or content is None:
         return None
     try:
-        return Catalog.from_dict(content)
+        catalog = Catalog.from_dict(content)
     except (AttributeError, KeyError, TypeError, ValueError):
-        msg = f"--catalog: the file {file.name} is no Singer catalog: write it anew with --discover"
-        raise ConfigurationError(msg) from None
+        catalog = Catalog()
+    if catalog.keys().isdisjoint(stream.name for stream in STREAMS):
+        msg = (
+            f"--catalog: the file {file.name} is no catalog of this tap: write it anew with"
+            " --discover"
+        )
+        raise ConfigurationError(msg)
+    return catalog

@@ -293,6 +293,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
     assert run.stdout.splitlines() == [
         "Pages to read: 2",
         *(f"page {page.id}: everything can be read (15 streams)" for page in account.pages),
+        "call_logs: not read of pages that `sip_package_ids` does not have",
     ]
 
 

@@ -117,7 +117,8 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
         assert counts == sorted(counts)
         assert group == 1 or counts[0] < counts[-1] <= 130 * 3 * pages
     for line in found:
-        assert float(line[7]) == 60 * int(line[3])
+        # Of all that were under way since the line before, as the calls are.
+        assert 60 * int(line[3]) <= float(line[7]) <= 60 * int(line[2])
     assert max(float(line[6]) for line in found) > 20
     slow = [line[9] for line in found if line[9]]
     assert re.fullmatch(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, metadata_of, select, sync
+from tests.tap import INBOX, config_for, metadata_of, run_command, run_tap, select, sync
 from tests.truth import (
     message_calls,
     rows_of,
@@ -238,3 +238,45 @@ def test_flattening(tmp_path: Path, server: PancakeServer) -> None:
     for stream, rows in run.records.items():
         for row in rows:
             assert row.keys() <= run.schemas[stream]["properties"].keys()
+
+
+# Stream maps that do not work
+
+
+@pytest.mark.parametrize(
+    ("maps", "reason"),
+    [
+        ({"messages": {"id": "__NULL__"}}, "Removing key property 'id' is not permitted"),
+        ({"messages": {"x": "1 +"}}, "Failed to parse expression 1 +: correct it"),
+        ({"messages": {"x": "nme"}}, "stream `messages`: MapExpressionError: Failed to evaluate"),
+        ({"messages": {"__filter__": "type = INBOX"}}, "setting `stream_maps`"),
+        ({"messages": {"x": "from + 1"}}, "setting `stream_maps`"),
+        ({"messages": {"x": "record['none']"}}, "stream `messages`: KeyError: 'none': correct it"),
+    ],
+)
+def test_a_stream_map_that_does_not_work_is_one_line_in_a_run_and_in_the_test(
+    tmp_path: Path, maps: Json, reason: str
+) -> None:
+    account = Account(5)
+    account.add_page().add_conversation()
+    with PancakeServer(account) as server:
+        config = config_for(server, stream_maps=maps)
+        run = run_tap(tmp_path, config, catalog=select(*INBOX))
+        tested = run_command("--test", "--config", str(tmp_path / "config.json"))
+    for ended in (run, tested):
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        (line,) = (line for line in ended.stderr.splitlines() if "CRITICAL" in line)
+        assert reason in line
+        assert "correct it, see docs/meltano.md#stream-maps" in line
+
+
+def test_a_stream_map_of_what_is_not_selected_does_no_harm(tmp_path: Path) -> None:
+    maps = {"customers": {"name": "__NULL__"}, "messages": {"text": "'said'"}}
+    account = Account(5)
+    account.add_page().add_conversation()
+    with PancakeServer(account) as server:
+        config = config_for(server, stream_maps=maps)
+        run = run_tap(tmp_path, config, catalog=select("messages"))
+    assert run.returncode == 0, run.stderr
+    assert {row["text"] for row in run.records["messages"]} == {"said"}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_pancake.errors import ConfigurationError
+from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     INBOX,
@@ -395,3 +397,51 @@ def test_a_missing_file_is_named(tmp_path: Path, option: str) -> None:
     assert run.stdout == ""
     assert "nowhere.json" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("around", ["Bearer {}", "{}\n", " {}", "{} "])
+def test_a_token_that_was_copied_with_something_else_is_told_before_any_call(around: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"`access_token` holds more than a token") as told:
+        TapPancake(config={"access_token": around.format("invented")})
+    assert "invented" not in str(told.value)
+    tokens = {"1": around.format("invented")}
+    with pytest.raises(ConfigurationError, match=r"`page_access_tokens` holds more than a token"):
+        TapPancake(config={"page_access_tokens": tokens})
+
+
+def test_page_ids_of_the_wrong_type_are_shown_an_example() -> None:
+    example = r"must be an array, like \[\"100000000000001\"\]"
+    with pytest.raises(ConfigurationError, match=example):
+        TapPancake(config={"access_token": "invented", "page_ids": "100000000000001"})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        ('{"access_token": "secret",}', "in line 1, column 27"),
+        ("[]", "no JSON object"),
+    ],
+)
+def test_a_config_file_that_cannot_be_read_is_told_with_the_reason(
+    tmp_path: Path, content: str | None, reason: str
+) -> None:
+    path = tmp_path / "config.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    run = run_command("--config", str(path))
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert f"--config: {path} cannot be read: " in line
+    assert reason in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("content", [{}, {"access_token": "x"}, {"streams": []}])
+def test_a_catalog_without_a_stream_of_the_tap_is_an_error(tmp_path: Path, content: Any) -> None:
+    config, catalog = tmp_path / "config.json", tmp_path / "catalog.json"
+    config.write_text('{"access_token": "invented"}', encoding="utf-8")
+    catalog.write_text(json.dumps(content), encoding="utf-8")
+    run = run_command("--config", str(config), "--catalog", str(catalog))
+    assert run.returncode == 1
+    assert "is no catalog of this tap: write it anew with --discover" in run.stderr

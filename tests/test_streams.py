@@ -585,7 +585,7 @@ def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_pat
         assert "rows: [{hour: str, n: int}]" in run.stderr
         assert "VALUE" not in run.stderr.replace("VALUE_KEY", "").replace("VALUE: [", "")
         assert "Traceback" not in run.stderr
-        assert log_lines(run, "CRITICAL")[-1].startswith(f"failed in all: {len(UNKNOWN) + 1};")
+        assert log_lines(run, "CRITICAL")[-1].startswith(f"failed in all: {len(UNKNOWN) + 1},")
         assert_all_arrived(server, run)
 
 
