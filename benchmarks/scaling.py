@@ -331,7 +331,7 @@ def main() -> int:
     if not small:
         text = DOCUMENT.read_text(encoding="utf-8")
         for name, body in blocks.items():
-            text = report.replaced(text, name, body)
+            text = report.replaced(text, f"scaling-{name}", body)
         DOCUMENT.write_text(text, encoding="utf-8")
     return 0
 
