@@ -215,6 +215,16 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
     ]
 
 
+def measure_memory(part: int) -> float:
+    """Give the peak memory, in MB, of a worker that reads as many pages side by side as any here."""
+    data = Data(
+        pages=max(LANES), conversations=120 // part, messages=(1, 60), rate=5.0, latency=LATENCY
+    )
+    with Server(data) as server, scratch() as directory:
+        place = Place(server.url, server.token)
+        return run_tap(place, Path(directory), *INBOX, max_parallel_pages=max(LANES)).peak_mb
+
+
 # Simulated
 
 
@@ -307,6 +317,10 @@ def main() -> int:
                 (
                     f"STATE of a page with all streams: {measured.state:,.0f} bytes. Rows of a call"
                     f" of another stream than the inbox, of three days: {others}."
+                ),
+                (
+                    f"Peak memory of a worker with {max(LANES)} pages side by side:"
+                    f" {measure_memory(part):.0f} MB."
                 ),
                 f"*{report.circumstances(rounds)}*",
             ]
