@@ -216,7 +216,7 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
 
 
 def measure_memory(part: int) -> float:
-    """Give the peak memory, in MB, of a worker that reads as many pages side by side as any here."""
+    """Give the peak memory, in MB, of a worker with the most pages side by side."""
     data = Data(
         pages=max(LANES), conversations=120 // part, messages=(1, 60), rate=5.0, latency=LATENCY
     )
