@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -218,17 +219,29 @@ class TapPancake(SDKTap):
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
         try:
             return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError):
             # Somebody may have given the settings themselves, tokens and all.
-            named = ", ".join(name for name in value if "{" not in name) or "what was given"
-            if isinstance(error, json.JSONDecodeError):
-                reason = f"{error.msg} in line {error.lineno}, column {error.colno}"
-            elif isinstance(error, OSError):
-                reason = error.strerror or type(error).__name__
+            for name in value:
+                if "{" not in name and (problem := _problem_of(name)):
+                    msg = f"--config: {name} cannot be read: {problem}"
+                    break
             else:
-                reason = "no JSON object"
-            msg = f"--config: {named} cannot be read: {reason}: give a file with a JSON object"
+                msg = "--config: what was given cannot be read"
+            msg = f"{msg}: give a file with a JSON object"
             raise ConfigurationError(msg) from None
+
+
+def _problem_of(path: str) -> str | None:
+    """Say why a file holds no JSON object; None if it holds one."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except json.JSONDecodeError as error:
+        return f"{error.msg} in line {error.lineno}, column {error.colno}"
+    except UnicodeDecodeError:
+        return "it is no text in UTF-8"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None if isinstance(content, dict) else "no JSON object"
 
 
 def _forget_output() -> None:

@@ -420,7 +420,7 @@ def test_page_ids_of_the_wrong_type_are_shown_an_example() -> None:
     [
         (None, "No such file or directory"),
         ('{"access_token": "secret",}', "in line 1, column 27"),
-        ("[]", "no JSON object"),
+        ("7", "no JSON object"),
     ],
 )
 def test_a_config_file_that_cannot_be_read_is_told_with_the_reason(
@@ -431,7 +431,7 @@ def test_a_config_file_that_cannot_be_read_is_told_with_the_reason(
         path.write_text(content, encoding="utf-8")
     run = run_command("--config", str(path))
     assert run.returncode == 1
-    (line,) = run.stderr.splitlines()
+    line = run.stderr.splitlines()[-1]
     assert f"--config: {path} cannot be read: " in line
     assert reason in line
     assert "secret" not in line
