@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +25,16 @@ from benchmarks.extraction import scratch
 from benchmarks.measure import ROOT, Failed, Server, Usage
 from benchmarks.report import table
 from benchmarks.server import Data
-from benchmarks.simulation import DAY, Costs, Page, Shops, Simulation, Worker
+from benchmarks.simulation import (
+    DAY,
+    Costs,
+    Others,
+    Outcome,
+    Page,
+    Shops,
+    Simulation,
+    Worker,
+)
 from tap_pancake.shards import Shard
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import select
@@ -35,6 +45,8 @@ if TYPE_CHECKING:
 PROGRAMS = Path(sys.executable).parent
 DOCUMENT = ROOT / "docs" / "scaling.md"
 LATENCY = 0.3
+MEDIAN = 2.0
+"""Conversations touched a day, of the page in the middle."""
 WORKERS = (1, 4, 8, 16, 32)
 LANES = (16, 64)
 TARGET = "target-postgres"
@@ -49,8 +61,6 @@ class Measured:
     costs: Costs
     state: float
     """Bytes of STATE for each page, of all streams."""
-    rows_of_others: int
-    """Rows of a call of all streams but the inbox, of the last three days."""
     targets: dict[str, float]
     """Messages a second, by target."""
 
@@ -65,7 +75,9 @@ class Place(NamedTuple):
     token: str
 
 
-def run_tap(place: Place, directory: Path, *streams: str, **settings: Any) -> Usage:
+def run_tap(
+    place: Place, directory: Path, *streams: str, state: str | None = None, **settings: Any
+) -> Usage:
     """Run the tap as it is installed; its output is in `out`."""
     config = {"access_token": place.token, "api_url": place.url} | settings
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -73,6 +85,8 @@ def run_tap(place: Place, directory: Path, *streams: str, **settings: Any) -> Us
     if streams:
         (directory / "catalog.json").write_text(json.dumps(select(*streams)), encoding="utf-8")
         command += ["--catalog", "catalog.json"]
+    if state:
+        command += ["--state", state]
     return finished(measure.run(command, directory), directory)
 
 
@@ -125,28 +139,84 @@ def measure_costs(rounds: int, part: int) -> Costs:
     return Costs(start=start, page=max(0.0, rest / pages), call=call, row=row)
 
 
-def measure_others(pages: int) -> tuple[float, int]:
-    """Give the bytes of STATE of a page with all streams, and rows of each call of most of them."""
+LISTS = {"tags", "users", "posts", "customers", "ad_conversations"}
+A_DAY_EACH = {"customer_engagements", "user_engagements", "ad_statistics", "campaign_statistics"}
+
+
+def measure_others(days: int) -> tuple[float, Others]:
+    """Give the bytes of STATE of a page of median size, and the rows of calls but the inbox's."""
+    pages = 10
     now = datetime.now(UTC)
-    start = now - timedelta(days=3)
-    account = Account.generate(pages=pages, conversations=30, start=start, end=now)
+    start = now - timedelta(days=days)
+    account = Account.generate(
+        pages=pages, conversations=round(MEDIAN * days), start=start, end=now
+    )
+    rows, state = Counter[str](), b""
     with PancakeServer(account) as server, scratch() as directory:
-        there = Path(directory)
-        run_tap(
-            Place(server.url, account.user_token),
-            there,
-            requests_per_second=10_000,
-            start_date=start.isoformat(),
-        )
-        calls = sum(call.endpoint not in INBOX for call in server.calls)
-        rows, state = 0, b""
+        place, there = Place(server.url, account.user_token), Path(directory)
+        run_tap(place, there, requests_per_second=10_000, start_date=start.isoformat())
+        calls = Counter(group_of(call.endpoint) for call in server.calls)
         with (there / "out").open("rb") as output:
             for line in output:
                 if line.startswith(b'{"type":"STATE"'):
                     state = line
                 elif line.startswith(b'{"type":"RECORD"'):
-                    rows += json.loads(line)["stream"] not in INBOX
-        return len(state) / pages, round(rows / calls)
+                    rows[group_of(json.loads(line)["stream"])] += 1
+    of_each = {group: round(rows[group] / calls[group]) for group in ("list", "week", "day")}
+    return len(state) / pages, Others(**of_each)
+
+
+def group_of(stream: str) -> str:
+    """Say which kind of calls a stream or endpoint has."""
+    if stream in INBOX:
+        return "inbox"
+    return "list" if stream in LISTS else "day" if stream in A_DAY_EACH else "week"
+
+
+def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
+    """Run a worker on quiet pages, all streams, from its state; and simulate the same."""
+    now = datetime.now(UTC)
+    start = now - timedelta(days=20)
+    account = Account.generate(pages=12, conversations=40, start=start, end=now - timedelta(days=2))
+    with scratch() as directory:
+        there = Path(directory)
+        with PancakeServer(account) as server:
+            place = Place(server.url, account.user_token)
+            run_tap(place, there, requests_per_second=10_000, start_date=start.isoformat())
+        state = json.loads(last_line(there / "out", b'{"type":"STATE"'))["value"]
+        (there / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        used, calls, rows = [], 0, 0
+        for _ in range(rounds):
+            with PancakeServer(account, rate=5, latency=LATENCY) as server:
+                place = Place(server.url, account.user_token)
+                options = {"max_parallel_pages": 6, "start_date": start.isoformat()}
+                used.append(run_tap(place, there, state="state.json", **options))
+                calls, rows = server.count(), rows_in(there)
+    others = Others(list=1, week=round(rows / 12 / 4), day=1)  # weeks have nearly all of them
+    page = Page(
+        others=others.read(weeks=1, days=4), since=0.0, touched=[], batches=lambda _: (0, 0)
+    )
+    told = Simulation(
+        iter([page] * 12), Worker(lanes=6, latency=LATENCY, costs=costs), time.time()
+    ).run()
+    return compared(used, calls, told)
+
+
+def last_line(path: Path, beginning: bytes) -> bytes:
+    """Give the last line of a file that begins so."""
+    with path.open("rb") as file:
+        return [line for line in file if line.startswith(beginning)][-1]
+
+
+def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
+    """Put what was measured beside what was simulated."""
+    wall = median(one.wall for one in used)
+    return [
+        ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
+        ["calls", f"{calls:,}", f"{told.calls + 1:,}"],
+        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
+        ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
+    ]
 
 
 def measure_targets(rounds: int, part: int) -> dict[str, float]:
@@ -198,21 +268,14 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
     now = time.time()
     counts = data.message_counts
     page = Page(
-        others=0,
-        rows_of_others=0,
+        others=(),
         since=None,
         touched=[now - (1 - n / data.conversations) * 300 * DAY for n in range(data.conversations)],
         batches=lambda place: (-(-counts[place] // 30), min(30, counts[place])),
     )
     worker = Worker(lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
     told = Simulation(iter([page] * data.pages), worker, now).run()
-    wall = median(one.wall for one in used)
-    return [
-        ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
-        ["calls", f"{calls:,}", f"{told.calls + 1:,}"],
-        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
-        ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
-    ]
+    return compared(used, calls, told)
 
 
 def measure_memory(part: int) -> float:
@@ -289,18 +352,27 @@ def main() -> int:
     print(report.circumstances(rounds), file=sys.stderr)
     costs = measure_costs(rounds, part)
     print(f"  {costs}", file=sys.stderr, flush=True)
-    state, others = measure_others(20)
+    _, of_an_hour = measure_others(3)  # as far as statistics are read again
+    state, of_history = measure_others(28)
     targets = measure_targets(rounds, part)
-    measured = Measured(costs=costs, state=state, rows_of_others=others, targets=targets)
+    measured = Measured(costs=costs, state=state, targets=targets)
     data = replace(VALIDATED, conversations=VALIDATED.conversations // part)
-    shops = Shops(pages=10_000 // part, median=2, sigma=1.5, days=365, rows_of_others=others)
+    shops = Shops(pages=10_000 // part, median=MEDIAN, sigma=1.5, days=365, others=of_history)
+    now_shops = replace(shops, others=of_an_hour)
     a_day = sorted(map(shops.a_day, shops.ids()))
     columns = ["workers", "`max_parallel_pages`"]
     more = ["calls a second", "rows a second", "CPU of one core", "bound by", "STATE MB"]
     blocks = {
         "measured": "\n\n".join(
             [
-                table(["", "measured", "simulated"], measure_worker(data, costs, rounds)),
+                table(
+                    ["a first run of the inbox", "measured", "simulated"],
+                    measure_worker(data, costs, rounds),
+                ),
+                table(
+                    ["an hourly run of all streams", "measured", "simulated"],
+                    measure_hour(costs, rounds),
+                ),
                 table(
                     ["processor's time of", "ms"],
                     [
@@ -314,10 +386,15 @@ def main() -> int:
                     ["target", "rows a second"],
                     [[name, f"{rate:,.0f}"] for name, rate in measured.targets.items()],
                 ),
-                (
-                    f"STATE of a page with all streams: {measured.state:,.0f} bytes. Rows of a call"
-                    f" of another stream than the inbox, of three days: {others}."
+                table(
+                    ["rows of a call", "hourly run", "first run"],
+                    [
+                        ["lists", f"{of_an_hour.list}", f"{of_history.list}"],
+                        ["statistics of a week a call", f"{of_an_hour.week}", f"{of_history.week}"],
+                        ["statistics of a day a call", f"{of_an_hour.day}", f"{of_history.day}"],
+                    ],
                 ),
+                f"STATE of a page with all streams: {measured.state:,.0f} bytes.",
                 (
                     f"Peak memory of a worker with {max(LANES)} pages side by side:"
                     f" {measure_memory(part):.0f} MB."
@@ -337,7 +414,7 @@ def main() -> int:
         ),
         "hourly": table(
             [*columns, "minutes", "of the tap alone", "of 99 % of its pages", *more],
-            list(simulate_workers(shops, measured, shops.hourly, 60)),
+            list(simulate_workers(now_shops, measured, now_shops.hourly, 60)),
         ),
     }
     for name, body in blocks.items():

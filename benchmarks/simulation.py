@@ -24,7 +24,7 @@ from tap_pancake.run import AHEAD
 from tap_pancake.windows import Cut, TimeWindows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     Chain = Generator[int, None, None]
     """Calls of which each is made when the one before is answered: the rows of each answer."""
@@ -66,10 +66,8 @@ class Worker:
 class Page:
     """What there is to read of a page. Times are Unix seconds."""
 
-    others: int
-    """Calls of all streams but the inbox."""
-    rows_of_others: int
-    """Rows of each of them."""
+    others: Sequence[tuple[int, int]]
+    """Of each stream but the inbox, in their order: calls, and rows of each."""
     since: float | None
     """The time from which conversations are asked for; None is all history."""
     touched: list[float]
@@ -122,7 +120,8 @@ class _Lane:
         self._page = page
         self._lists = lists(page, now)
         self._room = worker.reach
-        self._others = page.others
+        self._others = deque(page.others)
+        self._asked = 0  # of the stream that is read now
         self._waiting: deque[int] = deque()
         self._listed = False
         self._listing = False
@@ -145,8 +144,17 @@ class _Lane:
         """Give what can be begun now."""
         while self.under_way < self._room:
             if self._others:
-                self._others -= 1
-                chain = self._one()
+                calls, rows = self._others[0]
+                if self._asked == calls and not self.under_way:
+                    # A stream begins when the one before is done.
+                    self._others.popleft()
+                    self._asked = 0
+                    continue
+                # The first call is made alone: it shows whether the page may use the stream.
+                if self._asked == calls or (self._asked == 1 and self.under_way):
+                    return
+                self._asked += 1
+                chain = self._one(rows)
             elif self._waiting:
                 chain = self._messages(self._waiting.popleft())
             elif not (self._listed or self._listing):
@@ -157,8 +165,8 @@ class _Lane:
             self.under_way += 1
             yield chain
 
-    def _one(self) -> Chain:
-        yield self._page.rows_of_others
+    def _one(self, rows: int) -> Chain:
+        yield rows
 
     def _messages(self, conversation: int) -> Chain:
         calls, rows = self._page.batches(conversation)
@@ -250,6 +258,22 @@ class Simulation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Others:
+    """Rows that calls of all streams but the inbox bring: measured, of pages of median size."""
+
+    list: int
+    """`tags`, `users`, `posts`, `customers`, `ad_conversations`."""
+    week: int
+    """Statistics of several days a call."""
+    day: int
+    """Statistics of a day a call."""
+
+    def read(self, *, weeks: int, days: int) -> list[tuple[int, int]]:
+        """Give the calls of a run, stream after stream."""
+        return [*[(1, self.list)] * 5, *[(weeks, self.week)] * 4, *[(days, self.day)] * 3]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shops:
     """Pages of very different size: the logarithm of their size is normally distributed."""
 
@@ -260,8 +284,7 @@ class Shops:
     """Of the logarithm; with 1.5 one page of a hundred has 33 times the median or more."""
     days: int
     """Of history."""
-    rows_of_others: int
-    """Of each call of other streams than the inbox."""
+    others: Others
     seed: int = 7
 
     def ids(self) -> list[str]:
@@ -285,14 +308,8 @@ class Shops:
             calls = math.ceil(sizes[place] / BATCH_CUT)
             return calls, round(sizes[place] / calls)
 
-        weeks, daily = 4 * math.ceil(self.days / 7), 3 * self.days
-        return Page(
-            others=8 + weeks + daily,
-            rows_of_others=self.rows_of_others,
-            since=None,
-            touched=touched,
-            batches=batches,
-        )
+        others = self.others.read(weeks=math.ceil(self.days / 7), days=self.days)
+        return Page(others=others, since=None, touched=touched, batches=batches)
 
     def hourly(self, page_id: str, now: float) -> Page:
         """Give what an hourly run reads: the last day again, messages of the last hour."""
@@ -302,8 +319,7 @@ class Shops:
         touched = sorted(now - rng.random() * DAY for _ in range(number))
         new = bisect_left(touched, now - 3600)
         return Page(
-            others=19,  # docs/rate-limits.md: 22 of a quiet page, with two of the inbox
-            rows_of_others=self.rows_of_others,
+            others=self.others.read(weeks=1, days=4),  # 21 calls, as docs/rate-limits.md has it
             since=now - DAY - 3600,
             touched=touched,
             batches=lambda place: (1, 3) if place >= new else (0, 0),
