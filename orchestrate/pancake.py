@@ -1,8 +1,8 @@
 """Airflow DAG: reads the pages of a Pancake account every hour, split over shards.
 
-For Airflow 3, with any executor. Put this file into the DAGs folder. What it needs: on each worker
-the Meltano project with its plugins installed (`meltano install`), and `meltano`; a pool; and, if
-there is more than one worker, a state backend that all of them reach. See docs/scaling.md.
+For Airflow 3.2 or newer, with any executor. Put this file into the DAGs folder. What it needs: on
+each worker the Meltano project with its plugins installed (`meltano install`), and `meltano`; a
+pool; and, if there is more than one worker, a state backend that all reach. See docs/scaling.md.
 
     airflow pools set pancake 8 "Runs of tap-pancake at a time"
 
@@ -13,7 +13,8 @@ Set by the environment of the workers:
   merge those of before, with merge_states.py.
 - `PANCAKE_RUN`: what `meltano run` is given, by default `tap-pancake target-postgres`.
 - `PANCAKE_MELTANO`: the command, `meltano` by default.
-- `PANCAKE_RETRY_SECONDS`: how long after a failure a shard is tried again, 60 by default.
+- `PANCAKE_RETRY_SECONDS`: how long after a failure a shard is tried again, 360 by default: Meltano
+  takes a run that was killed to be under way for five minutes.
 """
 
 from __future__ import annotations
@@ -21,21 +22,32 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(os.environ.get("PANCAKE_PROJECT") or Path(__file__).resolve().parents[1])
 SHARDS = int(os.environ.get("PANCAKE_SHARDS") or 4)
 RUN = shlex.split(os.environ.get("PANCAKE_RUN") or "tap-pancake target-postgres")
 MELTANO = os.environ.get("PANCAKE_MELTANO") or "meltano"
-RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 60))
-# What the tap logs of something that it may not read, of one page.
+RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 360))
+# What the tap logs at level WARNING of something that it may not read, of one page; and in the end.
 SKIPPED = "Skipped: "
+DONE = " pages done in "
+# So many are named; of thousands of pages, the log has the rest.
+NAMED = 100
+
+Json = dict[str, Any]
 
 
 def system_directory(name: str) -> Path:
@@ -43,13 +55,14 @@ def system_directory(name: str) -> Path:
 
     Runs of one plugin in one system directory write over each other's catalog, and fail.
     """
-    root = Path(os.environ.get("MELTANO_SYS_DIR_ROOT") or PROJECT / ".meltano").resolve()
+    root = (PROJECT / (os.environ.get("MELTANO_SYS_DIR_ROOT") or ".meltano")).resolve()
     own = root / "shards" / name
     own.mkdir(parents=True, exist_ok=True)
     for plugins in ("extractors", "loaders", "mappers", "utilities"):
         link = own / plugins
-        if (root / plugins).is_dir() and not link.is_symlink():
-            link.symlink_to(root / plugins, target_is_directory=True)
+        if (root / plugins).is_dir() and not link.exists():
+            link.unlink(missing_ok=True)  # one that leads nowhere
+            link.symlink_to(Path("..", "..", plugins), target_is_directory=True)
     return own
 
 
@@ -66,41 +79,71 @@ def run_shard(index: int, count: int) -> list[str]:
     environment = os.environ | {
         "MELTANO_SYS_DIR_ROOT": str(system_directory(name)),
         "MELTANO_CLI_LOG_FORMAT": "json",
+        "MELTANO_CLI_LOG_LEVEL": "info",
         "TAP_PANCAKE_SHARD_INDEX": str(index),
         "TAP_PANCAKE_SHARD_COUNT": str(count),
     }
-    skipped = []
-    with subprocess.Popen(
-        [MELTANO, "run", f"--state-id-suffix={name}", *RUN],
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        try:
-            for line in process.stdout or []:
-                event = event_of(line)
-                print(event, flush=True)
-                if event.startswith(SKIPPED):
-                    skipped.append(event.removeprefix(SKIPPED))
-        finally:
-            process.terminate()  # when Airflow ends the task; does nothing to a run that has ended
+    skipped, done = [], False
+    with (
+        subprocess.Popen(
+            [MELTANO, "run", f"--state-id-suffix={name}", *RUN],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+        ended_with_this_task(process),
+    ):
+        for line in process.stdout or []:
+            said = parsed(line)
+            print(shown(said), flush=True)
+            event = str(said.get("event"))
+            done = done or DONE in event
+            if event.startswith(SKIPPED) and said.get("level") == "warning":
+                skipped.append(event.removeprefix(SKIPPED))
     if process.returncode:
         msg = f"{name}: `meltano run` ended with code {process.returncode}, see its log above"
+        raise RuntimeError(msg)
+    if not done:
+        msg = (
+            f"{name}: the log does not say what was read: take away the project's logging.yaml, or"
+            " let it write JSON at level INFO to standard error"
+        )
         raise RuntimeError(msg)
     return skipped
 
 
-def event_of(line: str) -> str:
-    """Give what a line of Meltano's log says."""
+@contextmanager
+def ended_with_this_task(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Pass on SIGTERM, with which workers are stopped: Airflow's own handler does not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
-        return str(json.loads(line)["event"])
-    except (ValueError, KeyError, TypeError):
-        return line.rstrip("\n")
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def parsed(line: str) -> Json:
+    """Read a line of Meltano's log."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = None
+    return said if isinstance(said, dict) else {"event": line.rstrip("\n")}
+
+
+def shown(said: Json) -> str:
+    """Give what a person wants to see of a line of the log."""
+    parts = [said.get("level"), said.get("event")]
+    parts += [said.get(name) for name in ("err", "exit_codes", "plugin_exception")]
+    return " ".join(str(part) for part in parts if part)
 
 
 @dag(
@@ -115,27 +158,34 @@ def pancake() -> None:
     """Read the pages of all shards."""
 
     @task
-    def shards() -> list[int]:
-        """Give the shards to read."""
-        return list(range(SHARDS))
+    def shards() -> list[dict[str, int]]:
+        """Give the shards to read: all tasks of a run keep to this number."""
+        return [{"index": index, "count": SHARDS} for index in range(SHARDS)]
 
-    @task(pool="pancake")
-    def read(shard: int) -> dict[str, Any]:
+    @task(pool="pancake", multiple_outputs=False)
+    def read(shard: dict[str, int]) -> Json:
         """Read one shard. A retry goes on where the try before it was."""
-        return {"shard": shard, "skipped": run_shard(shard, SHARDS)}
+        skipped = run_shard(shard["index"], shard["count"])
+        return {"shard": shard["index"], "number": len(skipped), "skipped": skipped[:NAMED]}
 
     @task(trigger_rule="all_done", retries=0)
-    def check(done: list[dict[str, Any]]) -> None:
+    def check(wanted: list[dict[str, int]], done: list[Json]) -> None:
         """Fail if a shard failed, or skipped something of a page."""
-        skipped = {one["shard"]: one["skipped"] for one in done}
-        problems = [f"shard {shard} failed" for shard in range(SHARDS) if shard not in skipped]
-        problems += [
-            f"shard {shard} skipped {text}" for shard, texts in skipped.items() for text in texts
-        ]
+        ended = {one["shard"]: one for one in done}
+        problems = []
+        for index in (shard["index"] for shard in wanted):
+            if index not in ended:
+                problems.append(f"shard {index} failed")
+                continue
+            one = ended[index]
+            problems += [f"shard {index} skipped {text}" for text in one["skipped"]]
+            if one["number"] > len(one["skipped"]):
+                problems.append(f"shard {index} skipped {one['number']} in all, see its log")
         if problems:
             raise AirflowFailException("\n".join(problems))
 
-    check(read.expand(shard=shards()))
+    wanted = shards()
+    check(wanted, read.expand(shard=wanted))
 
 
 pancake()

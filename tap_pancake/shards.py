@@ -39,24 +39,27 @@ class Shard:
         """Whether what belongs to no one page is this shard's."""
         return self.index == 0
 
-    def keep(self, state: Mapping[str, Any], streams: Mapping[str, Any]) -> None:
+    def keep(self, state: Mapping[str, Any]) -> None:
         """Take out of a state, in place, what another shard goes on with.
 
         So the state of all shards together can be given to each one, see docs/scaling.md; and what
         one of them writes never holds an old bookmark of another's page.
 
         Args:
-            state: one that was checked.
-            streams: the streams of the tap, by name; those of others are left as they are.
+            state: one that was checked. Of streams that this version does not know, parts without a
+                page are shard 0's, too.
         """
+        if self.count == 1:
+            return
         bookmarks = state.get("bookmarks", {})
-        for name in bookmarks.keys() & streams.keys():
-            bookmark = bookmarks[name]
-            if "partitions" in bookmark:
-                bookmark["partitions"] = [
-                    partition
-                    for partition in bookmark["partitions"]
-                    if self.has_page(partition["context"]["page_id"])
-                ]
-            if not self.has_account:
-                bookmarks[name] = {k: v for k, v in bookmark.items() if k == "partitions"}
+        for name, bookmark in bookmarks.items():
+            if not isinstance(bookmark, dict):
+                continue
+            parts = bookmark.get("partitions")
+            own = {"partitions": list(filter(self._has, parts))} if isinstance(parts, list) else {}
+            bookmarks[name] = {**bookmark, **own} if self.has_account else own
+
+    def _has(self, part: object) -> bool:
+        context = part.get("context") if isinstance(part, dict) else None
+        page_id = context.get("page_id") if isinstance(context, dict) else None
+        return self.has_page(page_id) if isinstance(page_id, str) else self.has_account

@@ -119,7 +119,7 @@ class TapPancake(SDKTap):
     def load_state(self, state: dict[str, Any]) -> None:
         streams = self.streams.values()
         check_state(state, {stream.name: stream.replication_key for stream in streams})
-        self.shared.shard.keep(state, self.streams)
+        self.shared.shard.keep(state)
         super().load_state(state)
 
     @override

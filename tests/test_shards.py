@@ -225,6 +225,17 @@ def test_a_shard_forgets_what_others_go_on_with() -> None:
     assert ordered(merge([run.state for run in shards])) == ordered(whole.state)
 
 
+def test_what_this_version_does_not_know_stays_in_one_shard() -> None:
+    parts = [{"context": {"page_id": str(n)}} for n in range(9)]
+    newer = {"partitions": [*parts, {"context": {}}], "replication_key_value": "x"}
+    states: list[Json] = [{"bookmarks": {"tags": {}, "newer": dict(newer)}} for _ in range(3)]
+    for index, state in enumerate(states):
+        Shard(index, 3).keep(state)
+    kept = [part for state in states for part in state["bookmarks"]["newer"]["partitions"]]
+    assert sorted(map(str, kept)) == sorted(map(str, newer["partitions"]))
+    assert merge(states)["bookmarks"]["newer"]["replication_key_value"] == "x"
+
+
 def ordered(state: Json) -> Json:
     """Bring the pages of a state into one order."""
     state = {"bookmarks": copy.deepcopy(state["bookmarks"])}
@@ -335,3 +346,14 @@ def test_what_is_no_state_is_not_merged(tmp_path: Path, content: str | None, pro
     assert not done.stdout
     (line,) = done.stderr.splitlines()
     assert problem in line
+
+
+def test_a_shard_without_state_is_merged_and_told(tmp_path: Path) -> None:
+    files = in_files(tmp_path / "states", [{"bookmarks": {"tags": {"partitions": []}}}])
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}", encoding="utf-8")
+    done = merge_files(*files, str(empty))
+    assert done.returncode == 0, done.stderr
+    assert f"{empty} is empty: is its state id right?" in done.stderr
+    merged_state = json.loads(done.stdout)["singer_state"]
+    assert merged_state == {"bookmarks": {"tags": {"partitions": []}}}
