@@ -35,7 +35,7 @@ from benchmarks.simulation import (
     Simulation,
     Worker,
 )
-from tap_pancake.shards import Shard
+from tap_pancake.shards import shard_of
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import select
 
@@ -240,7 +240,7 @@ def measure_targets(rounds: int, part: int) -> dict[str, float]:
                 with scratch() as own:
                     own_path = Path(own)
                     (own_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-                    program = PROGRAMS / name.split()[0]
+                    program = PROGRAMS / name
                     shell = f"exec {program} --config config.json < {there / 'out'}"
                     walls = [
                         finished(measure.run(["sh", "-c", shell], own_path), own_path).wall
@@ -295,8 +295,7 @@ def shards_of(shops: Shops, count: int) -> list[list[str]]:
     """Give the pages of each shard, the busiest shard first, then that with the largest page."""
     shards: list[list[str]] = [[] for _ in range(count)]
     for page_id in shops.ids():
-        index = next(n for n in range(count) if Shard(n, count).has_page(page_id))
-        shards[index].append(page_id)
+        shards[shard_of(page_id, count)].append(page_id)
     busiest = max(shards, key=lambda ids: sum(map(shops.a_day, ids)))
     largest = max(shards, key=lambda ids: max(map(shops.a_day, ids), default=0))
     return [busiest] if busiest is largest else [busiest, largest]

@@ -1,8 +1,8 @@
 """A worker in simulated time: how long it reads its pages, by the tap's own limiter and windows.
 
 The tap's `Limiter` spaces the calls of each page, its `TimeWindows` choose what is asked of the
-list of conversations, and its `Shard` says which pages are a worker's. Simulated are the time, the
-answers (what is there, after so many seconds), the lanes, and the processor, which is one, as a
+list of conversations, and its `shard_of` says which pages are a worker's. Simulated are the time,
+the answers (what is there, after so many seconds), the lanes, and the processor, which is one, as a
 Python process has it: whatever is done with an answer waits until what came before it is done.
 
 Not simulated: 429s, faults, and the target, which is a process of its own.
@@ -20,7 +20,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.limits import Limiter
-from tap_pancake.run import AHEAD
+from tap_pancake.run import reach_at
 from tap_pancake.windows import Cut, TimeWindows
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Worker:
 
     @property
     def reach(self) -> int:
-        """How many chains of a page are under way at a time, as in `tap_pancake.run`."""
-        return min(AHEAD, 3 + round(8 * self.latency))
+        """How many chains of a page are under way at a time."""
+        return reach_at(self.latency)
 
 
 @dataclass(frozen=True, kw_only=True)

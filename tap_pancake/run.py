@@ -28,6 +28,11 @@ _AHEAD_AT_LEAST = 3
 _AHEAD_PER_SECOND = 8
 
 
+def reach_at(latency: float) -> int:
+    """Give how many things of a page to ask for ahead where an answer takes so many seconds."""
+    return min(AHEAD, _AHEAD_AT_LEAST + round(latency * _AHEAD_PER_SECOND))
+
+
 class Run:
     """One run of the tap."""
 
@@ -86,8 +91,7 @@ class Run:
 
         No more than that: what is read before it can be written takes memory.
         """
-        more = round(self.transport.latency * _AHEAD_PER_SECOND)
-        return min(AHEAD, _AHEAD_AT_LEAST + more)
+        return reach_at(self.transport.latency)
 
     @property
     def _most_pages(self) -> int:

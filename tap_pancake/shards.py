@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 _BYTES = 8
 
 
+def shard_of(page_id: str, count: int) -> int:
+    """Give the index of the one shard that a page is in.
+
+    SHA-256 of its id says which, so that it does not depend on the other pages, on the machine, or
+    on the version of Python.
+    """
+    digest = hashlib.sha256(page_id.encode()).digest()[:_BYTES]
+    return int.from_bytes(digest) % count
+
+
 @dataclass(frozen=True)
 class Shard:
     """One of several runs that share the pages of an account."""
@@ -26,13 +36,8 @@ class Shard:
         return cls(int(config.get("shard_index") or 0), int(config.get("shard_count") or 1))
 
     def has_page(self, page_id: str) -> bool:
-        """Tell whether a page is this shard's.
-
-        Every page is in one shard: the one that SHA-256 of its id says, so that it does not depend
-        on the other pages, on the machine, or on the version of Python.
-        """
-        digest = hashlib.sha256(page_id.encode()).digest()[:_BYTES]
-        return int.from_bytes(digest) % self.count == self.index
+        """Tell whether a page is this shard's."""
+        return shard_of(page_id, self.count) == self.index
 
     @property
     def has_account(self) -> bool:

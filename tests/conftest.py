@@ -1,11 +1,15 @@
-"""In which order the tests run."""
+"""In which order the tests run, and what several files of them need."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.targets import postgres
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 LONGEST = ("test_meltano_docs", "test_interrupt", "test_meltano", "test_faults", "test_targets")
 """Files that take about a minute each: last, they would keep one core busy and the others idle."""
@@ -15,3 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; scripts/test.sh keeps this order."""
     first = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: first.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(name="database", scope="module")
+def real_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server that a file of tests has for itself."""
+    with postgres(tmp_path_factory) as url:
+        yield url

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tap_pancake.shards import Shard
+from tap_pancake.shards import shard_of
 from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.stream_truth import OTHERS, records
 from tests.tap import KEYS
-from tests.targets import for_target, postgres
+from tests.targets import for_target
 from tests.test_docs import blocks
 from tests.truth import rows_of
 
@@ -58,12 +58,6 @@ def bundled_server() -> Iterator[PancakeServer]:
         next(iter(page.conversations.values())).ad_ids = [f"4{page.number:014d}"]
     with PancakeServer(account) as server:
         yield server
-
-
-@pytest.fixture(name="database", scope="module")
-def real_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres(tmp_path_factory) as url:
-        yield url
 
 
 @pytest.fixture(name="project", scope="module")
@@ -170,11 +164,6 @@ def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
     assert not any("shard 2" in line for line in told)
     assert states_of(project) == {"shards": "success", "read": "failed", "check": "failed"}
     assert server.account.user_token not in log
-
-
-def shard_of(page_id: str, count: int) -> int:
-    (shard,) = (n for n in range(count) if Shard(n, count).has_page(page_id))
-    return shard
 
 
 def states_of(project: Project) -> dict[str, str]:

@@ -19,7 +19,7 @@ from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_defin
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import CHILDREN, records
 from tests.tap import KEYS, REPLICATION_KEYS, key_of
-from tests.targets import for_target, postgres
+from tests.targets import for_target
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
@@ -284,12 +284,6 @@ def test_the_document_shows_the_jobs_as_they_are() -> None:
     real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
     assert shown["plugins"]["extractors"] == real["plugins"]["extractors"][1:]
     assert (shown["jobs"], shown["schedules"]) == (real["jobs"], real["schedules"])
-
-
-@pytest.fixture(name="database")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres(tmp_path_factory) as url:
-        yield url
 
 
 def test_both_jobs_together_bring_every_stream_once(

@@ -20,12 +20,11 @@ from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import OTHERS, assert_same, records
 from tests.tap import INBOX, KEYS, config_for, key_of, select, sync
-from tests.targets import TARGET_CSV, load_jsonl, load_postgres, postgres, run_target
+from tests.targets import TARGET_CSV, load_jsonl, load_postgres, run_target
 from tests.test_streams import BEFORE_AND_AFTER, DIALECTS, account_of, settings_of
 from tests.truth import rows_of, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.tap import Json, Run
@@ -158,12 +157,6 @@ def csv_of(directory: Path, stream: str) -> dict[tuple[str, ...], dict[str, str]
 
 
 # PostgreSQL
-
-
-@pytest.fixture(name="database", scope="module")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres(tmp_path_factory) as url:
-        yield url
 
 
 def test_postgresql_holds_each_value_in_its_type_and_each_row_once(
