@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks import contestants, measure
 from benchmarks.contestants import STREAMS, Contestant, Job
-from benchmarks.measure import Failed, Server, Usage, Watch
+from benchmarks.measure import Failed, Server, Usage, Watch, scratch
 from benchmarks.server import Data
 
 if TYPE_CHECKING:
@@ -54,11 +53,6 @@ class Outcome:
             if page["answered"] > 1
         ]
         return min(rates, default=0.0)
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Make a directory on disk for what a contestant writes; it is removed at the end."""
-    return tempfile.TemporaryDirectory(prefix="tap-pancake-benchmark-")
 
 
 def extract(

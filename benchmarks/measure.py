@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,6 +79,11 @@ class Watch:
                     files=len(list((process / "fd").iterdir())),
                 )
                 self.samples.append(sample)
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Make a directory on disk for what a process writes; it is removed at the end."""
+    return tempfile.TemporaryDirectory(prefix="tap-pancake-benchmark-")
 
 
 def run(

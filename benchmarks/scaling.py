@@ -21,8 +21,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import measure, report
-from benchmarks.extraction import scratch
-from benchmarks.measure import ROOT, Failed, Server, Usage
+from benchmarks.measure import ROOT, Failed, Server, Usage, scratch
 from benchmarks.report import table
 from benchmarks.server import Data
 from benchmarks.simulation import (

@@ -24,8 +24,8 @@ from benchmarks.contestants import (
     TAP,
     Contestant,
 )
-from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, scratch, serving
-from benchmarks.measure import Failed
+from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, serving
+from benchmarks.measure import Failed, scratch
 from benchmarks.report import Section, at_least, at_most, counted, table
 from benchmarks.server import FAULTS, Data
 
