@@ -34,7 +34,7 @@ from benchmarks.simulation import (
     Simulation,
     Worker,
 )
-from tap_pancake.shards import shard_of
+from tap_pancake.running.shards import shard_of
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import select
 

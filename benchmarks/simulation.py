@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.limits import Limiter
-from tap_pancake.run import reach_at
-from tap_pancake.windows import Cut, TimeWindows
+from tap_pancake.api.limits import Limiter
+from tap_pancake.reading.windows import Cut, TimeWindows
+from tap_pancake.running.run import reach_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -13,15 +13,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake import errors
-from tap_pancake.client import USER_API
+from tap_pancake.api import errors
+from tap_pancake.api.client import USER_API
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from tap_pancake.client import PancakeStream
+    from tap_pancake.api.client import PancakeStream
 
     Schema = Mapping[str, Any]
 

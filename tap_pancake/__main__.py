@@ -8,7 +8,7 @@ import sys
 # Loading the SDK makes no garbage, but Python looks for it dozens of times meanwhile.
 gc.disable()
 
-from tap_pancake.errors import PancakeError  # noqa: E402
+from tap_pancake.api.errors import PancakeError  # noqa: E402
 from tap_pancake.tap import TapPancake  # noqa: E402
 
 gc.enable()

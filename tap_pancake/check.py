@@ -10,10 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.client import PancakeStream
-from tap_pancake.errors import PageFailed, PageSkipped, PancakeError
-from tap_pancake.lanes import Lanes
-from tap_pancake.progress import without_facts
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.errors import PageFailed, PageSkipped, PancakeError
+from tap_pancake.running.lanes import Lanes
+from tap_pancake.running.progress import without_facts
 from tap_pancake.streams.pages import ACTIVATED, NO_PAGE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from singer_sdk import Stream
     from singer_sdk.helpers.types import Context
 
-    from tap_pancake.run import Run
+    from tap_pancake.running.run import Run
     from tap_pancake.streams.pages import PagesStream
 
 # Of a fault that may pass; whoever waits for a test does not wait for a minute.

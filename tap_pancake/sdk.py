@@ -28,7 +28,7 @@ from singer_sdk.plugin_base import PluginBase
 from singer_sdk.singerlib import Catalog, RecordMessage, StateMessage
 from typing_extensions import override
 
-from tap_pancake.errors import ConfigurationError, RunStopped
+from tap_pancake.api.errors import ConfigurationError, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping

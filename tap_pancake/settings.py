@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk import typing as th
 
-from tap_pancake import times
-from tap_pancake.errors import ConfigurationError
+from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -20,19 +20,19 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_pancake import settings
+from tap_pancake.api.errors import ConfigurationError, PancakeError
 from tap_pancake.check import Check
-from tap_pancake.errors import ConfigurationError, PancakeError
-from tap_pancake.interrupts import Interrupts
-from tap_pancake.run import Run
+from tap_pancake.reading.state import check as check_state
+from tap_pancake.running.interrupts import Interrupts
+from tap_pancake.running.run import Run
 from tap_pancake.sdk import SDKTap
-from tap_pancake.state import check as check_state
 from tap_pancake.streams import STREAMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from tap_pancake.client import PancakeStream
+    from tap_pancake.api.client import PancakeStream
 
 
 # Where a command line notes that it has `--test`.

@@ -1,8 +1,8 @@
 """The table of errors, as reference section 2 and the design have it, and runs that meet all of it.
 
-Written from these two, and not from `tap_pancake/errors.py`, so that the two can disagree. A stream
-is read from pages that are alike, but that each of them meets another refusal, at its first call, a
-middle one or the last. One run meets a refusal that lasts or passes, and the next one none.
+Written from these two, and not from `tap_pancake/api/errors.py`, so that the two can disagree. A
+stream is read from pages that are alike, but that each of them meets another refusal, at its first
+call, a middle one or the last. One run meets a refusal that lasts or passes, and the next one none.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from tap_pancake.reading.windows import Cut
 from tap_pancake.streams.ads import AdConversationsStream
 from tap_pancake.streams.content import CallLogsStream, PostsStream
 from tap_pancake.streams.conversations import ConversationsStream
 from tap_pancake.streams.people import CustomersStream
-from tap_pancake.windows import Cut
 from tests.pancake_api import Account, Answer, PancakeServer
 from tests.stream_truth import assert_same, of_page
 from tests.tap import Run, config_for, key_of, run_here, select
@@ -28,7 +28,7 @@ from tests.truth import text, written
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tap_pancake.lists import ListStream
+    from tap_pancake.reading.lists import ListStream
     from tests.pancake_api import Call, Page
     from tests.tap import Json
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tap_pancake.shards import shard_of
+from tap_pancake.running.shards import shard_of
 from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.stream_truth import OTHERS, records

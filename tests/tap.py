@@ -26,9 +26,9 @@ from urllib.parse import urlparse
 from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.singerlib import Catalog
 
-from tap_pancake import times
-from tap_pancake.errors import PancakeError
-from tap_pancake.limits import Limiter
+from tap_pancake.api.errors import PancakeError
+from tap_pancake.api.limits import Limiter
+from tap_pancake.rows import times
 from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
 

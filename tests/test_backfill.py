@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.errors import RunStopped
+from tap_pancake.api.errors import RunStopped
 from tap_pancake.streams.pages import listed_pages
 from tests.pancake_api import Account, Message, Page, PancakeServer
 from tests.pancake_api.dialects import Observed

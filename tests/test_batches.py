@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.batches import BatchSizes, MessageBatches
+from tap_pancake.reading.batches import BatchSizes, MessageBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

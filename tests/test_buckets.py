@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tap_pancake.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
-from tap_pancake.state import Bookmark
-from tap_pancake.statistics import shape_of
+from tap_pancake.reading.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
+from tap_pancake.reading.state import Bookmark
+from tap_pancake.reading.statistics import shape_of
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tap_pancake.rows import is_credential
+from tap_pancake.rows.shaping import is_credential
 from tests.tap import KEYS, SNAPSHOTS, catalog_of
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_pancake import times
+from tap_pancake.rows import times
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import KEYS, REPLICATION_KEYS, patched, select, sync
 from tests.test_sdk_standard import MAY, settings_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TARGET_CSV = Path(sys.executable).with_name("target-csv")
 STATE_AT_EVERY_TURN = (
-    "from tap_pancake import state\nstate.STATE_INTERVAL, state.STATE_RATE = 0.0, 1e12\n"
+    "from tap_pancake.reading import state\nstate.STATE_INTERVAL, state.STATE_RATE = 0.0, 1e12\n"
 )
 
 

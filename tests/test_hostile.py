@@ -17,11 +17,11 @@ import pytest
 import requests
 from singer_sdk.contrib.msgspec import MsgSpecReader
 
-from tap_pancake import times
-from tap_pancake.errors import PageFailed, PancakeError, TransientError
-from tap_pancake.rows import RowShaper
+from tap_pancake.api.errors import PageFailed, PancakeError, TransientError
+from tap_pancake.api.transport import Answer, Transport
+from tap_pancake.rows import times
+from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.tap import TapPancake
-from tap_pancake.transport import Answer, Transport
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.stream_truth import records, utc
 from tests.tap import KEYS, Run, log_lines, read_output, run_tap, select

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_pancake.lanes import Lanes
+from tap_pancake.running.lanes import Lanes
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import INBOX, assert_complete, config_for, log_lines, run_tap, select, sync
 

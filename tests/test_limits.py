@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_pancake.limits import Limiter, Limits
+from tap_pancake.api.limits import Limiter, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,7 +31,7 @@ LINE = re.compile(
     r"(\d+) of (\d+) pages done, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages; "
     r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
 )
-OFTEN = "from tap_pancake import progress\nprogress.INTERVAL = 0.3\n"
+OFTEN = "from tap_pancake.running import progress\nprogress.INTERVAL = 0.3\n"
 
 
 def number(text: str) -> int:

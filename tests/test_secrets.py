@@ -191,7 +191,7 @@ def test_an_interrupted_run_shows_no_token(server: PancakeServer, tmp_path: Path
 # Crashes: what nobody foresaw.
 
 CRASH_IN_ROWS = """
-from tap_pancake import rows
+from tap_pancake.rows import shaping as rows
 def shape(self, row):
     raise RuntimeError("something unforeseen")
 rows.RowShaper.shape = shape

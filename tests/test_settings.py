@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.errors import ConfigurationError
+from tap_pancake.api.errors import ConfigurationError
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (

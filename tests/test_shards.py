@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrate.merge_states import merge
-from tap_pancake.errors import ConfigurationError
-from tap_pancake.shards import Shard
+from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.running.shards import Shard
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import OTHERS, assert_same, records

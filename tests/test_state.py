@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tap_pancake import state as states
-from tap_pancake.errors import ConfigurationError
-from tap_pancake.state import BEGINNING, Bookmark, PageWalk, StateClock
+from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.reading import state as states
+from tap_pancake.reading.state import BEGINNING, Bookmark, PageWalk, StateClock
 from tests.tap import REPLICATION_KEYS
 
 JANUARY = "2026-01-01T00:00:00.000000Z"

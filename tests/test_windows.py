@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.windows import Cut, TimeWindows, Window
+from tap_pancake.reading.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -47,12 +47,12 @@ class Scale:
 
     def shrink_tap(self) -> None:
         """Let the tap, in this process, know such answers."""
-        from tap_pancake import batches  # noqa: PLC0415 - in the tap's process only
+        from tap_pancake.reading import batches  # noqa: PLC0415 - in the tap's process only
+        from tap_pancake.reading.windows import Cut  # noqa: PLC0415
         from tap_pancake.streams.ads import AdConversationsStream  # noqa: PLC0415
         from tap_pancake.streams.content import CallLogsStream, PostsStream  # noqa: PLC0415
         from tap_pancake.streams.conversations import ConversationsStream  # noqa: PLC0415
         from tap_pancake.streams.people import CustomersStream  # noqa: PLC0415
-        from tap_pancake.windows import Cut  # noqa: PLC0415
 
         if self == Scale():
             return
@@ -136,9 +136,10 @@ def _run(job: Json) -> None:
     import time_machine  # noqa: PLC0415 - in the tap's process only
     from singer_sdk.singerlib import Catalog  # noqa: PLC0415
 
-    from tap_pancake import interrupts, state  # noqa: PLC0415
-    from tap_pancake.errors import PancakeError  # noqa: PLC0415
-    from tap_pancake.limits import Limiter  # noqa: PLC0415
+    from tap_pancake.api.errors import PancakeError  # noqa: PLC0415
+    from tap_pancake.api.limits import Limiter  # noqa: PLC0415
+    from tap_pancake.reading import state  # noqa: PLC0415
+    from tap_pancake.running import interrupts  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
 
     for name, number in (("stdout", 1), ("stderr", 2)):

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake.buckets import Unit
-from tap_pancake.lists import ListStream
-from tap_pancake.statistics import StatisticsStream, rows_in
+from tap_pancake.reading.buckets import Unit
+from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.statistics import StatisticsStream, rows_in
+from tap_pancake.reading.windows import Cut, Window
 from tap_pancake.streams.pages import PagesStream
-from tap_pancake.windows import Cut, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from singer_sdk.helpers.types import Context
 
-    from tap_pancake.buckets import Span
-    from tap_pancake.client import Body, Row
-    from tap_pancake.statistics import Bucket
+    from tap_pancake.api.client import Body, Row
+    from tap_pancake.reading.buckets import Span
+    from tap_pancake.reading.statistics import Bucket
 
 
 VIEW_AD_REPORTS = "view ad reports"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake.client import PancakeStream
-from tap_pancake.lists import ListStream
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.windows import Cut, Window
 from tap_pancake.streams.pages import PagesStream
-from tap_pancake.windows import Cut, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Row
-    from tap_pancake.run import Run
+    from tap_pancake.api.client import Row
+    from tap_pancake.running.run import Run
 
 
 class TagsStream(PancakeStream):

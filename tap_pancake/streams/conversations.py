@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake import times
-from tap_pancake.client import PAGE_API_V1, PAGE_API_V2, PancakeStream, is_id
-from tap_pancake.errors import PageFailed
-from tap_pancake.lists import ListStream, Part
-from tap_pancake.state import PageWalk
+from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, PancakeStream, is_id
+from tap_pancake.api.errors import PageFailed
+from tap_pancake.reading.lists import ListStream, Part
+from tap_pancake.reading.state import PageWalk
+from tap_pancake.reading.windows import Cut, TimeWindows, Window
+from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
-from tap_pancake.windows import Cut, TimeWindows, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Row
-    from tap_pancake.run import Run
+    from tap_pancake.api.client import Row
+    from tap_pancake.running.run import Run
     from tap_pancake.streams.messages import MessagesStream
 
 V1_LONGEST = 28 * 86_400

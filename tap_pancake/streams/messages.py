@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from typing_extensions import override
 
-from tap_pancake.batches import BatchSizes, MessageBatches
-from tap_pancake.client import PancakeStream
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.run import Run
-    from tap_pancake.state import PageWalk
+    from tap_pancake.reading.state import PageWalk
+    from tap_pancake.running.run import Run
 
 ROOM = 5
 """How many batches of a conversation may be read before it is its turn to be written."""

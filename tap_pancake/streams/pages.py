@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk.exceptions import SyncLifecycleSignal
 from typing_extensions import override
 
-from tap_pancake.client import USER_API, PancakeStream, is_id, names_in
-from tap_pancake.errors import PageFailed, PageSkipped, RunStopped, TransientError
+from tap_pancake.api.client import USER_API, PancakeStream, is_id, names_in
+from tap_pancake.api.errors import PageFailed, PageSkipped, RunStopped, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.run import Run
+    from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
     Listed = dict[str, list[Row]]

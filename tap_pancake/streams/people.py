@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake import times
-from tap_pancake.client import PancakeStream
-from tap_pancake.lists import ListStream
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.windows import Cut, Window
+from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
-from tap_pancake.windows import Cut, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Body, Row
+    from tap_pancake.api.client import Body, Row
 
 
 class CustomersStream(ListStream):

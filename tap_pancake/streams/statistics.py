@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake import times
-from tap_pancake.buckets import BucketWalk, Unit, zone_of
-from tap_pancake.client import USER_API
-from tap_pancake.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
-from tap_pancake.statistics import StatisticsStream, map_in, rows_in
+from tap_pancake.api.client import USER_API
+from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
+from tap_pancake.reading.buckets import BucketWalk, Unit, zone_of
+from tap_pancake.reading.statistics import StatisticsStream, map_in, rows_in
+from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.buckets import Span
-    from tap_pancake.client import Body, Row
-    from tap_pancake.run import Run
-    from tap_pancake.statistics import Bucket
+    from tap_pancake.api.client import Body, Row
+    from tap_pancake.reading.buckets import Span
+    from tap_pancake.reading.statistics import Bucket
+    from tap_pancake.running.run import Run
 
 
 class PageStatisticsStream(StatisticsStream):

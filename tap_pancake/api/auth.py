@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tap_pancake.errors import PageFailed, PageLost, RunStopped
+from tap_pancake.api.errors import PageFailed, PageLost, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tap_pancake.redaction import Redactor
+    from tap_pancake.api.redaction import Redactor
 
 
 class PageTokens:

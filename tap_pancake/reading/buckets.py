@@ -18,12 +18,12 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake import times
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tap_pancake.state import Bookmark
+    from tap_pancake.reading.state import Bookmark
 
 USUAL_TIMEZONE = 7.0
 """Hours ahead of UTC of a page that does not say: Vietnam, Thailand and western Indonesia."""

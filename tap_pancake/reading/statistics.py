@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from tap_pancake.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
-from tap_pancake.client import PancakeStream
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Body, Row
+    from tap_pancake.api.client import Body, Row
 
     Bucket = tuple[datetime | None, Row]
 

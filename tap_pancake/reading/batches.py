@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake import times
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     Row = dict[str, Any]

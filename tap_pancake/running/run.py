@@ -6,15 +6,15 @@ import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.auth import PageTokens
-from tap_pancake.errors import PageFailed, PancakeError
-from tap_pancake.lanes import Lanes
-from tap_pancake.limits import Limits
-from tap_pancake.progress import Progress
-from tap_pancake.redaction import Redactor
-from tap_pancake.shards import Shard
-from tap_pancake.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
-from tap_pancake.transport import Transport
+from tap_pancake.api.auth import PageTokens
+from tap_pancake.api.errors import PageFailed, PancakeError
+from tap_pancake.api.limits import Limits
+from tap_pancake.api.redaction import Redactor
+from tap_pancake.api.transport import Transport
+from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
+from tap_pancake.running.lanes import Lanes
+from tap_pancake.running.progress import Progress
+from tap_pancake.running.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

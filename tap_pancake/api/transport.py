@@ -27,8 +27,8 @@ from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from tap_pancake.errors import PageFailed, TransientError
-from tap_pancake.redaction import BLOT, forms_of
+from tap_pancake.api.errors import PageFailed, TransientError
+from tap_pancake.api.redaction import BLOT, forms_of
 
 if TYPE_CHECKING:
     import socket

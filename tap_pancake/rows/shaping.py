@@ -14,7 +14,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake import times
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

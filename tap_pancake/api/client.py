@@ -2,7 +2,7 @@
 
 A record's way: a stream's pager says what to ask for, `PancakeStream.fetch` asks (paced by
 `limits.py`, sent by `transport.py`, judged by `errors.py`, tried again by backoff), the pager says
-which rows are certain, `rows.py` shapes them, and the SDK writes them. Asking may be ahead of all
+which rows are certain, `rows/` shapes them, and the SDK writes them. Asking may be ahead of all
 the rest, in another thread: `lanes.py` says what may run where.
 """
 
@@ -23,11 +23,11 @@ from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
 from tap_pancake import schemas
-from tap_pancake.errors import PageFailed, PageTokenRenewed, TransientError, check
-from tap_pancake.redaction import shows
-from tap_pancake.rows import RowShaper
+from tap_pancake.api.errors import PageFailed, PageTokenRenewed, TransientError, check
+from tap_pancake.api.redaction import shows
+from tap_pancake.reading.state import Bookmark
+from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.sdk import SDKStream
-from tap_pancake.state import Bookmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from singer_sdk.pagination import BaseAPIPaginator
     from singer_sdk.singerlib import Catalog
 
-    from tap_pancake.run import Run
-    from tap_pancake.windows import Cut
+    from tap_pancake.reading.windows import Cut
+    from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
     Body = dict[str, Any]
@@ -139,7 +139,7 @@ class PancakeStream(SDKStream):
     """One read endpoint of Pancake."""
 
     schema: ClassVar[StreamSchema] = StreamSchema(SchemaDirectory(schemas))
-    # Rows are shaped to the schema once, by `rows.py`.
+    # Rows are shaped to the schema once, by `rows/shaping.py`.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     state_partitioning_keys: tuple[str, ...] | None = ("page_id",)

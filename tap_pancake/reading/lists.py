@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake import times
-from tap_pancake.client import PancakeStream
-from tap_pancake.errors import PageFailed
-from tap_pancake.state import BEGINNING, PageWalk
-from tap_pancake.windows import Cut, TimeWindows, Window
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.errors import PageFailed
+from tap_pancake.reading.state import BEGINNING, PageWalk
+from tap_pancake.reading.windows import Cut, TimeWindows, Window
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.client import Row
-    from tap_pancake.run import Run
+    from tap_pancake.api.client import Row
+    from tap_pancake.running.run import Run
 
 
 RECENT = 28 * 86_400

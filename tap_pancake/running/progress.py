@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from tap_pancake import times
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

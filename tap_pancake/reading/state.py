@@ -26,8 +26,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake import times
-from tap_pancake.errors import ConfigurationError
+from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

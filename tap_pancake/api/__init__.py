@@ -1,0 +1,1 @@
+"""One call to Pancake, and what its answer means."""

@@ -1,0 +1,1 @@
+"""How a list is read whole, and what was read."""

@@ -1,0 +1,1 @@
+"""Many pages at once, and the account of it."""
