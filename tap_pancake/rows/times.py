@@ -14,6 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 _MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LATEST = int(_LAST) * 1_000_000
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
@@ -79,6 +82,28 @@ def normalised_or_none(value: object) -> str | None:
 def unix(value: str) -> float:
     """Give the Unix seconds, with fraction, of a time of the API."""
     return parse(value).timestamp()
+
+
+def micros(value: str) -> int:
+    """Give the whole microseconds since 1970 of a time of the API, which compare exactly.
+
+    Raises:
+        ValueError: the text is not a time.
+    """
+    return (parse(value) - _EPOCH) // _MICROSECOND
+
+
+def micros_or_none(value: object) -> int | None:
+    """Give the microseconds since 1970 of a row's time; None if it has none that can be read."""
+    try:
+        return micros(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def from_micros(at: int) -> str:
+    """Write microseconds since 1970 in the tap's one form, at most the year 9999's last second."""
+    return text(_EPOCH + min(at, _LATEST) * _MICROSECOND)
 
 
 def from_unix(seconds: float) -> datetime:

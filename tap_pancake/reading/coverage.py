@@ -1,0 +1,165 @@
+"""Coverage: what was read of a stream of a page, and what is still open.
+
+Everything from `floor` up to `top` was read, except the `open` stretches. So one state serves a
+first run that is years from its end, a run every quarter of an hour, and a run that was killed:
+
+- a reading of the head opens the stretch above the last one, and moves `top` at once;
+- what is read shrinks the stretches, from the newest row down, or up where a list is oldest first;
+- an earlier start opens a stretch below.
+
+Times are whole microseconds since 1970, so that they compare exactly. Of statistics they are the
+beginnings of hours, or the midnights of dates, as if these were in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+BEGINNING = times.micros("0001-01-01T00:00:00")
+"""Before everything."""
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+MOST = 8
+"""So many stretches are kept of a stream of a page; of more, neighbours are joined."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stretch:
+    """A stretch of time, both ends included."""
+
+    low: int
+    high: int
+
+    def holds(self, at: int) -> bool:
+        """Tell whether a time is in it."""
+        return self.low <= at <= self.high
+
+
+def joined(stretches: Iterable[Stretch], most: int | None = None) -> list[Stretch]:
+    """Join stretches that meet, and then, of more than `most`, those with the least between them.
+
+    Returns:
+        Stretches with something between them, the newest first.
+    """
+    done: list[Stretch] = []
+    for stretch in sorted(stretches):
+        if done and stretch.low <= done[-1].high:
+            done[-1] = Stretch(done[-1].low, max(done[-1].high, stretch.high))
+        else:
+            done.append(stretch)
+    while most is not None and len(done) > most:
+        at = min(range(1, len(done)), key=lambda i: done[i].low - done[i - 1].high)
+        done[at - 1 : at + 1] = [Stretch(done[at - 1].low, done[at].high)]
+    return done[::-1]
+
+
+class Coverage:
+    """What was read of one stream of one page."""
+
+    def __init__(
+        self,
+        *,
+        top: int | None = None,
+        floor: int | None = None,
+        stretches: Iterable[Stretch] = (),
+        start: int = BEGINNING,
+    ) -> None:
+        """Hold what earlier runs have read.
+
+        Args:
+            top: up to where all was read but the stretches; None before the first reading.
+            floor: where the earliest run began.
+            stretches: what is open.
+            start: nothing older is read by this run; stretches below it are kept.
+        """
+        self.top = top
+        self.floor = start if floor is None else floor
+        self.start = start
+        self.stretches = joined(stretches, MOST)
+
+    def copy(self) -> Coverage:
+        """Return one that changes by itself."""
+        return Coverage(
+            top=self.top, floor=self.floor, stretches=self.stretches, start=self.start
+        )
+
+    @property
+    def open(self) -> list[Stretch]:
+        """What is open and not older than this run's start, the newest first."""
+        return [
+            Stretch(max(self.start, stretch.low), stretch.high)
+            for stretch in self.stretches
+            if stretch.high >= self.start
+        ]
+
+    @property
+    def lowest(self) -> int:
+        """Where the lowest open stretch of this run begins; `top` if none is open."""
+        if stretches := self.open:
+            return stretches[-1].low
+        return BEGINNING if self.top is None else self.top
+
+    def holds(self, at: int) -> bool:
+        """Tell whether a time is open."""
+        return any(stretch.holds(at) for stretch in self.open)
+
+    def begin(self, top: int, back: int) -> Stretch:
+        """Begin a reading of the head: move `top`, and open what is above the last reading.
+
+        Args:
+            top: when the answer was asked for.
+            back: how far before the last `top` to begin, in microseconds.
+
+        Returns:
+            The stretch to read.
+        """
+        low = self.start if self.top is None else max(self.start, self.top - back)
+        stretch = Stretch(min(low, top), top)
+        self.top = top if self.top is None else max(top, self.top)
+        self._set([*self.stretches, stretch])
+        return stretch
+
+    def lower(self, high: int | None = None) -> None:
+        """Open what is below the floor, if this run starts earlier.
+
+        Args:
+            high: where the stretch ends; None is the old floor.
+        """
+        if self.start < self.floor and self.top is not None:
+            self._set([*self.stretches, Stretch(self.start, self.floor if high is None else high)])
+        self.floor = min(self.start, self.floor)
+
+    def read(self, low: int, high: int) -> None:
+        """Note that all above `low`, up to `high`, was read; at `low` itself there may be more."""
+        self._take_out(low + 1, high)
+
+    def read_up(self, low: int, high: int) -> None:
+        """Note that all from `low` to below `high` was read; at `high` itself there may be more."""
+        self._take_out(low, high - 1)
+
+    def close(self, low: int, high: int) -> None:
+        """Note that all from `low` to `high` was read."""
+        self._take_out(low, high)
+
+    def _take_out(self, low: int, high: int) -> None:
+        """Take a stretch, both ends included, out of what is open."""
+        left = []
+        for stretch in self.stretches:
+            if stretch.high < low or stretch.low > high:
+                left.append(stretch)
+                continue
+            if stretch.low < low:
+                left.append(Stretch(stretch.low, low - 1))
+            if stretch.high > high:
+                left.append(Stretch(high + 1, stretch.high))
+        self.stretches = left
+
+    def _set(self, stretches: Iterable[Stretch]) -> None:
+        self.stretches = joined(stretches, MOST)
