@@ -14,12 +14,12 @@ beginnings of hours, or the midnights of dates, as if these were in UTC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 BEGINNING = times.micros("0001-01-01T00:00:00")
 """Before everything."""
@@ -86,9 +86,7 @@ class Coverage:
 
     def copy(self) -> Coverage:
         """Return one that changes by itself."""
-        return Coverage(
-            top=self.top, floor=self.floor, stretches=self.stretches, start=self.start
-        )
+        return Coverage(top=self.top, floor=self.floor, stretches=self.stretches, start=self.start)
 
     @property
     def open(self) -> list[Stretch]:

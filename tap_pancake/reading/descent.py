@@ -1,0 +1,342 @@
+"""The ways to walk a list that moves while it is read: down, up, and page after page.
+
+Each step of a walk proves itself. An answer must be in order, within its bound, and hold rows that
+are known already (the *overlap*): then nothing lies between it and what was read before, whether
+bounds are inclusive or not, and however many rows an answer holds. And nothing is concluded from
+what did not come: a missing overlap, an empty answer and an end are asked for again. Whatever does
+not fit is a `Stray`, and the list is then paged through.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from tap_pancake.reading.coverage import SECOND
+from tap_pancake.reading.listing import FIRST_SECOND, Stray, second
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tap_pancake.reading.listing import Answer, LiveList, Query
+
+    Row = dict[str, Any]
+
+# So often is asked for what must be there: one answer in a hundred was seen to be empty.
+_TRIES = 4
+# So often is asked again for a page that brings nothing new.
+_AGAIN = 2
+# So many rows that were read last are known, and may be the overlap.
+_KNOWN = 120
+# So many sweeps may be led astray by rows that move.
+_SWEEPS = 10
+
+
+class Unsettled(Exception):
+    """A list moves faster than it can be read."""
+
+
+class StepDown:
+    """Walks a stretch of a list from its newest row down, a call a step."""
+
+    sign = 1
+    """-1 for a walk up."""
+
+    def __init__(self, live: LiveList, low: int, high: int) -> None:
+        """Begin outside of the stretch.
+
+        Args:
+            live: the list.
+            low: the walk ends below it.
+            high: where it begins, if it is not handed the head.
+        """
+        self.low = low
+        self.high = high
+        self.finished = False
+        """Whether the last answer that was given was the last one."""
+        self.reached_end = False
+        """Whether the walk ended at the end of the list."""
+        self._live = live
+        self._place = high
+        self._known: OrderedDict[str, Row] = OrderedDict()
+        self._timeless: set[str] = set()
+
+    def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
+        """Give the rows of each answer that are in the stretch and were not given before.
+
+        Args:
+            head: the list's first answer, if the stretch begins there.
+
+        Raises:
+            Stray: the list does not sort, filter or go on as it should.
+            Unsettled: it moves too fast.
+        """
+        if head is None:
+            rows = self._enter()
+        else:
+            self._check_order()
+            rows = head.rows or self._enter(1)
+        while rows is not None:
+            self.finished = any(map(self._is_past, rows))
+            yield [row for row in self._new(rows) if not self._is_past(row)]
+            if self.finished:
+                return
+            self._remember(rows)
+            if not self._known:
+                msg = "has rows without a time only"
+                raise Stray(msg)
+            rows = self._step()
+        self.reached_end = True
+
+    # What differs between down and up
+
+    def _query(self, at: int) -> Query:
+        """Return the query for rows from a time on."""
+        return self._live.query(until=second(at) + 1)
+
+    def _is_past(self, row: Row) -> bool:
+        """Tell whether a row is behind the stretch."""
+        at = self._live.at(row)
+        return at is not None and at < self.low
+
+    def _is_out(self, row: Row, query: Query) -> bool:
+        """Tell whether a row is where the bound of a query does not allow it."""
+        at = self._live.at(row)
+        assert query.until is not None  # noqa: S101 - of `_query`
+        return at is not None and at >= (query.until + 1) * SECOND
+
+    def _next_gap(self) -> int | None:
+        """Return where to go on where the list ends only for its bounds; None if it really does."""
+        longest = self._live.listing.longest
+        if longest is None:
+            return None
+        place = (second(self._place) + 1 - longest) * SECOND
+        return place if place > self.low else None
+
+    # The walk
+
+    def _enter(self, tries: int = _TRIES) -> list[Row] | None:
+        """Ask for the first rows of the stretch, of which none is known; None if there are none."""
+        place: int | None = self._place
+        while place is not None:
+            self._place = place
+            for _ in range(tries if self._live.listing.longest is None else 2):
+                if rows := self._asked(self._query(place)):
+                    return rows
+            place = self._next_gap()
+        return None
+
+    def _step(self) -> list[Row] | None:
+        """Ask for what follows; None if that is nothing."""
+        for at in self._places():
+            query = self._query(at)
+            rows = self._asked(query)
+            if not any(self._is_known(row) for row in rows):
+                continue
+            if self._leads_on(rows):
+                return rows
+            if len(rows) >= self._live.longest or at != self._place:
+                return self._page_through(query)
+            # The end, it seems: the same again, what follows it, and what is a second beyond it.
+            follows = query.after(rows, self._live.listing.row_id)
+            for again in (query, follows, self._query(self._place - self.sign * SECOND)):
+                if self._leads_on(self._asked(again)):
+                    return self._page_through(query)
+            return self._after_gap()
+        msg = "does not go on where an answer ended"
+        raise Stray(msg)
+
+    def _after_gap(self) -> list[Row] | None:
+        if (place := self._next_gap()) is None:
+            return None
+        self._place = place
+        return self._enter()
+
+    def _places(self) -> Iterator[int]:
+        """Give times to go on from: of the last row, then of rows before it, which may stay."""
+        known = [self._live.at(row) or 0 for row in reversed(self._known.values())]
+        yield from [self._place] * 2
+        for share in (8, 2, 1):
+            yield known[len(known) // share - 1] if len(known) >= share else self._place
+
+    def _page_through(self, query: Query) -> list[Row] | None:
+        """Read a second that fills an answer, sweep by sweep, and one row past it.
+
+        Returns:
+            All its rows and the first ones past it; None if there is nothing new.
+        """
+        edge = second(self._place)
+
+        def is_past(row: Row) -> bool:
+            at = self._live.at(row)
+            return at is not None and (second(at) - edge) * self.sign < 0
+
+        rows = [row for some in Sweeps(self._live, query, is_past).rows() for row in some]
+        if any(self._is_out(row, query) for row in rows):
+            raise Stray(self._outside())
+        rows.sort(key=lambda row: self._live.at(row) or 0, reverse=self.sign > 0)
+        # Of the rows past it only the nearest: an answer of a copy that lags has others in between.
+        inside = [row for row in rows if not is_past(row)]
+        rows = inside + [row for row in rows if is_past(row)][:1]
+        return rows if self._new(rows) else self._after_gap()
+
+    def _asked(self, query: Query) -> list[Row]:
+        """Ask once, and learn from the answer.
+
+        Raises:
+            Stray: it is not in order, or not within its bound.
+        """
+        rows = self._live.ask(query).rows
+        self._check_order()
+        if any(self._is_out(row, query) for row in rows):
+            raise Stray(self._outside())
+        self._live.evidence.see_bounds(query, rows, self._known.values())
+        return rows
+
+    def _check_order(self) -> None:
+        if not self._live.evidence.allows(self.sign):
+            msg = f"is not sorted by `{self._live.listing.key}`"
+            raise Stray(msg)
+
+    def _outside(self) -> str:
+        return f"does not filter by `{self._live.listing.key}`"
+
+    # What is known
+
+    def _is_known(self, row: Row) -> bool:
+        known = self._known.get(self._live.id(row))
+        return known is not None and self._live.at(known) == self._live.at(row)
+
+    def _new(self, rows: list[Row]) -> list[Row]:
+        return [
+            row
+            for row in rows
+            if not self._is_known(row) and self._live.id(row) not in self._timeless
+        ]
+
+    def _leads_on(self, rows: list[Row]) -> bool:
+        """Tell whether an answer has a new row beyond the place of the walk."""
+        return any(
+            (at := self._live.at(row)) is not None and (at - self._place) * self.sign <= 0
+            for row in self._new(rows)
+        )
+
+    def _remember(self, rows: list[Row]) -> None:
+        for row in rows:
+            at = self._live.at(row)
+            if at is None:
+                self._timeless.add(self._live.id(row))
+                continue
+            self._known[self._live.id(row)] = row
+            self._known.move_to_end(self._live.id(row))
+            self._place = at
+        while len(self._known) > max(_KNOWN, len(rows)):
+            self._known.popitem(last=False)
+
+
+class StepUp(StepDown):
+    """Walks a stretch of a list that is oldest first."""
+
+    sign = -1
+
+    def __init__(self, live: LiveList, low: int, high: int) -> None:
+        """Begin outside of the stretch; the walk ends above `high`."""
+        super().__init__(live, low, high)
+        self._place = low
+
+    @override
+    def _query(self, at: int) -> Query:
+        return self._live.query(since=max(FIRST_SECOND, second(at)))
+
+    @override
+    def _is_past(self, row: Row) -> bool:
+        at = self._live.at(row)
+        return at is not None and at > self.high
+
+    @override
+    def _is_out(self, row: Row, query: Query) -> bool:
+        at = self._live.at(row)
+        assert query.since is not None  # noqa: S101 - of `_query`
+        return at is not None and at < query.since * SECOND
+
+    @override
+    def _next_gap(self) -> int | None:
+        return None
+
+
+class Sweeps:
+    """Pages through a list, again and again until a sweep finds nothing new.
+
+    A row that moves while it is the cursor, or between two pages, can hide others from one sweep;
+    it is in another place in the next one.
+    """
+
+    def __init__(self, live: LiveList, query: Query, is_past: Callable[[Row], bool]) -> None:
+        """Begin with nothing seen.
+
+        Args:
+            live: the list.
+            query: asks for its first answer.
+            is_past: tells of a row that neither it nor what follows it is wanted.
+        """
+        self._live = live
+        self._query = query
+        self._is_past = is_past
+        self._seen: set[int] = set()
+        self._began = 0
+        self._reached = False
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Give the rows of each answer that no answer before it had, or that have moved since.
+
+        Raises:
+            Unsettled: each sweep finds more.
+        """
+        for sweep in range(_SWEEPS):
+            found = False
+            for rows in self._sweep():
+                keys = [hash((self._live.id(row), self._live.at(row))) for row in rows]
+                new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
+                self._seen.update(keys)
+                found = found or any(self._counts(row) or not sweep for row in new)
+                yield new
+            if self._reached and not found:
+                return
+        raise Unsettled
+
+    def _counts(self, row: Row) -> bool:
+        """Tell whether a new row asks for one more sweep; one touched meanwhile does not."""
+        at = self._live.at(row)
+        return at is None or at < self._began
+
+    def _sweep(self) -> Iterator[list[Row]]:
+        """Page from the top to what is past, or to where nothing more comes."""
+        self._reached, self._began = False, self._live.now
+        query, asked_again = self._query, 0
+        here: set[str] = set()
+        before: tuple[Query, list[Row]] | None = None
+        while True:
+            rows = self._live.ask(query).rows
+            ids = {self._live.id(row) for row in rows}
+            if here.issuperset(ids):
+                if asked_again == _AGAIN:
+                    # An API may answer with its last page again; but a cursor may lead back, too.
+                    last = {self._live.id(row) for row in before[1]} if before else set()
+                    self._reached = last.issuperset(ids)
+                    return
+                asked_again += 1
+                if rows:  # pushed down by rows that moved to the top
+                    query = query.after(rows, self._live.listing.row_id)
+                elif before is not None and len(before[1]) > 1:
+                    # From one row further up: the last one may be gone, or have moved.
+                    query = before[0].after(before[1][:-1], self._live.listing.row_id)
+                continue
+            yield rows
+            here |= ids
+            if any(map(self._is_past, rows)):
+                self._reached = True
+                return
+            before, asked_again = (query, rows), 0
+            query = query.after(rows, self._live.listing.row_id)

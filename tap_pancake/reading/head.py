@@ -1,0 +1,115 @@
+"""The head of a list: its newest rows, checked against what was read before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.reading.coverage import DAY, SECOND
+from tap_pancake.reading.listing import second
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.selection import Selection
+    from tap_pancake.reading.state import Bookmark
+
+# What is older than was read before is asked for so often in a run, and believed if so many runs
+# over a day see the same: a page can be emptied.
+_TRIES = 3
+_DOUBTS = 3
+
+
+class HeadFault(Exception):
+    """The newest row of a list is older than one that was read: a fault, or a copy that lags."""
+
+    def __init__(self, doubt: list[Any]) -> None:
+        """Carry what the state is to keep of it."""
+        super().__init__()
+        self.doubt = doubt
+
+
+class Head:
+    """Reads the first answer of a list."""
+
+    def __init__(
+        self, live: LiveList, selection: Selection, end: int | None, warn: Callable[[str], object]
+    ) -> None:
+        """Take from the state what the newest row was.
+
+        Args:
+            live: the list.
+            selection: whose shares have bookmarks.
+            end: nothing newer is read; None is no end.
+            warn: says something about the list to the user.
+        """
+        self._live = live
+        self._selection = selection
+        self._end = end
+        self._warn = warn
+        bookmarks = [share.bookmark for share in selection.shares]
+        known = [str(newest) for bookmark in bookmarks if (newest := bookmark.fact("newest"))]
+        self.newest = max(map(times.micros, known), default=None)
+        """The newest time that was read."""
+        self._doubt: list[Any] = max((b.fact("doubt") for b in bookmarks), key=len, default=[])
+
+    def ask(self) -> tuple[Answer, int]:
+        """Ask for the head.
+
+        Returns:
+            The answer, and up to where it is of use: when it was asked for, less a second.
+
+        Raises:
+            HeadFault: it is older than what was read before, again and again.
+        """
+        live = self._live
+        low = min(share.next_low for share in self._selection.shares)
+        query = live.query(since=None if live.listing.newest_first else max(1, second(low)))
+        answer = live.ask(query)
+        tries = 1
+        # An empty list is asked for once more only: its page may be new.
+        while tries < (_TRIES if self.newest else _TRIES - 1) and self._is_doubtful(answer):
+            answer = live.ask(query)
+            tries += 1
+        if self._is_doubtful(answer) and self.newest is not None:
+            self._doubted(answer.asked)
+        if not live.listing.newest_first:
+            live.evidence.see_bounds(query, answer.rows, ())
+        asked = answer.asked - SECOND
+        found = [at for row in answer.rows if (at := live.at(row)) is not None and at <= asked]
+        self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
+        return answer, asked if self._end is None else min(asked, self._end)
+
+    def note(self, bookmark: Bookmark) -> None:
+        """Keep for later runs what this one has seen."""
+        bookmark.note("newest", None if self.newest is None else times.from_micros(self.newest))
+        bookmark.note("doubt", [])
+
+    def _is_doubtful(self, answer: Answer) -> bool:
+        """Tell whether an answer lacks what must be there, or has nothing at all."""
+        if not self._live.listing.newest_first:
+            return False
+        if self.newest is None or not answer.rows:
+            return not answer.rows
+        found = [at for row in answer.rows if (at := self._live.at(row)) is not None]
+        if not found or not self._live.evidence.allows(1):  # the newest row is not in the head
+            return False
+        # What lags less than is read again costs nothing.
+        back = min(share.back for share in self._selection.shares)
+        return max(found) < self.newest - back
+
+    def _doubted(self, asked: int) -> None:
+        """Believe what several runs over a day have seen.
+
+        Raises:
+            HeadFault: they have not.
+        """
+        first, count = self._doubt or [times.from_micros(asked), 0]
+        if count + 1 < _DOUBTS or asked - times.micros(first) < DAY:
+            raise HeadFault([first, count + 1])
+        self._warn(
+            "its newest rows, which were read before, are not there any more, as several runs over"
+            " a day have seen: they were deleted in Pancake"
+        )
+        self.newest = None

@@ -1,0 +1,248 @@
+"""A list of one page: what is known of it, what is asked of it, and what its answers have shown.
+
+Nothing here trusts the documents: which time a list sorts by, and which one its bounds compare, is
+read off its answers (`Evidence`). Times are whole microseconds since 1970, bounds whole seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tap_pancake.reading.coverage import SECOND
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Row = dict[str, Any]
+    Ask = Callable[["Query"], "Answer"]
+
+    T = TypeVar("T")
+
+FIRST_SECOND = 1
+"""The lowest bound that is sent where one is demanded: 0 may be taken for none."""
+_AHEAD = 86_400
+"""Seconds: an upper bound that is demanded is so far in the future."""
+
+
+class Stray(Exception):
+    """A list does not sort, filter or go on as it should: the text says what was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The facts of a list, declared beside its stream."""
+
+    times: tuple[str, ...]
+    """The times that it might sort and filter by. The first is asked for, and orders the stream."""
+    row_id: str = "id"
+    late: str | None = None
+    """The time when Pancake stored a row, if the list can be asked for by it: such rows may come
+    into sight long after their first time."""
+    bounded: bool = False
+    """Whether it demands both bounds."""
+    longest: int | None = None
+    """Seconds that its bounds may be apart."""
+    newest_first: bool = True
+    """Whether its newest row is expected first; if not, no more is asked for than is wanted."""
+
+    @property
+    def key(self) -> str:
+        """The time that orders the stream."""
+        return self.times[0]
+
+    def by_late(self) -> Listing:
+        """Return the same list, ordered by when rows were stored."""
+        assert self.late is not None  # noqa: S101 - the caller asked
+        others = (name for name in self.times if name != self.late)
+        return replace(self, times=(self.late, *others), late=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What one call asks for. Bounds are Unix seconds; None is no bound."""
+
+    order_by: str
+    since: int | None = None
+    until: int | None = None
+    page: int = 1
+    last_id: str | None = None
+    """For lists with a cursor: the id of the last row of the answer before."""
+    offset: int = 0
+    """For lists with an offset: how many rows came before."""
+
+    def after(self, rows: Sequence[Row], row_id: str) -> Query:
+        """Return the query for what follows an answer."""
+        return replace(
+            self, page=self.page + 1, last_id=rows[-1][row_id], offset=self.offset + len(rows)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back."""
+
+    rows: list[Row]
+    asked: int
+    """The server's time when it was asked for, never later than that."""
+
+
+def second(at: int) -> int:
+    """Return the whole Unix second of a time."""
+    return at // SECOND
+
+
+class Evidence:
+    """By which time a list sorts and filters, as far as its answers have shown."""
+
+    def __init__(self, listing: Listing, sorts: str | None = None) -> None:
+        """Begin with what an earlier run has seen.
+
+        Args:
+            listing: of which list.
+            sorts: the order that an earlier run has seen, if one has. Only the one that was asked
+                for counts: another may not hold any more.
+        """
+        self._listing = listing
+        self._orders = {(name, sign) for name in listing.times for sign in (1, -1)}
+        if sorts == _order_text((listing.key, 1)):
+            self._orders = {(listing.key, 1)}
+        self._filters = set(listing.times)
+        self._stepped = False
+
+    @property
+    def sorts(self) -> str | None:
+        """The one order that the list can have, as text; None if that is not shown."""
+        return _order_text(*self._orders) if len(self._orders) == 1 else None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it was shown to sort as was asked, in either direction."""
+        return len(self._orders) == 1 and all(name == self._listing.key for name, _ in self._orders)
+
+    @property
+    def filters_shown(self) -> bool:
+        """Whether it was shown to filter as was asked, or no bound was relied on."""
+        return not self._stepped or self._filters == {self._listing.key}
+
+    @property
+    def sure(self) -> bool:
+        """Whether all that was relied on was shown."""
+        return self.ordered and self.filters_shown
+
+    def allows(self, sign: int) -> bool:
+        """Tell whether the list may be sorted by its first time, newest first or, if -1, last."""
+        return (self._listing.key, sign) in self._orders
+
+    def see(self, rows: Sequence[Row]) -> None:
+        """Learn from the order of an answer's rows."""
+        for name in self._listing.times:
+            found = [at for row in rows if (at := times.micros_or_none(row.get(name))) is not None]
+            for sign in (1, -1):
+                absent = rows and not found and name != self._listing.key
+                if absent or not _in_order(found, sign):
+                    self._orders.discard((name, sign))
+
+    def see_bounds(self, query: Query, rows: Sequence[Row], before: Iterable[Row]) -> None:
+        """Learn from the rows that an answer holds, and from those that it does not.
+
+        Args:
+            query: what was asked for.
+            rows: the answer.
+            before: rows that answers before it had.
+        """
+        self._stepped = True
+        key, ids = self._listing.key, {row[self._listing.row_id] for row in rows}
+        missing = [row for row in before if row[self._listing.row_id] not in ids]
+        for name in self._filters - {key}:
+            # By another time, the answer would not hold this one, or would hold that one.
+            if any(not _within(row.get(name), query) for row in rows) or any(
+                _within(row.get(name), query) and not _within(row.get(key), query, 2)
+                for row in missing
+                if times.micros_or_none(row.get(name)) is not None
+                and times.micros_or_none(row.get(key)) is not None
+            ):
+                self._filters = self._filters - {name}
+
+
+def _within(value: object, query: Query, slack: int = 1) -> bool:
+    """Tell whether a time is within bounds that may be inclusive, or of whole seconds; None is."""
+    at = times.micros_or_none(value)
+    if at is None:
+        return True
+    if query.since is not None and at < (query.since - slack + 1) * SECOND:
+        return False
+    return query.until is None or at < (query.until + slack) * SECOND
+
+
+def _order_text(order: tuple[str, int]) -> str:
+    name, sign = order
+    return name if sign > 0 else f"{name}, oldest first"
+
+
+def _in_order(found: Sequence[int], sign: int) -> bool:
+    return all((later - earlier) * sign >= 0 for later, earlier in pairwise(found))
+
+
+class LiveList:
+    """A list of a page, while a run reads it."""
+
+    def __init__(self, listing: Listing, ask: Ask, *, now: int, sorts: str | None = None) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            listing: its facts.
+            ask: asks for one answer.
+            now: about the present time.
+            sorts: the time that it was seen to sort by, if it was.
+        """
+        self.listing = listing
+        self.evidence = Evidence(listing, sorts)
+        self.longest = 0
+        """Rows of the longest answer: one that is as long may have been cut."""
+        self.now = now
+        """When the last answer was asked for, in the server's microseconds."""
+        self.calls = 0
+        self._ask = ask
+
+    def at(self, row: Row) -> int | None:
+        """Return the time of a row; None if it has none."""
+        return times.micros_or_none(row.get(self.listing.key))
+
+    def id(self, row: Row) -> str:
+        """Return what tells a row from others."""
+        return str(row[self.listing.row_id])
+
+    def query(self, since: int | None = None, until: int | None = None) -> Query:
+        """Return the query for some bounds, with those that the list demands."""
+        listing = self.listing
+        if listing.bounded:
+            until = second(self.now) + _AHEAD if until is None else until
+            lowest = FIRST_SECOND if listing.longest is None else until - listing.longest
+            since = max(lowest, since or FIRST_SECOND)
+        return Query(listing.key, since, until)
+
+    def ask(self, query: Query) -> Answer:
+        """Ask once; an answer of rows without a time is paged past."""
+        first = answer = self._asked(query)
+        rows = list(answer.rows)
+        known = {self.id(row) for row in rows}
+        while answer.rows and all(self.at(row) is None for row in answer.rows):
+            query = query.after(answer.rows, self.listing.row_id)
+            answer = self._asked(query)
+            new = [row for row in answer.rows if self.id(row) not in known]
+            if not new:
+                break
+            rows += new
+            known.update(map(self.id, new))
+        return Answer(rows, first.asked)
+
+    def _asked(self, query: Query) -> Answer:
+        self.calls += 1
+        answer = self._ask(query)
+        self.evidence.see(answer.rows)
+        self.longest = max(self.longest, len(answer.rows))
+        self.now = max(self.now, answer.asked)
+        return answer

@@ -1,0 +1,354 @@
+"""What one run reads of one list of a page, and in which order.
+
+First the head, then rows that came into sight late, then what is open, the newest first. While
+history is filled in, the head is read again every few minutes. At the end it is read until nothing
+unread is in it: only then is it certain that no row has moved past the walks.
+
+A `ListReader` runs ahead, in a thread of its own. It decides by its own copies of the coverage, and
+gives `Part`s; the lane that writes a part then calls its `then`, which notes in the state what was
+read. So the state never holds more than what was written.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tap_pancake.reading.coverage import MINUTE, SECOND, Stretch, joined
+from tap_pancake.reading.descent import StepDown, StepUp, Sweeps, Unsettled
+from tap_pancake.reading.head import HeadFault
+from tap_pancake.reading.listing import FIRST_SECOND, Stray, second
+from tap_pancake.reading.selection import NEVER, Part, nothing
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from tap_pancake.reading.head import Head
+    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.selection import Row, Selection
+    from tap_pancake.reading.state import Bookmark
+
+READINGS = 10
+"""So often is the head read again at the end, while each reading finds something unread."""
+# A list that must be read whole, since nothing shows its order, is so once a day; a daily run may
+# start a little earlier than the one before.
+_WHOLE_AGAIN = 23 * 60 * MINUTE
+# So often an empty answer is asked for again, where there are rows.
+_LATE_TRIES = 3
+
+
+class Walk:
+    """One stretch of a list on its way from open to read."""
+
+    def __init__(
+        self,
+        live: LiveList,
+        stretch: Stretch,
+        sign: int,
+        *,
+        head: Answer | None = None,
+        is_newest: bool = False,
+    ) -> None:
+        """Begin it.
+
+        Args:
+            live: the list.
+            stretch: what is to be read.
+            sign: 1 to walk down, -1 to walk up.
+            head: the list's first answer, if the stretch begins there.
+            is_newest: whether nothing was read above it, so that a walk up goes on to the end.
+        """
+        self.stretch = stretch
+        high = NEVER if is_newest and sign < 0 else stretch.high
+        self.steps = (StepDown if sign > 0 else StepUp)(live, stretch.low, high)
+        self.answers = self.steps.answers(head)
+        self._down = sign > 0
+
+    def note(self, at: int | None, bookmark: Bookmark) -> None:
+        """Note that all up to a row was read."""
+        if at is None:
+            return
+        if self._down:
+            bookmark.coverage.read(at, self.stretch.high)
+        else:
+            bookmark.coverage.read_up(self.stretch.low, at)
+
+    def close(self, bookmark: Bookmark) -> None:
+        """Note that all of it was read."""
+        bookmark.coverage.close(self.stretch.low, self.stretch.high)
+
+
+class LateRows:
+    """Reads rows that came into sight after their time was read, by when they were stored.
+
+    In this order a list only grows at its top. A pass goes down to where the last one began.
+    """
+
+    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
+        """Take from the state where the last pass began.
+
+        Args:
+            live: the list in the order of when rows were stored.
+            selection: decides what is read of each row.
+            warn: says something about the list to the user.
+        """
+        self._live = live
+        self._selection = selection
+        self._warn = warn
+        self._given_up = False
+
+    def begin(self, asked: int) -> Callable[[Bookmark], object]:
+        """Begin a run, whose first head was asked for then; return what to note."""
+        shares = self._selection.shares
+        marks = [mark for share in shares if (mark := share.bookmark.fact("late"))]
+        self._selection.stored_since = min([asked, *map(times.micros, marks)])
+
+        def note(bookmark: Bookmark) -> None:
+            bookmark.note("late", bookmark.fact("late") or times.from_micros(asked))
+
+        return note
+
+    def parts(self) -> Iterator[Part]:
+        """Make one pass."""
+        live, selection = self._live, self._selection
+        if self._given_up or selection.stored_since is None:
+            return
+        query = live.query()
+        answer = live.ask(query)
+        for _ in range(_LATE_TRIES):
+            if answer.rows:
+                break
+            answer = live.ask(query)
+        asked = answer.asked - SECOND
+        steps = StepDown(live, selection.stored_since, asked)
+        try:
+            if not answer.rows:
+                msg = "is empty"
+                raise Stray(msg)  # noqa: TRY301 - as an answer of another kind would
+            for rows in steps.answers(answer):
+                for row in rows:
+                    yield selection.part(row)
+        except Stray as stray:
+            self._given_up = True
+            self._warn(
+                f"in the order of `{live.listing.key}` it {stray}: rows that Pancake shows long"
+                " after their time may be missing until they change again"
+            )
+            return
+        if not live.evidence.sure:
+            # Nothing shows that the order is heeded: once a day, all of the list is looked at.
+            if asked - selection.stored_since < _WHOLE_AGAIN:
+                return
+            for rows in Sweeps(live, query, lambda _: False).rows():
+                for row in rows:
+                    yield selection.part(row)
+        mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
+        selection.stored_since = mark
+        text = times.from_micros(mark)
+        yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
+
+
+class ListReader:
+    """Reads one list of one page, in one run."""
+
+    def __init__(
+        self,
+        live: LiveList,
+        selection: Selection,
+        head: Head,
+        late: LateRows | None,
+        *,
+        refresh: float,
+        warn: Callable[[str], object],
+    ) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            live: the list.
+            selection: decides what is read of each row.
+            head: reads the list's first answer.
+            late: reads what came into sight late; None if the list cannot be asked for that.
+            refresh: seconds after which the head is read again, while history comes.
+            warn: says something about the list to the user.
+        """
+        self._live = live
+        self._selection = selection
+        self._head = head
+        self._late = late
+        self._refresh = refresh
+        self._warn = warn
+        self._walks: list[Walk] = []
+        """On their way, the newest first."""
+        self._walked: list[Walk] = []
+        """Read to their end; rows may have moved from them to the head meanwhile."""
+        self._unread_low = NEVER
+        """Where the lowest stretch begins that no earlier run has read."""
+        self._head_read: float | None = None
+        """When the head was read last; None while it is."""
+
+    def parts(self) -> Iterator[Part]:
+        """Read all that is to be read.
+
+        Raises:
+            HeadFault: the head is older than what was read before.
+            Stray: the list cannot be read at all.
+            Unsettled: it moves faster than it can be read; what is missing stays open.
+        """
+        try:
+            yield from self._read_first_head()
+            while self._walks:
+                yield from self._step()
+            yield from self._settle()
+        except Stray as stray:
+            self._warn(f"it {stray}: it is read page after page")
+            yield from self._read_whole()
+        if self._walked:  # and no answer has shown by which time the list sorts and filters
+            yield from self._read_whole()
+
+    # The head
+
+    def _read_first_head(self) -> Iterator[Part]:
+        """Read the head, and open what is below it."""
+        answer, asked = yield from self._ask_head()
+        selection = self._selection
+        self._unread_low = min(share.unread_low for share in selection.shares)
+        note_begin = selection.begin(asked)
+        note_late = self._late.begin(asked) if self._late else None
+
+        def note() -> None:
+            note_begin()
+            if note_late is not None:
+                selection.note(note_late)()
+
+        yield Part(then=note)
+        stretches = joined(stretch for share in selection.shares for stretch in share.plan.open)
+        yield from self._walk(stretches, answer)
+        if self._late is not None and answer.rows:
+            yield from self._late.parts()
+
+    def _read_head(self, *, deep: bool = False) -> Iterator[Part]:
+        """Read the head again, down to where it was read last."""
+        answer, asked = yield from self._ask_head()
+        low = min(share.next_low for share in self._selection.shares)
+        yield Part(then=self._selection.begin(asked))
+        low = min(low, self._unread_low) if deep else low
+        yield from self._walk([Stretch(min(low, asked), asked)], answer)
+        if self._late is not None and answer.rows:
+            yield from self._late.parts()
+
+    def _ask_head(self) -> Generator[Part, None, tuple[Answer, int]]:
+        self._head_read = None
+        try:
+            return self._head.ask()
+        except HeadFault as fault:
+            doubt = fault.doubt
+            yield Part(then=self._selection.note(lambda bookmark: bookmark.note("doubt", doubt)))
+            raise
+
+    def _walk(self, stretches: Sequence[Stretch], head: Answer) -> Iterator[Part]:
+        """Begin to walk; if the head is all there is in the first stretch, nothing has moved."""
+        sign = 1 if self._live.evidence.allows(1) else -1
+        in_head = sign > 0 or not self._live.listing.newest_first
+        first = Walk(self._live, stretches[0], sign, head=head if in_head else None, is_newest=True)
+        before = [*self._walked]
+        self._walks[:0] = [first, *(Walk(self._live, stretch, sign) for stretch in stretches[1:])]
+        yield from self._step()
+        yield Part(then=self._selection.note(self._head.note))
+        self._head_read = time.monotonic()
+        if not self._live.evidence.ordered:
+            self._walked += self._walks  # with what is left of the head, as far as it goes
+            self._walks.clear()
+        elif first in self._walked:
+            yield from self._close([*before, first])
+
+    # What is below it
+
+    def _step(self) -> Iterator[Part]:
+        """Read one answer of the newest stretch."""
+        walk = self._walks[0]
+        rows = next(walk.answers, None)
+        for row in rows or ():
+            note = partial(walk.note, self._live.at(row))
+            proven = self._live.evidence.ordered
+            yield self._selection.part(row, self._selection.note(note) if proven else nothing)
+            if self._head_read and time.monotonic() - self._head_read >= self._refresh:
+                yield from self._read_head()
+        if rows is None or walk.steps.finished:
+            self._walks.remove(walk)
+            self._walked.append(walk)
+
+    def _settle(self) -> Iterator[Part]:
+        """Read the head until no row can have moved past the walks."""
+        if all(walk.steps.sign < 0 for walk in self._walked):
+            # Up, a row moves to what is still to be read.
+            yield from self._close(self._walked)
+            return
+        for reading in range(READINGS):
+            unread = self._selection.unread
+            yield from self._read_head(deep=not reading and self._late is not None)
+            if not self._walks:  # the head was all, or shows no order
+                return
+            while self._walks:
+                yield from self._step()
+            if self._selection.unread == unread:
+                yield from self._close(self._walked)
+                return
+        raise Unsettled
+
+    def _close(self, walks: Sequence[Walk]) -> Iterator[Part]:
+        """Note that stretches were read, if the list has shown that they can be trusted."""
+        evidence = self._live.evidence
+        if not walks or not evidence.sure:
+            return
+        self._walked = [walk for walk in self._walked if walk not in walks]
+
+        def note(bookmark: Bookmark) -> None:
+            for walk in walks:
+                walk.close(bookmark)
+            bookmark.note("sorts", evidence.sorts)
+
+        yield Part(then=self._selection.note(note))
+
+    # A list that cannot be walked
+
+    def _read_whole(self) -> Iterator[Part]:
+        """Page through all of the list; one that shows its order, down to what was read."""
+        self._walks.clear()
+        self._walked.clear()
+        live, shares = self._live, self._selection.shares
+        if live.listing.longest is not None:
+            msg = f"does not sort or filter by `{live.listing.key}`"
+            raise Stray(msg)
+        low = min(share.plan.lowest for share in shares)
+        if not live.evidence.ordered and not self._is_due():
+            return
+        sorted_alone = len(live.listing.times) == 1 and not live.listing.newest_first
+        query = live.query(since=max(FIRST_SECOND, second(low)) if sorted_alone else None)
+
+        def is_past(row: Row) -> bool:
+            at = live.at(row)
+            return live.evidence.sorts == live.listing.key and at is not None and at < low
+
+        for rows in Sweeps(live, query, is_past).rows():
+            for row in rows:
+                yield self._selection.part(row)
+        began, sorts = times.from_micros(live.now), live.evidence.sorts
+
+        def note(bookmark: Bookmark) -> None:
+            if (top := bookmark.coverage.top) is not None:
+                bookmark.coverage.close(bookmark.coverage.start, top)
+            bookmark.note("whole", began)
+            bookmark.note("sorts", sorts)
+
+        yield Part(then=self._selection.note(note))
+        if self._late is not None:
+            yield from self._late.parts()
+
+    def _is_due(self) -> bool:
+        """Tell whether the list was not read whole within a day."""
+        read = [str(share.bookmark.fact("whole") or "") for share in self._selection.shares]
+        if not all(read):
+            return True
+        return self._live.now - times.micros(min(read)) >= _WHOLE_AGAIN

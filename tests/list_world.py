@@ -1,0 +1,331 @@
+"""A model of a hostile list, apart from HTTP: rows that move between any two calls, answers that lie.
+
+Written from the reference (7, 8, 9, 19, 20 and 24) and from what other clients have met, not from
+the tap. `World` holds rows and their messages, and answers queries; `read` lets the real reader read
+it as a run would, and writes down what comes out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
+from tap_pancake.reading.descent import Unsettled
+from tap_pancake.reading.head import Head, HeadFault
+from tap_pancake.reading.listing import Answer, Listing, LiveList, Stray
+from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.selection import Memory, Selection, Share
+from tap_pancake.reading.state import Bookmark
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tap_pancake.reading.listing import Query
+
+Json = dict[str, Any]
+
+START = times.micros("2026-01-01T00:00:00")
+PAGE = "100"
+
+
+@dataclass
+class Message:
+    """A message of a row."""
+
+    id: str
+    at: int
+    seen_from: int
+    """When it came into sight."""
+
+
+@dataclass
+class Row:
+    """A row, such as a conversation."""
+
+    id: str
+    stored: int
+    """When it was stored, from which moment on it is in the list."""
+    messages: list[Message]
+    timeless: bool = False
+    moved_far: bool = False
+    """Whether a message came so late that its row moved to where it had been read."""
+
+    def touched(self, now: int) -> int:
+        """The time of the last message that is in sight."""
+        return max((m.at for m in self.messages if m.seen_from <= now), default=self.stored)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a list behaves; the switches of a world."""
+
+    rows: int = 20
+    spread: int = 10 * DAY
+    """The history's length, in microseconds."""
+    bunched: bool = False
+    """Many rows in few seconds."""
+    cut: int = 60
+    varying_cut: bool = False
+    sorts: str = "updated_at"
+    filters: str = "updated_at"
+    ascending: bool = False
+    inclusive: bool = True
+    whole_seconds: bool = False
+    heeds_order_by: bool = True
+    paging: str = "cursor"
+    lost_cursor: str = "top"
+    empties: float = 0.0
+    lag: int = 0
+    lag_share: float = 0.0
+    drift: float = 0.5
+    """How often something happens between two calls."""
+    platform_time: int = 0
+    """How much older than now a new message may be."""
+    late_rows: bool = False
+    deletes: bool = False
+    timeless: bool = False
+    call: int = SECOND // 4
+    """What a call takes."""
+
+
+class World:
+    """A list that lives."""
+
+    def __init__(self, shape: Shape, seed: int, far: int) -> None:
+        """Fill it.
+
+        Args:
+            shape: how it behaves.
+            seed: of what happens.
+            far: a message this much older than now counts as come too late.
+        """
+        self.shape = shape
+        self.random = random.Random(seed)
+        self.now = START
+        self.calls = 0
+        self.far = far
+        self.deleted: set[str] = set()
+        self._count = 0
+        self.rows: dict[str, Row] = {}
+        for _ in range(shape.rows):
+            at = START - self.random.randrange(shape.spread)
+            if shape.bunched:
+                at -= at % (shape.spread // 4) - self.random.randrange(SECOND)
+            self._add(at, at - self.random.choice([0, 0, DAY, self.random.randrange(DAY)]))
+
+    def _add(self, at: int, stored: int) -> None:
+        """Add a row whose last message is of a time."""
+        self._count += 1
+        row_id = f"r{self._count}"
+        first = min(at, stored)
+        ats = sorted([at, *(self.random.randint(first, at) for _ in range(self.random.randrange(3)))])
+        messages = [
+            Message(f"{row_id}m{number}", each, max(each, stored)) for number, each in enumerate(ats)
+        ]
+        timeless = self.shape.timeless and self.random.random() < 0.1  # noqa: PLR2004
+        self.rows[row_id] = Row(row_id, max(stored, 0), messages, timeless)
+
+    def pass_time(self, duration: int) -> None:
+        """Let time go by, and things happen."""
+        self.now += duration
+        if self.random.random() < self.shape.drift:
+            self._happen()
+
+    def _happen(self) -> None:
+        kind = self.random.choices(["touch", "new", "late", "delete"], [6, 3, 2, 1])[0]
+        rows = list(self.rows.values())
+        if kind == "touch" and rows:
+            row = self.random.choice(rows)
+            at = self.now - self.random.randrange(self.shape.platform_time + 1)
+            row.messages.append(Message(f"{row.id}m{len(row.messages)}x", at, self.now))
+            row.moved_far = row.moved_far or at < self.now - self.far
+        elif kind == "new":
+            self._add(self.now, self.now)
+        elif kind == "late" and self.shape.late_rows:
+            self._add(self.now - self.random.randrange(3 * DAY), self.now)
+        elif kind == "delete" and self.shape.deletes and rows:
+            row = self.random.choice(rows)
+            del self.rows[row.id]
+            self.deleted.add(row.id)
+
+    # What is asked
+
+    def ask(self, query: Query) -> Answer:
+        """Answer a query as the server of this shape would."""
+        asked = self.now
+        self.calls += 1
+        self.pass_time(self.shape.call)
+        shape = self.shape
+        if self.random.random() < shape.empties:
+            return Answer([], asked)
+        seen = self.now - (shape.lag if self.random.random() < shape.lag_share else 0)
+        by = query.order_by if shape.heeds_order_by else "updated_at"
+        other = {"updated_at": "inserted_at", "inserted_at": "updated_at"}
+        sorts = by if shape.sorts == "updated_at" else other[by]
+        filters = by if shape.filters == "updated_at" else other[by]
+        if by == "inserted_at":
+            sorts = filters = "inserted_at"
+        rows = [row for row in self.rows.values() if row.stored <= seen]
+        times_of = {row.id: {"updated_at": row.touched(seen), "inserted_at": row.stored} for row in rows}
+        found = [row for row in rows if self._within(times_of[row.id][filters], query)]
+        found.sort(key=lambda row: (times_of[row.id][sorts], row.id), reverse=not shape.ascending)
+        cut = self.random.randint(1, shape.cut) if shape.varying_cut else shape.cut
+        found = found[self._offset(found, query, cut) :][:cut]
+        return Answer([self._wire(row, times_of[row.id]["updated_at"]) for row in found], asked)
+
+    def _offset(self, found: list[Row], query: Query, cut: int) -> int:
+        if self.shape.paging == "page":
+            return (query.page - 1) * cut
+        if self.shape.paging == "offset":
+            return query.offset
+        if query.last_id is None:
+            return 0
+        ids = [row.id for row in found]
+        if query.last_id in ids:
+            return ids.index(query.last_id) + 1
+        return 0 if self.shape.lost_cursor == "top" else len(found)
+
+    def _wire(self, row: Row, touched: int) -> Json:
+        return {
+            "id": row.id,
+            "updated_at": None if row.timeless else times.from_micros(touched),
+            "inserted_at": times.from_micros(row.stored),
+        }
+
+    def _within(self, at: int, query: Query) -> bool:
+        shape = self.shape
+        value = at // SECOND if shape.whole_seconds else at / SECOND
+        if query.since is not None and not (
+            value >= query.since if shape.inclusive else value > query.since
+        ):
+            # No source says that `since` is exclusive to the second that it names.
+            return shape.whole_seconds and value == query.since
+        return query.until is None or (
+            value <= query.until if shape.inclusive else value < query.until
+        )
+
+    def messages(self, row_id: str, since: int) -> Iterator[str]:
+        """Give the messages of a row, from the newest back to a time."""
+        row = self.rows.get(row_id)
+        if row is None:
+            return
+        for message in row.messages:
+            if message.seen_from <= self.now and message.at >= since:
+                yield message.id
+
+    def truth(self) -> dict[str, set[str]]:
+        """What is in sight now, in each copy: the messages of each row."""
+        now = self.now - (self.shape.lag if self.shape.lag_share else 0)
+        return {
+            row.id: {m.id for m in row.messages if m.seen_from <= now}
+            for row in self.rows.values()
+            if row.stored <= now
+        }
+
+
+@dataclass
+class Warehouse:
+    """What was written, and the state that goes with it."""
+
+    rows: set[str] = field(default_factory=set)
+    messages: set[str] = field(default_factory=set)
+    state: dict[str, Json] = field(
+        default_factory=lambda: {"rows": {"context": {}}, "messages": {"context": {}}}
+    )
+    warnings: list[str] = field(default_factory=list)
+    failure: str | None = None
+
+
+MOST_CALLS = 4000
+
+
+class TooMany(Exception):  # noqa: N818
+    """The run does not end."""
+
+
+class Killed(Exception):  # noqa: N818
+    """The run was killed."""
+
+
+def read(
+    world: World,
+    warehouse: Warehouse,
+    listing: Listing,
+    *,
+    back: int = 15 * MINUTE,
+    first_back: int = DAY,
+    start: int | None = None,
+    kill_at: int | None = None,
+    ahead: int = 0,
+    streams: tuple[str, ...] = ("rows", "messages"),
+    refresh: float = 1e9,
+) -> None:
+    """Let one run read the world into a warehouse, until it ends or is killed at some call.
+
+    What is read ahead of what is written is lost by a kill, as in the tap.
+    """
+    warehouse.warnings.clear()
+    warehouse.failure = None
+    began = world.calls
+    stop_at = None if kill_at is None else world.calls + kill_at
+
+    def ask(query: Query) -> Answer:
+        if stop_at is not None and world.calls >= stop_at:
+            raise Killed
+        if world.calls - began > MOST_CALLS:
+            raise TooMany
+        return world.ask(query)
+
+    begin = {} if start is None else {"start": start}
+    share = {
+        name: Share(
+            Bookmark(warehouse.state[name], "updated_at", incremental=True, **begin),
+            first_back=first_back if name == "rows" else back,
+            back=back,
+            opens_to_top=name == "messages",
+        )
+        for name in streams
+    }
+    facts = [s.bookmark.fact("sorts") for s in share.values()]
+    live = LiveList(listing, ask, now=world.now, sorts=next(filter(None, facts), None))
+    selection = Selection(
+        PAGE,
+        live,
+        rows=share.get("rows"),
+        children=share.get("messages"),
+        memory=Memory(),
+        aside={},
+    )
+    warn = warehouse.warnings.append
+    late = None
+    if listing.late:
+        late = LateRows(LiveList(listing.by_late(), ask, now=world.now), selection, warn)
+    head = Head(live, selection, None, warn)
+    reader = ListReader(live, selection, head, late, refresh=refresh, warn=warn)
+    parts = reader.parts()
+    waiting: deque[Any] = deque()
+    try:
+        while True:
+            waiting.extend(islice(parts, ahead + 1 - len(waiting)))
+            if not waiting:
+                return
+            part = waiting.popleft()
+            if part.row is not None:
+                if part.is_wanted:
+                    warehouse.rows.add(part.row["id"])
+                if part.since is not None:
+                    world.calls += 1
+                    if stop_at is not None and world.calls >= stop_at:
+                        return
+                    warehouse.messages.update(world.messages(part.row["id"], part.since))
+                    world.pass_time(world.shape.call)
+            part.then()
+    except Killed:
+        return
+    except (HeadFault, Unsettled, Stray) as failure:
+        warehouse.failure = repr(failure)
