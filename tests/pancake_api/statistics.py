@@ -8,7 +8,7 @@ does.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +104,9 @@ class Statistics:
         """Series of engagements that no document has: name, and the number of each day."""
 
     @property
-    def zone(self) -> timezone:
+    def zone(self) -> tzinfo:
         """The page's own time."""
-        return timezone(timedelta(hours=self._page.timezone))
+        return self._page.zone or timezone(timedelta(hours=self._page.timezone))
 
     def correct(self, stream: str, bucket: Bucket, who: str = "", **counts: float) -> None:
         """Change numbers of an hour or day, of a member of staff, a tag or an advertisement."""
@@ -137,7 +137,10 @@ class Statistics:
             at = low.replace(minute=0, second=0, microsecond=0)
             at += HOUR * (at < low)
         while at < end and (high is None or at <= high):
-            yield at
+            # No clock shows the hour that is left out in spring; the one that comes again in autumn
+            # is one.
+            if self.instant(at).astimezone(self.zone).replace(tzinfo=None) == at:
+                yield at
             at += HOUR
 
     def days(self, low: date | None = None, high: date | None = None) -> Iterator[date]:
