@@ -294,7 +294,7 @@ def tag_held(page: Page, days: Iterator[date]) -> Held:
             yield day, str(tag_id), counts or {"pin": 0, "total": 0}
 
 
-def tag_label(day: date, dialect: Observed) -> str:
+def tag_label(day: Bucket, dialect: Observed) -> str:
     """How `statistics/tags` writes a day."""
     labels = {
         "observed": f"{day.day}/{day.month}",
@@ -306,16 +306,16 @@ def tag_label(day: date, dialect: Observed) -> str:
 
 def tag_body(page: Page, days: Iterator[date], dialect: Observed) -> Json:
     """The answer of `statistics/tags`; a tag that is gone is in no list."""
-    labels: dict[str, None] = {}
+    labels: dict[Bucket, str] = {}
     series: dict[str, list[Any]] = {}
     for day, tag_id, counts in tag_held(page, days):
-        labels[tag_label(day, dialect)] = None
+        labels[day] = tag_label(day, dialect)
         key = f"tag_{tag_id}" if dialect.name == "older" else tag_id
         value = counts if dialect.name == "observed" else counts["total"]
         series.setdefault(key, []).append(value)
     return {
         "success": True,
-        "data": {"categories": list(labels), "series": series},
+        "data": {"categories": list(labels.values()), "series": series},
         "data_today": {"categories": ["0", "1"], "series": {key: [0, 0] for key in series}},
         "tags": [
             {
