@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,7 +34,7 @@ from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tests.pancake_api import PancakeServer
 
@@ -429,6 +429,21 @@ def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[
     """Do jobs that mostly wait, such as runs of the tap, at the same time."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+@contextmanager
+def begun(
+    jobs: Mapping[str, Callable[[Path], T]], tests: Collection[str], root: Path
+) -> Iterator[dict[str, Future[T]]]:
+    """Begin the jobs of some tests that mostly wait; they end while other tests go on.
+
+    Args:
+        jobs: What each test does, by the test's name, in a directory that it makes.
+        tests: The names of the tests that are to run.
+        root: Where these directories are.
+    """
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        yield {name: pool.submit(job, root / name) for name, job in jobs.items() if name in tests}
 
 
 def assert_complete(server: PancakeServer, *runs: Run) -> None:

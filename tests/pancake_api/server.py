@@ -864,7 +864,10 @@ class PancakeServer:
     ) -> Iterator[Conversation]:
         """What matches, newest first, after the cursor. `unread_first` is not implemented."""
         if not self.world.is_plain("conversations"):
-            return self._arranged(page, order_by, window, params, cursor)
+            arranged = self._arranged(page, order_by, window)
+            return self._after(
+                page, cursor, [one for one in arranged if self._matches(one, params)]
+            )
         filtered: OrderBy = order_by if self.window_filter == "order_by" else "inserted_at"
         if self.window_filter == "ignored":
             window = (None, None)
@@ -891,15 +894,10 @@ class PancakeServer:
         return filter(matches, listed)
 
     def _arranged(
-        self,
-        page: Page,
-        order_by: OrderBy,
-        window: tuple[datetime | None, datetime | None],
-        params: dict[str, str],
-        cursor: str | None,
-    ) -> Iterator[Conversation]:
+        self, page: Page, order_by: OrderBy, window: tuple[datetime | None, datetime | None]
+    ) -> list[Conversation]:
         """The same in a world where the list is not newest first by the time of `order_by`."""
-        found = self.world.arranged(
+        return self.world.arranged(
             "conversations",
             page.listed(),
             self.dialect.conversation_id,
@@ -909,14 +907,14 @@ class PancakeServer:
             window=window,
             bounds=self.window_bounds,
         )
-        found = [conversation for conversation in found if self._matches(conversation, params)]
-        if cursor:
-            last = self.dialect.find(page, cursor)
-            if last in found:
-                found = found[found.index(last) + 1 :]
-            elif self.lost_cursor == "empty":
-                found = []
-        return iter(found)
+
+    def _after(
+        self, page: Page, cursor: str | None, found: list[Conversation]
+    ) -> Iterator[Conversation]:
+        last = self.dialect.find(page, cursor) if cursor else None
+        if last in found:
+            return iter(found[found.index(last) + 1 :])
+        return iter(() if cursor and self.lost_cursor == "empty" else found)
 
     def _matches(self, conversation: Conversation, params: dict[str, str]) -> bool:
         kind = params.get("type[]") or params.get("type")
