@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -24,8 +28,11 @@ from tests.asking import (
 )
 from tests.pancake_api import Account, Fault, PancakeServer, World, is_first_batch, is_head
 from tests.stream_truth import held_ids
+from tests.tap import hurried
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.pancake_api import Page
 
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=each) for each in (1, 60, 3600, 86_400))
@@ -277,9 +284,9 @@ def mixed(account: Account) -> tuple[Page, dict[str, list[str]]]:
 
 @pytest.mark.parametrize("stream", SORTED_LISTS)
 @pytest.mark.parametrize("order_by", ["inserted_at", "updated_at"])
-@pytest.mark.parametrize("time", ["inserted_at", "updated_at", "ignored"])
+@pytest.mark.parametrize("field", ["inserted_at", "updated_at", "ignored"])
 def test_a_list_is_sorted_and_filtered_by_either_time_whatever_is_asked(
-    stream: Any, order_by: str, time: Any
+    stream: Any, order_by: str, field: Any
 ) -> None:
     page, rows = mixed(account := Account())
     first, middle, last = rows[stream]
@@ -289,9 +296,9 @@ def test_a_list_is_sorted_and_filtered_by_either_time_whatever_is_asked(
         "updated_at": ({"since": seconds(NOON + 9 * DAY), "until": 2**32}, {first}),
         "ignored": ({"since": 1, "until": 2}, {first, middle, last}),
     }
-    window, inside = windows[time]
+    window, inside = windows[field]
     with PancakeServer(account) as server:
-        server.world.filtered_by = {stream: time}
+        server.world.filtered_by = {stream: field}
         for by in ("inserted_at", "updated_at"):
             for oldest_first in (False, True):
                 server.world.sorted_by = {stream: by}
@@ -437,3 +444,11 @@ def test_tag_statistics_over_more_than_a_year_repeat_their_labels() -> None:
         assert labels[0] == "13/5"
         assert len(data["categories"]) == len(data["series"]["0"]) == 400
         assert len(set(data["categories"])) < 400
+
+
+def test_the_clock_of_the_taps_machine_can_be_off(tmp_path: Path) -> None:
+    for hours in (-7, 0, 48):
+        env = os.environ | hurried(tmp_path, ahead=hours * HOUR)
+        command = [sys.executable, "-c", "import time; print(time.time())"]
+        said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+        assert abs(float(said) - time.time() - hours * 3600) < 60
