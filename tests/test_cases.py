@@ -384,6 +384,7 @@ def test_r8_customers_sorted_by_one_time_and_filtered_by_the_other_all_come(
     shop.server.world.filtered_by["customers"] = filtered_by
 
     def touch() -> None:
+        shop.ahead += MINUTE  # so that they are above all bounds of the run
         for customer in customers[::200]:
             belongings.touch_customer(customer, shop.now)
 
@@ -396,6 +397,38 @@ def test_r8_customers_sorted_by_one_time_and_filtered_by_the_other_all_come(
     shop.run("customers", after=10 * MINUTE)
     shop.assert_succeeded()
     shop.assert_complete("customers")
+
+
+@pytest.mark.parametrize(
+    ("sorted_by", "filtered_by"), [("inserted_at", "updated_at"), ("updated_at", "inserted_at")]
+)
+@pytest.mark.parametrize("oldest_first", [False, True])
+def test_r8_other_lists_in_any_order_give_all(
+    shop: Shop, sorted_by: Any, filtered_by: Any, *, oldest_first: bool
+) -> None:
+    streams: tuple[Any, ...] = ("customers", "posts", "ad_conversations")
+    for number, conversation in enumerate(shop.open(200, messages=1)):
+        conversation.ad_ids = ["400"]
+        post = shop.page.belongings.add_post(conversation.inserted_at)
+        if number % 3:
+            later = conversation.inserted_at + number % 7 * HOUR
+            at = min(later, shop.now - MINUTE)
+            shop.page.receive(conversation.id, at=at)
+            shop.page.belongings.posts[post]["updated_at"] = at.replace(microsecond=0)
+    world = shop.server.world
+    world.sorted_by = dict.fromkeys(streams, sorted_by)
+    world.filtered_by = dict.fromkeys(streams, filtered_by)
+    world.oldest_first = set(streams) if oldest_first else set()
+    shop.run(*streams)
+    shop.assert_succeeded()
+    shop.assert_complete(*streams)
+    for number in range(70):
+        at = shop.now + number * SECOND
+        shop.page.add_conversation(at=at).ad_ids = ["400"]
+        shop.page.belongings.add_post(at)
+    shop.run(*streams, after=10 * MINUTE)
+    shop.assert_succeeded()
+    shop.assert_complete(*streams)
 
 
 # R9: hours of pages whose zone is not told, or changes.
