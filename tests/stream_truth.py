@@ -41,6 +41,26 @@ def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
     return {key_of(stream, row): row for row in rows}
 
 
+def held_ids(server: PancakeServer, stream: str) -> set[tuple[str, ...]]:
+    """The primary keys of all that a complete extraction of a stream holds.
+
+    A row that is shown without its id has none, and the messages of such a conversation cannot be
+    asked for.
+    """
+    held: Any
+    match stream:
+        case "pages":
+            held = {(page_id,) for page_id in server.expected().pages}
+        case "conversations":
+            held = server.expected().conversations
+        case "messages":
+            held = server.expected().messages
+        case _:
+            held = records(server, stream)
+    nameless = server.world.without_id
+    return {key for key in held if not nameless & {str(part) for part in key}}
+
+
 def of_page(server: PancakeServer, page: Page, stream: str) -> list[Json]:
     """The rows of one page."""
     return ROWS[stream](server, page)

@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
@@ -33,7 +34,7 @@ from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tests.pancake_api import PancakeServer
 
@@ -80,6 +81,8 @@ class Run:
     stdout: str
     stderr: str
     schemas: dict[str, Json] = field(default_factory=dict)
+    keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The key of each stream, as its SCHEMA has it."""
     records: dict[str, list[Json]] = field(default_factory=dict)
     states: list[Json] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
@@ -130,6 +133,7 @@ def read_output(stdout: str, returncode: int = 0, stderr: str = "") -> Run:
         match message["type"]:
             case "SCHEMA":
                 run.schemas[message["stream"]] = message["schema"]
+                run.keys[message["stream"]] = tuple(message["key_properties"])
             case "RECORD":
                 assert message["stream"] in run.schemas, "a RECORD came before its SCHEMA"
                 run.records.setdefault(message["stream"], []).append(message["record"])
@@ -399,21 +403,47 @@ def patched(directory: Path, source: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(directory), os.getcwd()])}  # noqa: PTH109
 
 
-def hurried(directory: Path) -> dict[str, str]:
+HURRY = """
+import time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.02))
+"""
+CLOCK = """
+import datetime, time_machine
+now = datetime.datetime.now(datetime.timezone.utc)
+time_machine.travel(now + datetime.timedelta(seconds={}), tick=True).start()
+"""
+
+
+def hurried(directory: Path, *, ahead: timedelta = timedelta(0)) -> dict[str, str]:
     """Give the environment in which waits of the tap take no time, so that a test can see them end.
 
-    For tests of what happens after the last try; how long the tap waits is tested elsewhere.
+    For tests of what happens after the last try; how long the tap waits is tested elsewhere. The
+    clock of the tap's machine may be ahead of that of the test.
     """
-    return patched(
-        directory,
-        "import time\nsleep = time.sleep\ntime.sleep = lambda seconds: sleep(min(seconds, 0.02))\n",
-    )
+    source = HURRY + (CLOCK.format(ahead.total_seconds()) if ahead else "")
+    return patched(directory, source)
 
 
 def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[T]:
     """Do jobs that mostly wait, such as runs of the tap, at the same time."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+@contextmanager
+def begun(
+    jobs: Mapping[str, Callable[[Path], T]], tests: Collection[str], root: Path
+) -> Iterator[dict[str, Future[T]]]:
+    """Begin the jobs of some tests that mostly wait; they end while other tests go on.
+
+    Args:
+        jobs: What each test does, by the test's name, in a directory that it makes.
+        tests: The names of the tests that are to run.
+        root: Where these directories are.
+    """
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        yield {name: pool.submit(job, root / name) for name, job in jobs.items() if name in tests}
 
 
 def assert_complete(server: PancakeServer, *runs: Run) -> None:

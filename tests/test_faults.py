@@ -16,6 +16,7 @@ from tests.pancake_api.dialects import Observed
 from tests.tap import (
     Run,
     assert_complete,
+    begun,
     config_for,
     hurried,
     log_lines,
@@ -519,12 +520,9 @@ def spaced(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Future[None]]]:
     """Runs that mostly wait: they begin with the first test, and end while others go on."""
-    root = tmp_path_factory.mktemp("spaced")
-    wanted = {item.name for item in request.session.items}
-    with ThreadPoolExecutor(len(SPACED)) as pool:
-        yield {
-            name: pool.submit(job, root / name) for name, job in SPACED.items() if name in wanted
-        }
+    names = {item.name for item in request.session.items}
+    with begun(SPACED, names, tmp_path_factory.mktemp("spaced")) as jobs:
+        yield jobs
 
 
 def test_retry_after_is_obeyed(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .account import Account, Conversation, Expected, Message, Page
 from .server import Answer, Call, Fault, PancakeServer
+from .world import World, is_first_batch, is_head
 
 __all__ = [
     "Account",
@@ -18,4 +19,7 @@ __all__ = [
     "Message",
     "Page",
     "PancakeServer",
+    "World",
+    "is_first_batch",
+    "is_head",
 ]

@@ -12,6 +12,7 @@ import random
 import re
 import threading
 from bisect import bisect_left, insort
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
@@ -24,6 +25,7 @@ from .statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import tzinfo
 
 Json = dict[str, Any]
 OrderBy = Literal["updated_at", "inserted_at"]
@@ -44,6 +46,10 @@ def _utc(at: datetime) -> datetime:
         message = f"a time of the inbox must be aware: {at!r}"
         raise ValueError(message)
     return at.astimezone(UTC)
+
+
+def _place(message: Message) -> tuple[datetime, int]:
+    return message.inserted_at, message.serial
 
 
 def _scattered(serial: int) -> str:
@@ -312,6 +318,8 @@ class Page:
         self.name = name or f"{self.rng.choice(invented.SHOPS[channel.language])} {number}"
         self.category = category
         self.timezone = channel.timezone if timezone is None else timezone
+        self.zone: tzinfo | None = None
+        """The time of the page's statistics where that is not one offset for all times."""
         self.inserted_at = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(days=number)
         self.plan_lapsed: int | None = None
         self.forbidden = False
@@ -339,6 +347,7 @@ class Page:
             "inserted_at": [],
         }
         self._pending: list[tuple[datetime, int, Conversation, Message]] = []
+        self._removed: list[tuple[datetime, Conversation, Message]] = []
         self._message_serial = 0
         self.refused: dict[str, int] = {}
         """Endpoint → HTTP status or error code that it answers with, on this page alone."""
@@ -363,11 +372,17 @@ class Page:
         at: datetime | None = None,
         text: str | None = None,
         visible_at: datetime | None = None,
+        stored_at: datetime | None = None,
     ) -> Conversation:
-        """Begin a conversation with one message of its customer, both at `at` (default: now)."""
+        """Begin a conversation with one message of its customer, both at `at` (default: now).
+
+        A row comes into sight late with a `stored_at` after that: until then nothing of it can be
+        seen, and its `inserted_at` is that time. More messages of it want it as `visible_at`.
+        """
         with self.account.lock:
             at = self.account.now() if at is None else _utc(at)
-            conversation = self._new_conversation(type, at)
+            visible_at = visible_at if stored_at is None else stored_at
+            conversation = self._new_conversation(type, at if stored_at is None else stored_at)
             message = self._new_message(conversation, at, self._said(text), None, first=True)
             self._take(conversation, message, visible_at)
             return conversation
@@ -416,6 +431,22 @@ class Page:
             conversation.tag_histories.append(TagChange(at, action, tag, self.staff[0]))
             del conversation.tag_histories[:-TAG_HISTORY_LENGTH]
 
+    def remove(self, conversation_id: str) -> None:
+        """Delete a conversation: what is left of it is nothing."""
+        for message in tuple(self.conversations[conversation_id].messages):
+            self.remove_message(conversation_id, message.id)
+
+    def remove_message(self, conversation_id: str, message_id: str) -> None:
+        """Delete a message, so that `updated_at` is the time of the newest one that is left."""
+        with self.account.lock:
+            conversation = self.conversations[conversation_id]
+            self._unlist(conversation)
+            for message in conversation.messages:
+                if message.id == message_id:
+                    self._removed.append((self.account.now(), conversation, message))
+            conversation.messages = [one for one in conversation.messages if one.id != message_id]
+            self._list(conversation)
+
     def settle(self) -> None:
         """Show the messages whose `visible_at` has passed. Every reader does this first."""
         if not self._pending:
@@ -447,6 +478,41 @@ class Page:
         """Where a listed conversation's sort key is among those that `window` returns."""
         at = conversation.updated_at if order_by == "updated_at" else conversation.inserted_at
         return bisect_left(self._listed[order_by], (at, conversation.serial))
+
+    def listed(self) -> list[Conversation]:
+        """All conversations of which something can be seen."""
+        return [self._by_serial[serial] for _, serial in self._listed["updated_at"]]
+
+    def as_of(self, at: datetime) -> Page:
+        """The page as it was then, by the times of its rows, for who only reads it.
+
+        A message was there from its `visible_at` on, or from its own time where it has none.
+        """
+        old = copy(self)
+        old._turn_back(at)  # noqa: SLF001 - of the same class
+        return old
+
+    def _turn_back(self, at: datetime) -> None:
+        removed, conversations = self._removed, self._by_serial
+        self._pending, self._removed = [], []
+        self._listed = {"updated_at": [], "inserted_at": []}
+        self.conversations, self._by_serial, self.inboxes = {}, {}, {}
+        for serial, conversation in conversations.items():
+            gone = [one for when, of, one in removed if of is conversation and when > at]
+            old = copy(conversation)
+            old.messages = sorted(
+                (
+                    message
+                    for message in (*conversation.messages, *gone)
+                    if (message.visible_at or message.inserted_at) <= at
+                ),
+                key=_place,
+            )
+            self.conversations[old.id] = self._by_serial[serial] = old
+            if old.type == "INBOX":
+                self.inboxes[old.psid] = old
+            self._list(old)
+        self.belongings = self.belongings.as_of(self, at)
 
     def by_serial(self, serial: int) -> Conversation:
         """The conversation that a sort key stands for."""
@@ -757,18 +823,27 @@ class Page:
 
     def _show(self, conversation: Conversation, messages: list[Message]) -> None:
         """Make messages visible, and put the conversation where its `updated_at` then says."""
-        shown, updated = conversation.messages, self._listed["updated_at"]
-        if shown:
-            del updated[self.position("updated_at", conversation)]
-        else:
-            insort(self._listed["inserted_at"], (conversation.inserted_at, conversation.serial))
+        self._unlist(conversation)
         for message in messages:
-            insort(shown, message, key=lambda known: (known.inserted_at, known.serial))
+            insort(conversation.messages, message, key=_place)
             conversation.captures += [
                 (phone, message.id, offset) for phone, offset in message.phones
             ]
-        conversation.updated_at = shown[-1].inserted_at
-        insort(updated, (conversation.updated_at, conversation.serial))
+        self._list(conversation)
+
+    def _unlist(self, conversation: Conversation) -> None:
+        """Take a conversation out of its places in the lists, if it is in them."""
+        if conversation.messages:
+            for order_by, keys in self._listed.items():
+                del keys[self.position(order_by, conversation)]
+
+    def _list(self, conversation: Conversation) -> None:
+        """Put a conversation where its newest message says, if anything of it can be seen."""
+        if conversation.messages:
+            conversation.updated_at = conversation.messages[-1].inserted_at
+            serial = conversation.serial
+            insort(self._listed["updated_at"], (conversation.updated_at, serial))
+            insort(self._listed["inserted_at"], (conversation.inserted_at, serial))
 
 
 class Account:

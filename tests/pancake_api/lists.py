@@ -6,6 +6,7 @@ datetimes to the second, which is all that these lists show (the reference, sect
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,29 @@ class Belongings:
             "status": rng.choice(CALL_STATES),
         }
         return call_id
+
+    def remove(self, key: str) -> None:
+        """Delete a customer without a conversation, a post or a telephone call."""
+        for rows in (self._added, self.posts, self.calls):
+            rows.pop(key, None)
+
+    def as_of(self, page: Page, at: datetime) -> Belongings:
+        """Those of a page as it was then."""
+        old = copy(self)
+        old._turn_back(page, at)  # noqa: SLF001 - of the same class
+        return old
+
+    def _turn_back(self, page: Page, at: datetime) -> None:
+        self._page = page
+        self._added, self.posts, self.calls = (
+            {key: row for key, row in rows.items() if row[name] <= at}
+            for rows, name in (
+                (self._added, "inserted_at"),
+                (self.posts, "inserted_at"),
+                (self.calls, "start_time"),
+            )
+        )
+        self._touched = {key: then for key, then in self._touched.items() if then <= at}
 
     def customers(self, dialect: Observed) -> list[Json]:
         """All customers, those of conversations included."""

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.client import responses
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, unquote
 
 from . import lists, statistics
 from .dialects import DIALECTS
+from .world import World, inside, list_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -29,11 +31,14 @@ if TYPE_CHECKING:
 
     from .account import Account, Bounds, Conversation, Expected, Json, OrderBy, Page
 
+    When = int | datetime | Callable[["Call"], bool]
+
 CONVERSATIONS_PAGE_SIZE = 60  # the reference, 7.1
 V1_LONGEST_SPAN = timedelta(days=31)  # the reference, 7.2 ("at most one month")
 TOKEN_PARAMETERS = frozenset({"access_token", "page_access_token"})
 
 MESSAGES = {
+    1: "Timeout, please try again",
     100: "Invalid parameter",
     101: "Missing access_token",
     102: "Invalid access_token",
@@ -122,9 +127,12 @@ class Fault:
 
     Of the matching calls (all if `endpoint`, `page_id` and `conversation_id` are left out) it hits
     every `every`-th, those whose number among them is in `at`, or, with neither, all; at most
-    `times` of them.
+    `times` of them. `conversation_id` may be several; `where` chooses among the others by anything
+    else, as `is_head` and `is_first_batch` do.
 
-    Kinds: those in `FAULTS`, `error:<code>`, `http:<status>` and `redirect:<url>`.
+    Kinds: those in `FAULTS`, `error:<code>`, `http:<status>` and `redirect:<url>`; `odd:<shape>`,
+    whose rows are one of `ODD_SHAPES`; `lag:<seconds>`, a true answer by a copy of the data that is
+    so far behind.
     """
 
     kind: str
@@ -132,7 +140,8 @@ class Fault:
     at: Collection[int] | None = field(default=None, kw_only=True)
     endpoint: Endpoint | None = field(default=None, kw_only=True)
     page_id: str | None = field(default=None, kw_only=True)
-    conversation_id: str | None = field(default=None, kw_only=True)
+    conversation_id: str | Collection[str] | None = field(default=None, kw_only=True)
+    where: Callable[[Call], bool] | None = field(default=None, kw_only=True)
     times: int | None = field(default=None, kw_only=True)
     matched: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
@@ -140,17 +149,22 @@ class Fault:
     def __post_init__(self) -> None:
         """Refuse kinds that do not exist: a fault that never happens would let a test pass."""
         name, _, argument = self.kind.partition(":")
-        numeric = name in {"error", "http"} and argument.isdigit()
-        if self.kind not in FAULTS and not numeric and not (name == "redirect" and argument):
+        numeric = name in {"error", "http", "lag"} and argument.isdigit()
+        known = self.kind in FAULTS or numeric or (name == "odd" and argument in ODD_SHAPES)
+        if not known and not (name == "redirect" and argument):
             message = f"unknown kind of fault: {self.kind}"
             raise ValueError(message)
 
     def strikes(self, call: Call) -> bool:
         """Count the call if it matches, and say whether it is hit."""
         for name in ("endpoint", "page_id", "conversation_id"):
-            wanted = getattr(self, name)
-            if wanted is not None and wanted != getattr(call, name):
+            wanted, found = getattr(self, name), getattr(call, name)
+            if wanted is not None and found not in (
+                [wanted] if isinstance(wanted, str) else wanted
+            ):
                 return False
+        if self.where is not None and not self.where(call):
+            return False
         self.matched += 1
         if self.times is not None and self.hits >= self.times:
             return False
@@ -202,6 +216,12 @@ SHELL = _text(
     "<!DOCTYPE html><html><head><title>Pancake</title></head>"
     '<body><div id="app"></div></body></html>',
 )
+
+
+def _gateway(title: str, status: int) -> Answer:
+    return _text(f"<html><head><title>{title}</title></head><body>nginx</body></html>", status)
+
+
 _TOO_MANY: Json = {"success": False, "message": "Too many requests"}
 _INTERNAL: Json = {"success": False, "message": "Server internal error"}
 # The faults whose answer never differs. `reset`, `cut` and `drip` are made where bytes are sent.
@@ -209,8 +229,12 @@ FIXED_ANSWERS = {
     "429": _json(_TOO_MANY, 429),
     "429_retry_after": _json(_TOO_MANY, 429, Retry_After="1"),
     "500": _json(_INTERNAL, 500),
-    "502_html": _text(
-        "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>", 502
+    "502_html": _gateway("502 Bad Gateway", 502),
+    "504_html": _gateway("504 Gateway Time-out", 504),
+    "403_firewall": _text(
+        "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head>"
+        "<body><h1>Sorry, you have been blocked</h1></body></html>",
+        403,
     ),
     "503": _json(_INTERNAL, 503),
     "not_json": SHELL,
@@ -221,7 +245,17 @@ FIXED_ANSWERS = {
     "no_plan": _json({"success": False, "message": "Không tìm thấy gói cước cho trang này"}),
     "missing_list": _json({"success": True}),
 }
-FAULTS = (*FIXED_ANSWERS, "hang", "reset", "cut", "drip", "echo", "echo500")
+FAULTS = (*FIXED_ANSWERS, "hang", "reset", "cut", "drip", "echo", "echo500", "empty_list")
+ODD_SHAPES: dict[str, Any] = {
+    "null": None,
+    "text": "none",
+    "number": 1,
+    "object": {"0": {}},
+    "nulls": [None],
+    "texts": ["none"],
+    "lists": [[]],
+}
+"""What may be in the place of rows, by name."""
 
 
 def _integer(text: str | None) -> int | None:
@@ -253,6 +287,7 @@ class PancakeServer:
         retry_after: int | None = None,
         latency: float | Callable[[Call], float] = 0.0,
         faults: list[Fault] | None = None,
+        world: World | None = None,
     ) -> None:
         """Take the account to serve and how.
 
@@ -269,8 +304,10 @@ class PancakeServer:
             retry_after: Seconds for the `Retry-After` of these; None for no such header.
             latency: Seconds before each answer, or a callable that gives them.
             faults: What goes wrong.
+            world: What else is otherwise than it is known to be.
         """
         self.account = account
+        self.world = World() if world is None else world
         self.dialect = DIALECTS[dialect]
         self.desk = Desk(self)
         self.page_size = page_size
@@ -290,6 +327,7 @@ class PancakeServer:
         self.instead: Callable[[Call], Answer | None] | None = None
         """Makes an answer that is given in place of any other; None where there is none."""
         self.movers: list[tuple[int, Callable[[], object]]] = []
+        self._plans: list[tuple[When, Callable[[], object]]] = []
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.errors: list[BaseException] = []
@@ -371,18 +409,44 @@ class PancakeServer:
         """Call `move` before every `n_calls`-th call is answered, whatever the endpoint."""
         self.movers.append((n_calls, move))
 
+    def at(self, when: When, move: Callable[[], object]) -> None:
+        """Call `move` once, before a call is answered.
+
+        Args:
+            when: The call's number, or the time from which on the first call is the one (by the
+                account's clock), or what is true of it.
+            move: What happens.
+        """
+        with self._books:
+            self._plans.append((when, move))
+
+    def _due(self, call: Call) -> list[Callable[[], object]]:
+        """Give what is planned for this call, and forget it."""
+        now = self.account.now()
+
+        def is_due(when: When) -> bool:
+            if isinstance(when, int):
+                return when == call.number
+            return when <= now if isinstance(when, datetime) else when(call)
+
+        with self._books:
+            due = [plan for plan in self._plans if is_due(plan[0])]
+            self._plans = [plan for plan in self._plans if plan not in due]
+        return [move for _, move in due]
+
     def row(self, page_id: str, conversation_id: str) -> Json:
         """The conversation as the dialect's lists show it; by the account's id or the wire's."""
         with self.account.lock:
             page, conversation = self._locate(page_id, conversation_id)
-            return self.dialect.conversation(page, conversation)
+            return self.world.shown(self.dialect.conversation(page, conversation))
 
     def message_rows(self, page_id: str, conversation_id: str) -> list[Json]:
         """All messages of the conversation as the dialect's batches show them, oldest first."""
         with self.account.lock:
             _, conversation = self._locate(page_id, conversation_id)
             wire_id = self.dialect.conversation_id(conversation)
-            return [self.dialect.message(message, wire_id) for message in conversation.messages]
+            rows = [self.dialect.message(message, wire_id) for message in conversation.messages]
+            return [self.world.shown(row) for row in rows]
 
     def expected(
         self,
@@ -472,6 +536,8 @@ class PancakeServer:
         for n_calls, move in tuple(self.movers):
             if call.number % n_calls == 0:
                 move()
+        for move in self._due(call) if self._plans else ():
+            move()
         if call.endpoint in self.scripts:
             for piece in self.scripts[call.endpoint](call):
                 connection.sendall(piece)
@@ -579,6 +645,7 @@ class PancakeServer:
             f"content-length: {len(answer.body)}",
             f"x-request-id: demo-{number:012d}",
             f"connection: {'keep-alive' if keep_alive else 'close'}",
+            *self._date(),
             *(f"{name}: {value}" for name, value in answer.headers.items()),
         ]
         whole = "\r\n".join([*head, "", ""]).encode("latin-1", "replace") + answer.body * (
@@ -595,6 +662,12 @@ class PancakeServer:
             connection.sendall(whole)
         return keep_alive
 
+    def _date(self) -> list[str]:
+        ahead = self.world.date_ahead
+        if ahead is None:
+            return []
+        return [f"date: {format_datetime(self.account.now() + ahead, usegmt=True)}"]
+
     # What is answered.
 
     def _answer(self, request: _Request, call: Call, connection: socket.socket) -> Answer | None:
@@ -610,17 +683,31 @@ class PancakeServer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
             return None
-        if call.fault in {None, "cut", "drip"}:  # a true answer, though it may arrive badly
+        kind, _, argument = (call.fault or "").partition(":")
+        if kind in {"", "cut", "drip", "empty_list", "lag"}:  # true, though it may arrive badly
             with self.account.lock:
-                answer = self._truth(request, call)
+                answer = self._truth(request, call, int(argument) if kind == "lag" else None)
+            if answer.content_type.startswith("application/json"):
+                answer = self._in_this_world(call, answer)
             if self.alter is not None:
                 answer = replace(answer, body=self.alter(call, answer.body))
             return answer
-        return FIXED_ANSWERS.get(call.fault) or self._made_up(call.fault, request)
+        return FIXED_ANSWERS.get(kind) or self._made_up(kind, argument, request, call)
 
-    def _made_up(self, fault: str, request: _Request) -> Answer:
-        kind, _, argument = fault.partition(":")
+    def _in_this_world(self, call: Call, answer: Answer) -> Answer:
+        if call.fault != "empty_list" and not (self.world.null_times or self.world.without_id):
+            return answer
+        body = self.world.edit(call.endpoint, json.loads(answer.body))
+        if call.fault == "empty_list" and isinstance(body.get(list_key(call.endpoint)), list):
+            body[list_key(call.endpoint)] = []
+            if "total" in body:
+                body["total"] = 0
+        return _json(body, answer.status)
+
+    def _made_up(self, kind: str, argument: str, request: _Request, call: Call) -> Answer:
         match kind:
+            case "odd":
+                return _json({"success": True, list_key(call.endpoint): ODD_SHAPES[argument]})
             case "error":
                 code = int(argument)
                 return _json(
@@ -646,7 +733,7 @@ class PancakeServer:
             except TimeoutError:
                 continue
 
-    def _truth(self, request: _Request, call: Call) -> Answer:
+    def _truth(self, request: _Request, call: Call, behind: int | None) -> Answer:
         if request.method != "GET":
             return _json({"success": False, "message": "Method not allowed"}, 405)
         if call.endpoint == "pages":
@@ -664,6 +751,8 @@ class PancakeServer:
         if refusal is not None or page is None:
             return refusal or self._error(102)
         page.settle()
+        if behind is not None:
+            page = page.as_of(self.account.now() - timedelta(seconds=behind))
         if call.endpoint in PAGE_ENDPOINTS.values():
             return self.desk.answer(page, call.endpoint, request.segments[-1], request.params)
         if call.conversation_id is not None:
@@ -721,7 +810,7 @@ class PancakeServer:
         found = self._newest_first(
             page, order_by, window, params, params.get("last_conversation_id")
         )
-        return self._conversations(page, islice(found, self.page_size))
+        return self._conversations(page, islice(found, self._cut(self.page_size)))
 
     def _conversations_v1(self, page: Page, params: dict[str, str]) -> Answer:
         number = _integer(params.get("page_number"))
@@ -736,7 +825,11 @@ class PancakeServer:
             return self._error(100)
         skipped = (number - 1) * self.v1_page_size
         found = self._newest_first(page, order_by, window, params, None)
-        return self._conversations(page, islice(found, skipped, skipped + self.v1_page_size))
+        end = skipped + self._cut(self.v1_page_size)
+        return self._conversations(page, islice(found, skipped, end))
+
+    def _cut(self, size: int) -> int:
+        return self.world.cut("conversations", size)
 
     def _conversations(self, page: Page, found: Iterator[Conversation]) -> Answer:
         rows = [self.dialect.conversation(page, conversation) for conversation in found]
@@ -770,10 +863,16 @@ class PancakeServer:
         cursor: str | None,
     ) -> Iterator[Conversation]:
         """What matches, newest first, after the cursor. `unread_first` is not implemented."""
+        if not self.world.is_plain("conversations"):
+            arranged = self._arranged(page, order_by, window)
+            return self._after(
+                page, cursor, [one for one in arranged if self._matches(one, params)]
+            )
         filtered: OrderBy = order_by if self.window_filter == "order_by" else "inserted_at"
         if self.window_filter == "ignored":
             window = (None, None)
-        keys, low, high = page.window(filtered, *window, self.window_bounds)
+        window, bounds = self.world.window(window, self.window_bounds)
+        keys, low, high = page.window(filtered, *window, bounds)
         inside = None
         if filtered != order_by:
             inside = {serial for _, serial in keys[low:high]}
@@ -793,6 +892,29 @@ class PancakeServer:
                 high = low
         listed = (page.by_serial(keys[position][1]) for position in range(high - 1, low - 1, -1))
         return filter(matches, listed)
+
+    def _arranged(
+        self, page: Page, order_by: OrderBy, window: tuple[datetime | None, datetime | None]
+    ) -> list[Conversation]:
+        """The same in a world where the list is not newest first by the time of `order_by`."""
+        return self.world.arranged(
+            "conversations",
+            page.listed(),
+            self.dialect.conversation_id,
+            getattr,
+            order=order_by,
+            filtered=order_by if self.window_filter == "order_by" else self.window_filter,
+            window=window,
+            bounds=self.window_bounds,
+        )
+
+    def _after(
+        self, page: Page, cursor: str | None, found: list[Conversation]
+    ) -> Iterator[Conversation]:
+        last = self.dialect.find(page, cursor) if cursor else None
+        if last in found:
+            return iter(found[found.index(last) + 1 :])
+        return iter(() if cursor and self.lost_cursor == "empty" else found)
 
     def _matches(self, conversation: Conversation, params: dict[str, str]) -> bool:
         kind = params.get("type[]") or params.get("type")
@@ -908,7 +1030,7 @@ class Desk:
         cut = min(size, self.cuts.get(endpoint, size))
         if endpoint != "ad_conversations":
             below = (number - 1) * cut
-        rows = found[below : below + cut]
+        rows = found[below : below + self._server.world.cut(endpoint, cut)]
         key = {"customers": "customers", "posts": "posts"}.get(endpoint, "data")
         total = {"total": len(found)} if key != "data" and self.totals else {}
         return _json({"success": True, **total, key: rows})
@@ -922,29 +1044,45 @@ class Desk:
     ) -> list[Json]:
         """All rows of a window, as the wire has them, in the order of the list."""
         dialect, belongings = self._server.dialect, page.belongings
+        world, bounds = self._server.world, self._server.window_bounds
         if endpoint == "ad_conversations":
-            _, low, high = page.window("updated_at", *window, self._server.window_bounds)
-            keys, _, _ = page.window("updated_at")
-            found = [page.by_serial(serial) for _, serial in keys[low:high]]
-            return [lists.export_row(dialect, page, one) for one in found if one.ad_ids]
+            exported = world.arranged(
+                endpoint,
+                (one for one in page.listed() if one.ad_ids),
+                dialect.conversation_id,
+                getattr,
+                order="updated_at",
+                filtered="updated_at",
+                window=window,
+                bounds=bounds,
+            )
+            return [lists.export_row(dialect, page, one) for one in exported]
+        if endpoint == "call_logs":
+            window, bounds = world.window(window, bounds)
+            rows = list(belongings.calls.values())
+            rows = [row for row in rows if inside(row["start_time"], window, bounds)]
+            ordered = lists.newest_first(
+                rows, lambda row: row["start_time"], descending=not self.calls_ascending
+            )
+            return [lists.wire(dialect, row) for row in ordered]
+        order = filtered = "inserted_at"
         if endpoint == "customers":
-            rows = belongings.customers(dialect)
             order = order_by if self.customers_ordered else "inserted_at"
             filtered = order if self.customers_filter == "order_by" else "inserted_at"
-        elif endpoint == "posts":
-            rows, order, filtered = list(belongings.posts.values()), "inserted_at", "inserted_at"
+            rows = belongings.customers(dialect)
         else:
-            rows, order, filtered = list(belongings.calls.values()), "start_time", "start_time"
-        descending = not (endpoint == "call_logs" and self.calls_ascending)
-        inside = [row for row in rows if self._inside(row[filtered], window)]
-        ordered = lists.newest_first(inside, lambda row: row[order], descending=descending)
-        return [lists.wire(dialect, row) for row in ordered]
-
-    def _inside(self, at: datetime, window: tuple[datetime | None, datetime | None]) -> bool:
-        since, until = window
-        low, high = self._server.window_bounds
-        above = since is None or at > since or (at == since and low == "[")
-        return above and (until is None or at < until or (at == until and high == "]"))
+            rows = list(belongings.posts.values())
+        arranged = world.arranged(
+            endpoint,
+            rows,
+            lambda row: str(row["id"]),
+            lambda row, name: row[name],
+            order=order,
+            filtered=filtered,
+            window=window,
+            bounds=bounds,
+        )
+        return [lists.wire(dialect, row) for row in arranged]
 
     def _by_range(
         self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]
@@ -976,7 +1114,7 @@ class Desk:
             hours = (
                 hour
                 for hour in numbers.hours(low, high)
-                if self._inside(numbers.instant(hour), (since, until))
+                if inside(numbers.instant(hour), (since, until), self._server.window_bounds)
             )
             return _json(statistics.page_body(page, hours, dialect))
         # A day counts from its first second on, so a range that begins later has not all of it.

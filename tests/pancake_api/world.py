@@ -1,0 +1,187 @@
+"""Ways in which the API may turn out to be otherwise than the server shows it by default.
+
+Each is a switch of its own, and any of them go together. What belongs to one call (an answer that
+never comes, an empty one, one of a copy that lags behind) is a `Fault`; what happens to the data
+(a row that comes into sight late, one that is deleted) is a method of `Page`; the rest is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from datetime import datetime
+
+    from .account import Bounds, Json
+    from .server import Call, Endpoint
+
+    Window = tuple[datetime | None, datetime | None]
+
+Row = TypeVar("Row")
+SortedBy = Literal["order_by", "inserted_at", "updated_at"]
+FilteredBy = Literal["order_by", "inserted_at", "updated_at", "ignored"]
+
+SECOND = timedelta(seconds=1)
+KEY_FIELDS = ("id", "call_id")
+LIST_KEYS: dict[Endpoint, str] = {
+    name: name for name in ("conversations", "messages", "tags", "users", "customers", "posts")
+}
+"""Endpoint → where its rows are in the answer; those of all others are in `data`."""
+
+
+def list_key(endpoint: Endpoint) -> str:
+    """Where the rows of an answer are."""
+    return LIST_KEYS.get(endpoint, "data")
+
+
+def is_head(call: Call) -> bool:
+    """Whether a call of a list asks for its newest rows, whatever else it asks for."""
+    params = call.params
+    return (
+        not {"last_conversation_id", "until"} & params.keys()
+        and params.get("page_number", "1") == "1"
+        and params.get("offset", "0") == "0"
+    )
+
+
+def is_first_batch(call: Call) -> bool:
+    """Whether a call asks for the newest messages of a conversation."""
+    return call.endpoint == "messages" and call.params.get("current_count", "0") == "0"
+
+
+def inside(at: datetime, window: Window, bounds: Bounds) -> bool:
+    """Whether a time is in a window."""
+    since, until = window
+    above = since is None or at > since or (at == since and bounds[0] == "[")
+    return above and (until is None or at < until or (at == until and bounds[1] == "]"))
+
+
+@dataclass(slots=True)
+class World:
+    """The switches; tests may set each while the server runs."""
+
+    date_ahead: timedelta | None = timedelta(0)
+    """How far the header `Date` is ahead of the account's clock; None for no such header."""
+    whole_seconds: bool = False
+    """Whether `since` and `until` are compared with times without their fraction."""
+    sorted_by: dict[Endpoint, SortedBy] = field(default_factory=dict)
+    """List → the time that it is sorted by, whatever `order_by` says."""
+    filtered_by: dict[Endpoint, FilteredBy] = field(default_factory=dict)
+    """List → the time that `since` and `until` filter by, whatever `order_by` says.
+
+    Both go for conversations, customers, posts and ad_conversations, and before the older switches
+    `PancakeServer.window_filter` and `Desk.customers_filter`, `Desk.customers_ordered`.
+    """
+    oldest_first: set[Endpoint] = field(default_factory=lambda: {"ad_conversations"})
+    """Lists that are in ascending order (`call_logs`: see `Desk.calls_ascending`)."""
+    cuts: dict[Endpoint, Callable[[], int]] = field(default_factory=dict)
+    """List → gives how many rows the next answer may hold at most.
+
+    Rows keep their places: those that an answer of a numbered list leaves out are on no page. For
+    the same number in each answer see `PancakeServer.page_size` and `Desk.cuts`.
+    """
+    null_times: dict[str, Collection[str]] = field(default_factory=dict)
+    """Id of a row → its times that are null, in whatever list it is."""
+    nulls: Literal["place", "first", "last"] = "place"
+    """Where rows are whose time of sorting is null.
+
+    "place" is where they would be with it. By the other two no bound lets them pass, as in SQL:
+    with "first" they are before the newest ones, as in PostgreSQL.
+    """
+    without_id: set[str] = field(default_factory=set)
+    """Ids of rows that are shown without it."""
+
+    def is_plain(self, endpoint: Endpoint) -> bool:
+        """Whether a list is sorted and filtered as the server does by default."""
+        return not (
+            endpoint in self.sorted_by
+            or endpoint in self.filtered_by
+            or endpoint in self.oldest_first
+            or (self.null_times and self.nulls != "place")
+        )
+
+    def window(self, window: Window, bounds: Bounds) -> tuple[Window, Bounds]:
+        """The window that times are compared with at full precision."""
+        if not self.whole_seconds:
+            return window, bounds
+        since, until = window
+        if since is not None and bounds[0] == "(":
+            since += SECOND
+        if until is not None and bounds[1] == "]":
+            until += SECOND
+        return (since, until), "[)"
+
+    def arranged(
+        self,
+        endpoint: Endpoint,
+        rows: Iterable[Row],
+        key_of: Callable[[Row], str],
+        time_of: Callable[[Row, str], datetime],
+        *,
+        order: str,
+        filtered: str,
+        window: Window,
+        bounds: Bounds,
+    ) -> list[Row]:
+        """Give the rows of a list that are in a window, in its order.
+
+        Args:
+            endpoint: The list.
+            rows: All that there are.
+            key_of: Gives the id of one; rows of the same time are ordered by it.
+            time_of: Gives a time of one, by its name.
+            order: The time that decides the order, if no switch says otherwise.
+            filtered: The time that the window is compared with, if no switch says otherwise.
+            window: `since` and `until`.
+            bounds: Whether they are inclusive.
+        """
+        by = self.sorted_by.get(endpoint, "order_by")
+        order = order if by == "order_by" else by
+        of = self.filtered_by.get(endpoint, "order_by")
+        filtered = filtered if of == "order_by" else of
+        window, bounds = self.window(window, bounds)
+        if filtered == "ignored":
+            window = (None, None)
+
+        def is_null(row: Row, name: str) -> bool:
+            return self.nulls != "place" and name in self.null_times.get(key_of(row), ())
+
+        def passes(row: Row) -> bool:
+            if window == (None, None):
+                return True
+            return not is_null(row, filtered) and inside(time_of(row, filtered), window, bounds)
+
+        found = [row for row in rows if passes(row)]
+        nulls = [row for row in found if is_null(row, order)]
+        timed = sorted(
+            (row for row in found if not is_null(row, order)),
+            key=lambda row: (time_of(row, order), key_of(row)),
+            reverse=endpoint not in self.oldest_first,
+        )
+        return nulls + timed if self.nulls == "first" else timed + nulls
+
+    def cut(self, endpoint: Endpoint, size: int) -> int:
+        """How many rows the next answer of a list holds at most."""
+        return min(size, self.cuts[endpoint]()) if endpoint in self.cuts else size
+
+    def shown(self, row: Json) -> Json:
+        """A row of the wire with the times, and the id, that it has in this world."""
+        name = next((name for name in KEY_FIELDS if name in row), "")
+        key = str(row.get(name))
+        row = row | dict.fromkeys(self.null_times.get(key, ()))
+        if key in self.without_id:
+            del row[name]
+        return row
+
+    def edit(self, endpoint: Endpoint, body: Any) -> Any:
+        """An answer with its rows as this world shows them."""
+        if isinstance(body, dict) and (self.null_times or self.without_id):
+            # One dialect has its users one level down.
+            holder = body["data"] if isinstance(body.get("data"), dict) else body
+            rows = holder.get(list_key(endpoint))
+            if isinstance(rows, list):
+                holder[list_key(endpoint)] = [self.shown(row) for row in rows]
+        return body
