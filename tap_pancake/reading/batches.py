@@ -1,11 +1,10 @@
-"""Message batches: from the newest message back, no further than wanted, without a wasted call.
+"""Message batches: from the newest message back, no further than is asked for.
 
 A conversation's messages have no time filter, only an offset that counts from the newest. How many
-come at a time is not certain: 30 now, 20 and then 25 on the older API. So a batch ends the
-conversation if it reaches back past what is wanted, or if it is shorter than batches of its kind
-can be *and* as many messages came as the conversation is said to have; an empty batch, or the same
-one again, always does. A message that arrives meanwhile shifts the offset by one: an overlap, never
-a gap.
+come at a time is not certain: 30 now, 20 and then 25 on the older API. So each batch begins with a
+message of the one before: that proves that nothing was skipped, also where a message was deleted
+meanwhile. A message that arrives meanwhile pushes the others down: a larger overlap. And no empty
+batch is believed at once where there should be messages.
 
 Source: reference, section 8.
 """
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 _SHORTEST_FULL = 20
 # So many messages older than wanted end a conversation: one may just have an odd time.
 _PAST = 3
+# How many messages further up each time that a batch has none that is known.
+_FURTHER = 8
+# So often is a batch asked for again that should have messages, or one that is known.
+_TRIES = 5
 
 
 class BatchSizes:
@@ -45,49 +48,71 @@ class MessageBatches:
     Use: ask for the messages from offset `window` on, hand them to `take`, until `finished`.
     """
 
-    def __init__(self, *, since: str, expected: int, sizes: BatchSizes) -> None:
+    def __init__(self, *, since: int, expected: int, sizes: BatchSizes) -> None:
         """Begin at the newest message.
 
         Args:
-            since: messages sent before are not wanted; empty for all.
-            expected: how many messages the conversation is said to have.
+            since: messages sent before are not wanted; microseconds since 1970.
+            expected: how many messages the conversation is said to have; there may be more.
             sizes: shared by all conversations of a run.
         """
-        self._since = times.unix(since) if since else None
+        self._since = since
         self._expected = expected
         self._sizes = sizes
         self._seen: set[str] = set()
         self._last: set[str] = set()
+        self._offset = 0
+        self._missed = 0
         self.finished = False
-        self.window = 0
-        """The offset to ask for next, counted from the newest message."""
 
-    def take(self, rows: list[Row], total: int | None = None) -> list[Row]:  # noqa: ARG002
+    @property
+    def window(self) -> int:
+        """The offset to ask for next, counted from the newest message."""
+        return self._offset
+
+    def take(self, rows: list[Row]) -> list[Row]:
         """Move on by one batch.
 
         Args:
             rows: the batch, in any order.
-            total: not used; messages are not counted.
 
         Returns:
             Its new messages, oldest first.
         """
-        first = self.window == 0
-        new = [row for row in rows if row["id"] not in self._seen]
-        ids = {row["id"] for row in rows}
+        ids = {str(row["id"]) for row in rows}
+        first = not self._seen
+        if self._is_missing(ids):
+            self._ask_again(ids)
+            return []
+        self._missed = 0
+        new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
-        sent = [
-            at for row in rows if (at := times.unix_or_none(row.get("inserted_at"))) is not None
-        ]
-        since = self._since
-        older = sum(at < since for at in sent) if since is not None else 0
-        past = 0 < min(_PAST, len(sent)) <= older
         short = self._sizes.is_short(len(rows), first=first)
         # An API that does not end with an empty batch answers with the same one again. A batch that
         # only has nothing new was pushed down by as many messages as it holds.
-        end = not rows or ids == self._last
-        self.finished = end or past or (short and len(self._seen) >= self._expected)
+        end = not rows or (not new and (short or ids == self._last))
+        self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
         self._last = ids
-        self.window += len(rows)
-        new.sort(key=lambda row: times.unix_or_none(row.get("inserted_at")) or 0.0)
+        self._offset = max(0, self._offset + len(rows) - 1)
+        new.sort(key=lambda row: times.micros_or_none(row.get("inserted_at")) or 0)
         return new
+
+    def _is_missing(self, ids: set[str]) -> bool:
+        """Tell whether a batch lacks what must be there."""
+        if not self._seen:
+            return not ids and self._expected > 0 and not self._missed
+        # At the newest message itself after that, all that were known are gone.
+        return ids.isdisjoint(self._seen) and (self._offset > 0 or not self._missed)
+
+    def _ask_again(self, ids: set[str]) -> None:
+        """Ask once more; then further up, since messages may have been deleted."""
+        self._missed += 1
+        if self._seen and (ids or self._missed > 1):
+            further = _FURTHER**self._missed if self._missed < _TRIES else self._offset
+            self._offset = max(0, self._offset - further)
+
+    def _is_past(self, rows: list[Row]) -> bool:
+        """Tell whether a batch reaches back past what is wanted."""
+        sent = [at for row in rows if (at := times.micros_or_none(row.get("inserted_at")))]
+        older = sum(at < self._since for at in sent)
+        return 0 < min(_PAST, len(sent)) <= older

@@ -1,29 +1,29 @@
-"""ListStream: a list that is cut off, read in time windows from old to new."""
+"""ListStream: a list of a page, read from its newest row down."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import PageFailed
-from tap_pancake.reading.state import BEGINNING, PageWalk
-from tap_pancake.reading.windows import Cut, TimeWindows, Window
+from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
+from tap_pancake.reading.descent import Unsettled
+from tap_pancake.reading.head import Head, HeadFault
+from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray, second
+from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.selection import Selection, Share
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.api.client import Row
-    from tap_pancake.running.run import Run
-
+    from tap_pancake.reading.selection import Part
 
 RECENT = 28 * 86_400
 """Seconds: what is newer tells whether a page is in use. Versions that bound it allow a month."""
@@ -31,113 +31,120 @@ RECENT = 28 * 86_400
 _AHEAD = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some rows of a list that are certain, and what is known of the list with them."""
-
-    rows: list[Row]
-    """Oldest first, if `sorted`."""
-    cleared: float | None
-    """Unix seconds: every row older than this is in this part or one before; None if unknown."""
-    sorted: bool
-    """False once the list was seen not to filter; the rest comes in its own order."""
-    unsettled: bool
-    """Whether the list moves too much to be read to its end."""
-    messages: Iterator[bytes] | None = None
-    """Of the one row, a conversation, the messages that are read ahead."""
-
-
 class ListStream(PancakeStream):
     """A list that comes in answers of so many rows, by the time that is its replication key."""
 
-    cut: Cut
-    is_sorted = True
-    windowing: dict[str, Any] = {}  # noqa: RUF012 - set in classes, never changed
-    """What else `TimeWindows` must know of the list."""
-
-    def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with what is known of the list; a run may learn that an answer holds fewer."""
-        super().__init__(tap, run)
-        self.cut = replace(self.cut)
+    listing: ClassVar[Listing]
+    """The facts of the list."""
+    is_sorted = False
 
     @override
-    def recent(self, context: Context | None) -> Window:
+    def recent(self, context: Context | None) -> Query:
         now = int(time.time())
-        return Window(now - RECENT, now + _AHEAD)
-
-    def begin_walk(self, context: Context) -> PageWalk:
-        """Decide what this run reads of a page."""
-        now = times.text(datetime.now(UTC))
-        return PageWalk(self.config, rows=self.bookmark(context), now=now)
-
-    def windows(self, walk: PageWalk) -> TimeWindows:
-        """Give the time windows of one page's walk."""
-        key = str(self.replication_key)
-        return TimeWindows(
-            start=times.unix(walk.start) if walk.start else None,
-            end=times.unix(walk.stop) if walk.stop else None,
-            cut=self.cut,
-            time_of=lambda row: times.unix_or_none(row.get(key)),
-            row_id=self.row_id,
-            settled=times.unix(walk.settled),
-            **self.windowing,
-        )
-
-    def parts(
-        self,
-        windows: TimeWindows,
-        walk: PageWalk,  # noqa: ARG002 - for streams with children
-        context: Context,
-    ) -> Iterator[Part]:
-        """Read the list, part after part; runs ahead, without the baton."""
-        for rows in self.read(windows, context):
-            yield Part(rows, windows.low, sorted=windows.sorted, unsettled=windows.unsettled)
-
-    def room(self) -> int:
-        """How many parts may be read before they are needed."""
-        return 1
+        return Query(self.listing.key, now - RECENT, now + _AHEAD)
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        walk = self.begin_walk(context)
-        newest = BEGINNING
-        parts = self.parts(self.windows(walk), walk, context)
-        for part in self.run.lanes.ahead(parts, self.room):
-            walk.messages = part.messages
-            for row in part.rows:
-                record = self.shape(row, context)
-                at = record.get(str(self.replication_key)) or BEGINNING
-                is_row = walk.wants_row(at or None)
-                if is_row or self.child_streams:
-                    yield record  # after this, its children have been read, and it was written
-                if is_row:
-                    newest = max(newest, at)
-                if part.sorted:
-                    walk.passed(at)
-                    self.tell(context, at)
-            if part.unsettled:
-                msg = (
-                    f"{self.place(context)}: the list moves too much while it is read: run the tap"
-                    " again, when the page is quieter"
-                )
-                raise PageFailed(msg)
-            if not part.sorted:
-                self.note_unsorted(context["page_id"])
-            elif part.cleared is not None:
-                walk.cleared(times.text(times.from_unix(part.cleared)))
-        walk.finish(newest)
-
-    def tell(self, context: Context, at: str) -> None:
-        """Tell that a page is read up to a time, if this is the list that takes longest."""
-
-    def note_unsorted(self, page_id: str) -> None:
-        """Say once that the list does not filter by its time, if that is why it is read whole."""
-        if self.cut.strayed and self.run.is_new(f"{self.name} unsorted"):
-            self.logger.warning(
-                "page %s, %s: the list does not filter by `%s` as it should, so it is read from"
-                " the newest back; the bookmark moves when it is done",
-                page_id,
-                self.name,
-                self.replication_key,
+        try:
+            for part in self.run.lanes.ahead(self.parts(context), self.room):
+                yield from self.records(part, context)
+                part.then()
+        except HeadFault:
+            msg = (
+                f"{self.place(context)}: its newest row is older than one that was read before, also"
+                " when asked again: an old copy may have answered, so nothing counts as read: run"
+                " the tap again later; if several runs over a day see the same, it is accepted"
             )
+        except Stray as stray:
+            msg = f"{self.place(context)}: the list {stray}, so it cannot be read whole"
+        except Unsettled:
+            msg = (
+                f"{self.place(context)}: the list changes faster than it can be read: what is"
+                " missing is read by the next run"
+            )
+        else:
+            return
+        raise PageFailed(msg)
+
+    def records(self, part: Part, context: Context) -> Iterator[Record]:
+        """Give the record of a part, if it has one that is written."""
+        if part.row is not None and part.is_wanted:
+            record = self.shape(part.row, context)
+            if record is not None:
+                yield record
+
+    def parts(self, context: Context) -> Iterator[Part]:
+        """Read the list, row by row; runs ahead, without the baton."""
+        return self.reader(context, rows=self.share(context), children=None).parts()
+
+    def room(self) -> int:
+        """How many parts may be read before they are needed."""
+        return 60
+
+    def share(self, context: Context) -> Share | None:
+        """Return what this stream reads of the list; None if it is not selected."""
+        bookmark = self.bookmark(context, start=self.start)
+        if bookmark is None:
+            return None
+        first_back = int(float(self.config["lookback_days"]) * DAY)
+        return Share(bookmark, first_back=first_back, back=self.back, end=self.end)
+
+    def reader(
+        self,
+        context: Context,
+        *,
+        rows: Share | None,
+        children: Share | None,
+        aside: Mapping[str, int] | None = None,
+    ) -> ListReader:
+        """Return what reads the list of a page in this run."""
+
+        def ask(query: Query) -> Answer:
+            body, asked = self.fetch_at(context, query)
+            return Answer(self.rows_of(body, context), asked)
+
+        def warn(text: str) -> None:
+            self.logger.warning("%s: %s", self.place(context), text)
+
+        listing, now = self.listing, int(time.time() * SECOND)
+        facts = [share.bookmark.fact("sorts") for share in (rows, children) if share is not None]
+        live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
+        selection = Selection(
+            context["page_id"],
+            live,
+            rows=rows,
+            children=children,
+            memory=self.run.memory,
+            aside=aside or {},
+        )
+        late = None
+        if listing.late:
+            late = LateRows(LiveList(listing.by_late(), ask, now=now), selection, warn)
+        return ListReader(
+            live,
+            selection,
+            Head(live, selection, self.end, warn),
+            late,
+            refresh=float(self.config["head_refresh_minutes"]) * 60,
+            warn=warn,
+        )
+
+    # The settings, in microseconds
+
+    @property
+    def start(self) -> int:
+        """Nothing older is read."""
+        start = self.config.get("start_date")
+        return times.micros(start) if start else BEGINNING
+
+    @property
+    def end(self) -> int | None:
+        """Nothing newer is read; None is no end."""
+        end = self.config.get("end_date")
+        return times.micros(end) if end else None
+
+    @property
+    def back(self) -> int:
+        """How far before the last reading of the head the next one begins."""
+        return int(float(self.config["message_lookback_minutes"]) * MINUTE)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake.reading.buckets import Unit
+from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.statistics import StatisticsStream, rows_in
-from tap_pancake.reading.windows import Cut, Window
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ class AdConversationsStream(ListStream):
     name = "ad_conversations"
     path = "/pages/{page_id}/export_data"
     records_key = "data"
-    cut = Cut.assumed(60, at_least=20)
-    windowing = {"bounded": True}  # noqa: RUF012 - typed by the base class
+    listing = Listing(
+        times=("updated_at", "inserted_at"), bounded=True, newest_first=False
+    )
     right = VIEW_AD_REPORTS
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
@@ -107,10 +108,10 @@ class AdConversationsStream(ListStream):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        window: Window = next_page_token
+        query: Query = next_page_token
         return {
             "action": "conversations_from_ads",
-            "since": window.since,
-            "until": window.until,
-            "offset": window.offset,
+            "since": query.since,
+            "until": query.until,
+            "offset": query.offset,
         }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.reading.windows import Cut, Window
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class PostsStream(ListStream):
     name = "posts"
     path = "/pages/{page_id}/posts"
     records_key = "posts"
-    cut = Cut.assumed(30, at_least=20)
-    windowing = {"bounded": True, "newest_first": True}  # noqa: RUF012 - typed by the base class
+    listing = Listing(times=("inserted_at", "updated_at"), bounded=True)
     brings = "up to 30 posts"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
@@ -47,11 +46,11 @@ class PostsStream(ListStream):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        window: Window = next_page_token
+        query: Query = next_page_token
         return {
-            "since": window.since,
-            "until": window.until,
-            "page_number": window.page,
+            "since": query.since,
+            "until": query.until,
+            "page_number": query.page,
             "page_size": 30,
         }
 
@@ -66,7 +65,7 @@ class CallLogsStream(ListStream):
     path = "/pages/{page_id}/sip_call_logs"
     records_key = "data"
     row_id = "call_id"
-    cut = Cut.assumed(30, at_least=10)
+    listing = Listing(times=("start_time",), row_id="call_id", newest_first=False)
     brings = "up to 30 calls"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "call_id")
@@ -80,12 +79,12 @@ class CallLogsStream(ListStream):
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        window: Window = next_page_token
+        query: Query = next_page_token
         return {
             "id": self._packages[context["page_id"]],
-            "since": window.since,
-            "until": window.until,
-            "page_number": window.page,
+            "since": query.since,
+            "until": query.until,
+            "page_number": query.page,
             "page_size": 30,
         }
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, PancakeStream, is_id
-from tap_pancake.api.errors import PageFailed
-from tap_pancake.reading.lists import ListStream, Part
-from tap_pancake.reading.state import PageWalk
-from tap_pancake.reading.windows import Cut, TimeWindows, Window
+from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, is_id
+from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
+from tap_pancake.reading.aside import Aside
+from tap_pancake.reading.listing import Listing, Query
+from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.selection import Part, Share, nothing
 from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
@@ -26,10 +26,30 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
     from tap_pancake.streams.messages import MessagesStream
 
+V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at")
 V1_LONGEST = 28 * 86_400
-"""Seconds that a window of v1 may span: a month, of any length (reference, section 7.2)."""
-V1_BEGINNING = "2010-01-01T00:00:00Z"
+"""Seconds that the bounds of v1 may be apart: a month, of any length (reference, section 7.2)."""
+V1_BEGINNING = times.micros("2010-01-01T00:00:00")
 """Where all history begins for v1, which demands bounds: before Pancake and its channels did."""
+V1 = Listing(times=V2.times, late=V2.late, bounded=True, longest=V1_LONGEST)
+
+
+@dataclass
+class PageReading:
+    """The reading of one page's conversations."""
+
+    aside: Aside | None
+    """What could not be read of their messages; None if these are not selected."""
+    part: Part = Part()
+    messages: Iterator[bytes] | None = None
+    """The messages that are read ahead, of the conversation that is written now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead(Part):
+    """A conversation with its messages, which are asked for when it comes into sight."""
+
+    messages: Iterator[bytes] | None = None
 
 
 class ConversationsStream(ListStream):
@@ -39,8 +59,7 @@ class ConversationsStream(ListStream):
     path = "/pages/{page_id}/conversations"
     api = PAGE_API_V2
     records_key = "conversations"
-    cut = Cut.of(60)  # reference, section 7.1
-    windowing = {"newest_first": True}  # noqa: RUF012 - typed by the base class
+    listing = V2
     fails_when_idle = False  # it is what shows whether a page is idle
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
@@ -50,99 +69,107 @@ class ConversationsStream(ListStream):
     def __init__(self, tap: Tap, run: Run) -> None:
         """Choose the version of the list."""
         super().__init__(tap, run)
+        self.readings: dict[str, PageReading] = {}
+        """Those under way, by page."""
         self._v1 = self.config["conversations_api"] == "v1"
-        self._reads_ahead = False
         if self._v1:
             self.api = PAGE_API_V1
-            # The cut of v1 is an assumption; no list is known to be cut shorter than 20.
-            self.cut = Cut.assumed(60, at_least=20)
-            self.windowing = {"newest_first": True, "longest": V1_LONGEST, "bounded": True}
+            self.listing = V1  # type: ignore[misc] # of this object
+
+    @property
+    @override
+    def start(self) -> int:
+        return max(super().start, V1_BEGINNING) if self._v1 else super().start
+
+    @property
+    def _messages(self) -> MessagesStream:
+        messages: MessagesStream = self.run.streams["messages"]
+        return messages
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        window: Window = next_page_token
+        query: Query = next_page_token
         return {
-            "order_by": "updated_at",
-            "since": window.since,
-            "until": window.until,
-            "page_number": window.page if self._v1 else None,
-            "last_conversation_id": None if self._v1 else window.last_id,
+            "order_by": query.order_by,
+            "since": query.since,
+            "until": query.until,
+            "page_number": query.page if self._v1 else None,
+            "last_conversation_id": None if self._v1 else query.last_id,
         }
-
-    @override
-    def begin_walk(self, context: Context) -> PageWalk:
-        """Decide what this run reads of a page, for this stream and for messages."""
-        # A map may filter conversations, whose messages are then not read.
-        self._reads_ahead = not self.is_mapped
-        streams = [self, *self.child_streams]
-        bookmarks = {
-            stream.name: stream.bookmark(context)
-            for stream in streams
-            if isinstance(stream, PancakeStream)
-        }
-        walk = self.run.walks[context["page_id"]] = PageWalk(
-            self.config,
-            rows=bookmarks["conversations"],
-            messages=bookmarks["messages"],
-            now=times.text(datetime.now(UTC)),
-        )
-        return walk
-
-    @override
-    def windows(self, walk: PageWalk) -> TimeWindows:
-        if self._v1:
-            walk.start = walk.start or V1_BEGINNING
-        return super().windows(walk)
 
     def is_idle(self, context: Context) -> bool:
         """Ask whether nothing was said on a page for four weeks."""
         return not self.rows_of(self.fetch(context, super().recent(context)), context)
 
     @override
-    def recent(self, context: Context | None) -> Window:
+    def recent(self, context: Context | None) -> Query:
         # Without bounds the newest ones come, however old, so that there is one to ask messages of.
-        return super().recent(context) if self._v1 else Window(None, None)
+        return super().recent(context) if self._v1 else Query(self.listing.key)
+
+    # What is read of a page
 
     @override
-    def note_unsorted(self, page_id: str) -> None:
-        if self._v1:
-            msg = (
-                f"page {page_id}, conversations: the v1 list does not filter by `updated_at`:"
-                " set `conversations_api` to v2"
-            )
-            raise PageFailed(msg)
-        super().note_unsorted(page_id)
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        yield from super().get_records(context)
+        reading = self.readings[context["page_id"]]
+        if reading.aside is not None:
+            self._guard(reading, reading.aside.end)
 
     @override
-    def emits(self, record: Record) -> bool:
-        return self.run.walks[record["page_id"]].wants_row(record.get("updated_at"))
+    def parts(self, context: Context) -> Iterator[Part]:
+        messages = self._messages
+        children = messages.share(context)
+        aside = None
+        if children is not None:
+            aside = Aside(children.bookmark, self.run.clock, self.run.set_aside)
+        reading = self.readings[context["page_id"]] = PageReading(aside)
+        reader = self.reader(
+            context,
+            rows=self.share(context),
+            children=children,
+            aside=aside.since if aside is not None else None,
+        )
+        reader.after_head = lambda: self._read_aside(context, reading)
+        return self._with_messages(reader.parts(), context, reading)
 
-    @override
-    def tell(self, context: Context, at: str) -> None:
-        if at:
-            self.run.progress.reached(context["page_id"], at)
-
-    @override
-    def parts(self, windows: TimeWindows, walk: PageWalk, context: Context) -> Iterator[Part]:
-        # A part for each conversation, whose messages are asked for when it comes into sight.
-        for part in super().parts(windows, walk, context):
-            if self._reads_ahead:
-                for row in part.rows:
-                    messages = self._messages_ahead(row, walk, context)
-                    yield Part([row], None, part.sorted, unsettled=False, messages=messages)
-                part = replace(part, rows=[])  # noqa: PLW2901 - what is known with the last of them
-            yield part
+    def _with_messages(
+        self, parts: Iterator[Part], context: Context, reading: PageReading
+    ) -> Iterator[Part]:
+        """Begin to read the messages of each conversation when it comes into sight."""
+        # A map may filter conversations, whose messages are then not read.
+        for part in parts:
+            if part.row is None or part.since is None or self.is_mapped:
+                yield part
+                continue
+            messages = None
+            if reading.aside is not None:
+                child = self.get_child_context(part.row, context)
+                messages = self._messages.ahead(child, part.since)
+            yield _Ahead(part.row, part.is_wanted, part.since, part.then, messages)
 
     @override
     def room(self) -> int:
-        return self.run.reach() if self._reads_ahead else super().room()
+        return self.run.reach()
 
-    def _messages_ahead(self, row: Row, walk: PageWalk, context: Context) -> Iterator[bytes] | None:
-        """Begin to read the messages of a conversation, if it can have any that are wanted."""
-        if not walk.wants_messages(times.normalised_or_none(row.get("updated_at"))):
-            return None
-        messages: MessagesStream = self.run.streams["messages"]
-        return messages.ahead(self.get_child_context(row, context), walk)
+    @override
+    def records(self, part: Part, context: Context) -> Iterator[Record]:
+        reading = self.readings[context["page_id"]]
+        reading.part = part
+        reading.messages = part.messages if isinstance(part, _Ahead) else None
+        if part.row is None:
+            return
+        record = self.shape(part.row, context)
+        if record is not None:
+            if at := record.get("updated_at"):
+                self.run.progress.reached(context["page_id"], at, self.start_text)
+            yield record
+
+    @override
+    def emits(self, record: Record) -> bool:
+        return self.readings[record["page_id"]].part.is_wanted
+
+    # Their messages
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
@@ -162,5 +189,69 @@ class ConversationsStream(ListStream):
     @override
     def generate_child_contexts(self, record: Record, context: Context | None) -> Iterable[Context]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        if self.run.walks[context["page_id"]].wants_messages(record.get("updated_at")):
+        reading = self.readings[context["page_id"]]
+        if reading.part.since is not None and reading.aside is not None:
             yield self.get_child_context(record, context)
+
+    @override
+    def sync_children(self, context: Context) -> None:
+        reading = self.readings[context["page_id"]]
+        aside, since = reading.aside, reading.part.since
+        assert aside is not None  # noqa: S101 - else there is no child context
+        assert since is not None  # noqa: S101
+        conversation_id = context["conversation_id"]
+        try:
+            super().sync_children(context)
+        except PageLost:
+            raise
+        except PageFailed as failure:
+            refusal = failure
+            self._guard(
+                reading,
+                lambda: aside.failed(conversation_id, context["customer_id"], since, refusal),
+            )
+        else:
+            aside.read(conversation_id, since)
+
+    def _guard(self, reading: PageReading, step: Any) -> None:
+        """Go on without messages where those of the whole page are denied."""
+        try:
+            step()
+        except PageSkipped as refusal:
+            assert reading.aside is not None  # noqa: S101 - the caller asked
+            reading.aside.bookmark.detach()
+            reading.aside = None
+            self.run.page_skipped(refusal)
+
+    def _read_aside(self, context: Context, reading: PageReading) -> None:
+        """Try again what earlier runs have set aside."""
+        aside = reading.aside
+        if aside is None or not aside.waiting:
+            return
+        for entry in aside.due():
+            child = {
+                "page_id": context["page_id"],
+                "conversation_id": entry.conversation_id,
+                "customer_id": entry.customer_id,
+                "message_count": 0,
+            }
+            reading.part = Part(since=entry.since)
+            reading.messages = self._messages.batches(child, entry.since, persist=False)
+            try:
+                self._messages.sync(child)
+            except PageLost:
+                raise
+            except PageFailed as failure:
+                if aside.failed_again(entry):
+                    msg = f"{failure}: it was tried for 30 days, and is given up"
+                    self.run.page_failed(PageFailed(msg))
+            else:
+                aside.read(entry.conversation_id, entry.since)
+        reading.part, reading.messages = Part(then=nothing), None
+        if aside.waiting:
+            self.run.still_aside(
+                f"{self._messages.place(context)}: {aside.waiting:,} conversations are still set"
+                " aside, since their messages cannot be read: "
+                + ", ".join(list(aside.since)[:5])
+                + (" …" if aside.waiting > 5 else "")  # noqa: PLR2004
+            )

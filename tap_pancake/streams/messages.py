@@ -9,6 +9,9 @@ from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
+from tap_pancake.reading.coverage import BEGINNING, DAY
+from tap_pancake.reading.selection import Share
+from tap_pancake.rows import times
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.reading.state import PageWalk
     from tap_pancake.running.run import Run
 
 ROOM = 5
@@ -39,6 +41,8 @@ class MessagesStream(PancakeStream):
         """Begin with no batch seen."""
         super().__init__(tap, run)
         self._sizes = BatchSizes()
+        self._fresh: dict[str, int] = {}
+        """By page, from when on messages are written again, though they were read before."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -48,26 +52,62 @@ class MessagesStream(PancakeStream):
             "customer_id": context["customer_id"] if context else None,
         }
 
-    def batches(self, context: Context, walk: PageWalk) -> Iterator[bytes]:
-        """Read a conversation as far back as it is wanted; may run without the baton.
+    @property
+    def _conversations(self) -> ConversationsStream:
+        conversations: ConversationsStream = self.run.streams["conversations"]
+        return conversations
+
+    def share(self, context: Context) -> Share | None:
+        """Return what this stream reads of a page's conversations; None if it is not selected."""
+        lists = self._conversations
+        bookmark = self.bookmark(context, start=lists.start)
+        if bookmark is None:
+            return None
+        top = bookmark.coverage.top
+        days = float(self.config["message_refresh_days"])
+        self._fresh[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
+        # A conversation that was touched after the end may hold messages from before it.
+        return Share(bookmark, first_back=lists.back, back=lists.back, opens_to_top=True)
+
+    def batches(
+        self, context: Context, since: int, *, persist: bool = True
+    ) -> Iterator[bytes]:
+        """Read a conversation back to a time; may run without the baton.
 
         As JSON again, which takes a fifth of the memory while it waits for its turn.
+
+        Args:
+            context: of the conversation.
+            since: in microseconds since 1970.
+            persist: whether faults that may pass are waited out.
         """
         pager = MessageBatches(
-            since=walk.messages_since, expected=context["message_count"], sizes=self._sizes
+            since=since, expected=context["message_count"], sizes=self._sizes
         )
-        return map(msgspec.json.encode, self.read(pager, context))
+        while not pager.finished:
+            body = self.fetch(context, pager.window, persist=persist)
+            yield msgspec.json.encode(pager.take(self.rows_of(body, context)))
 
-    def ahead(self, context: Context, walk: PageWalk) -> Iterator[bytes]:
+    def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""
-        return self.run.lanes.ahead(self.batches(context, walk), lambda: ROOM)
+        return self.run.lanes.ahead(self.batches(context, since), lambda: ROOM)
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of conversations always has one
-        walk = self.run.walks[context["page_id"]]
-        for batch in walk.messages or self.batches(context, walk):
+        reading = self._conversations.readings[context["page_id"]]
+        since = reading.part.since
+        assert since is not None  # noqa: S101 - else there is no child context
+        # What an answer holds anyway brings edits, removals and reactions.
+        fresh = min(since, self._fresh[context["page_id"]])
+        first = times.from_micros(max(fresh, self._conversations.start))
+        end = self._conversations.end
+        last = None if end is None else times.from_micros(end)
+        for batch in reading.messages or self.batches(context, since):
             for row in msgspec.json.decode(batch):
                 record = self.shape(row, context)
-                if walk.wants_message(record.get("inserted_at")):
+                if record is None:
+                    continue
+                at = record.get("inserted_at")
+                if at is None or (first <= at and (last is None or at <= last)):
                     yield record

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
+from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.reading.windows import Cut, Window
-from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -24,19 +23,13 @@ class CustomersStream(ListStream):
     """`GET …/pages/{page_id}/page_customers`: newest first, by the time of their last change.
 
     That `order_by` also chooses what `since` and `until` filter by, or that it is heeded at all, is
-    not sure here (reference, section 9). So no lower bound is asked for: an answer then begins with
-    the customer that changed last, and shows what holds. What was shown is kept in the state, since
-    a quiet page whose customers never changed shows nothing.
+    not sure here (reference, section 9): the answers show what holds.
     """
 
     name = "customers"
     path = "/pages/{page_id}/page_customers"
     records_key = "customers"
-    cut = Cut.assumed(100, at_least=20)
-    windowing = {  # noqa: RUF012 - typed by the base class
-        "bounded": True,
-        "other_time": lambda row: times.unix_or_none(row.get("inserted_at")),
-    }
+    listing = Listing(times=("updated_at", "inserted_at"), bounded=True)
     brings = "up to 100 customers"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
@@ -44,23 +37,14 @@ class CustomersStream(ListStream):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        window: Window = next_page_token
+        query: Query = next_page_token
         return {
-            "since": window.since,
-            "until": window.until,
-            "page_number": window.page,
+            "since": query.since,
+            "until": query.until,
+            "page_number": query.page,
             "page_size": 100,
-            "order_by": "updated_at",
+            "order_by": query.order_by,
         }
-
-    @override
-    def get_records(self, context: Context | None) -> Iterable[Record]:
-        bookmark = self.bookmark(context)
-        if bookmark is not None and bookmark.is_ordered:
-            self.cut.ordered = True
-        yield from super().get_records(context)
-        if bookmark is not None and self.cut.ordered:
-            bookmark.note_ordered()
 
 
 class UsersStream(PancakeStream):
