@@ -82,12 +82,13 @@ class MessageBatches:
         since = self._since
         older = sum(at < since for at in sent) if since is not None else 0
         past = 0 < min(_PAST, len(sent)) <= older
-        short = self._sizes.is_short(len(rows), first=first)
+        answered = getattr(rows, "answered", len(rows))  # those left out are counted by the API
+        short = self._sizes.is_short(answered, first=first)
         # An API that does not end with an empty batch answers with the same one again. A batch that
         # only has nothing new was pushed down by as many messages as it holds.
         end = not rows or ids == self._last
         self.finished = end or past or (short and len(self._seen) >= self._expected)
         self._last = ids
-        self.window += len(rows)
+        self.window += answered
         new.sort(key=lambda row: times.unix_or_none(row.get("inserted_at")) or 0.0)
         return new

@@ -107,6 +107,8 @@ class ListStream(PancakeStream):
             walk.messages = part.messages
             for row in part.rows:
                 record = self.shape(row, context)
+                if record is None:
+                    continue
                 at = record.get(str(self.replication_key)) or BEGINNING
                 is_row = walk.wants_row(at or None)
                 if is_row or self.child_streams:

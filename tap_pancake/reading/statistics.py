@@ -113,7 +113,9 @@ class StatisticsStream(PancakeStream):
         """Give the records of an answer that belong to its span and are wanted."""
         for at, row in self.found(body, span, context):
             if at is None or (span.holds(at) and walk.wants(at)):
-                yield self.shape(row, context)
+                record = self.shape(row, context)
+                if record is not None:
+                    yield record
 
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
         """Give the rows in an answer, each with its hour or day.

@@ -69,5 +69,5 @@ class MessagesStream(PancakeStream):
         for batch in walk.messages or self.batches(context, walk):
             for row in msgspec.json.decode(batch):
                 record = self.shape(row, context)
-                if walk.wants_message(record.get("inserted_at")):
+                if record is not None and walk.wants_message(record.get("inserted_at")):
                     yield record
