@@ -672,7 +672,7 @@ class EachRefusal:
         failed = sum(not outcome.skipped for outcome in outcomes)
         assert matrix.run.returncode == 1
         (last,) = [line for level, line in logged(matrix.run) if level == "CRITICAL"]
-        assert last.startswith(f"failed in all: {failed}, ")
+        assert last.startswith(f"{failed} failed: ")
         assert f"In all {len(outcomes) - failed} skipped: " in matrix.run.stderr
         assert "Traceback" not in matrix.run.stderr
         assert matrix.server.url not in matrix.run.stderr

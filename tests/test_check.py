@@ -70,7 +70,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
     pages["forbidden"].forbidden = True
     inactivated = account.add_page(category="inactivated")
     faults = [
-        Fault("error:107", page_id=pages["reports"].id, endpoint="page_statistics"),
+        Fault("http:403", page_id=pages["reports"].id, endpoint="page_statistics"),
         Fault("http:403", page_id=pages["reports"].id, endpoint="user_statistics"),
         Fault("http:403", page_id=pages["reports"].id, endpoint="campaign_statistics"),
         Fault("500", page_id=pages["idle"].id, endpoint="customer_engagements"),
@@ -264,7 +264,7 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
 def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
     account = shop(1)
     with PancakeServer(account) as server:
-        server.faults = [Fault("error:107", endpoint="conversations")]
+        server.faults = [Fault("http:403", endpoint="conversations")]
         run = check(tmp_path, config_for(server))
     page, refused = run.stdout.splitlines()[2:4]
     assert page.endswith(f": {BY_DEFAULT - 2} of {BY_DEFAULT} streams can be read")

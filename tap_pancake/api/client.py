@@ -397,7 +397,7 @@ class PancakeStream(SDKStream):
         if rows and not found:
             self.reject(f"has rows without `{self.row_id}`", context)
         for _ in range(found.answered - len(found)):
-            self.run.row_left_out(self.name, f"no `{self.row_id}`")
+            self.run.row_left_out(self.name, f"without `{self.row_id}`")
         return found
 
     def reject(self, what: str, context: Context | None) -> NoReturn:
@@ -417,10 +417,7 @@ class PancakeStream(SDKStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         # A stream whose rows come in one answer needs no more than this.
-        for row in self.rows_of(self.fetch(context, None), context):
-            record = self.shape(row, context)
-            if record is not None:
-                yield record
+        yield from self.records_from(self.rows_of(self.fetch(context, None), context), context)
 
     def recent(self, context: Context | None) -> Any:  # noqa: ARG002
         """Say what to ask for to see what is new; a stream whose rows come in one answer, nothing.
@@ -457,6 +454,21 @@ class PancakeStream(SDKStream):
         except ValueError as exc:
             self.reject(f"shows that {exc}", context)
 
+    def records_from(self, rows: Iterable[Row], context: Context | None) -> list[Record]:
+        """Return the rows of an answer as records, without those that cannot be written.
+
+        Raises:
+            PageFailed: none of them can be written, so that it is an answer of no known shape.
+        """
+        shaped = [self._shape(row, context) for row in rows]
+        records = [record for record in shaped if not isinstance(record, str)]
+        problems = [problem for problem in shaped if isinstance(problem, str)]
+        if problems and not records:
+            self.reject(f"has rows {problems[0]}", context)
+        for problem in problems:
+            self.run.row_left_out(self.name, problem)
+        return records
+
     def shape(self, row: Row, context: Context | None) -> Record | None:
         """Return a row of the API as the record to write, with the ids of what was asked for.
 
@@ -464,19 +476,25 @@ class PancakeStream(SDKStream):
             None, and the row is counted as left out, if there is no key to write it under, or more
             in it than can be written.
         """
+        record = self._shape(row, context)
+        if isinstance(record, str):
+            self.run.row_left_out(self.name, record)
+            return None
+        return record
+
+    def _shape(self, row: Row, context: Context | None) -> Record | str:
+        """Return a row as the record to write, or what is wrong with it."""
         try:
             record = self.shaper.shape(row)
         except RecursionError:
-            self.run.row_left_out(self.name, "nested too deeply")
-            return None
+            return "that are nested too deeply"
         for name in ("page_id", "conversation_id"):
             if context and name in context and name in self.schema["properties"]:
                 record[name] = context[name]
         # Those of the class: a catalog may have others.
         keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
         if None in map(record.get, keys):
-            self.run.row_left_out(self.name, f"no valid {' or '.join(keys)}")
-            return None
+            return f"without a valid {' or '.join(keys)}"
         return record
 
     @override

@@ -185,7 +185,7 @@ class Run:
 
         Args:
             stream: its stream.
-            reason: what is wrong with it; names of keys, never values.
+            reason: what is wrong with it, after "rows"; names of keys, never values.
         """
         with self._saying:
             self._left_out[stream][reason] += 1
@@ -195,8 +195,8 @@ class Run:
         for stream, reasons in sorted(self._left_out.items()):
             named = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
             msg = (
-                f"{stream}: rows left out, since they cannot be written: {named}: the API may have"
-                " changed, please report this"
+                f"{stream}: left out, since they cannot be written: rows {named}: the API may"
+                " have changed, please report this"
             )
             self._logger.error("%s", msg)
         ended: dict[str, Sequence[PageFailed | str]] = {
