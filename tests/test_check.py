@@ -344,3 +344,19 @@ def test_every_stream_can_be_tried_in_every_form_of_the_api(tmp_path: Path, dial
     found = [line.rpartition(": ")[2] for line in run.stdout.splitlines()[2:]]
     of_page = f"everything can be read ({len(KEYS) - 2} streams)"
     assert found == [*[of_page] * len(account.pages), "everything can be read (1 stream)"]
+
+
+def test_a_gateway_that_fails_for_one_stream_hides_no_other(tmp_path: Path) -> None:
+    account = shop(2)
+    one, lost = account.pages
+    with PancakeServer(account) as server:
+        server.faults = [
+            Fault("502_html", endpoint="tags", page_id=one.id),
+            Fault("502_html", page_id=lost.id),
+        ]
+        run = check(tmp_path, config_for(server))
+    told = run.stdout.splitlines()[2:]
+    assert told[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
+    assert told[1].startswith("  fails: tags: something before the API failed, such as a gateway")
+    assert ": nothing can be read: something before the API failed" in told[2]
+    assert server.count(page_id=lost.id) == 2 * 3
