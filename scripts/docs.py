@@ -112,28 +112,32 @@ A_CALL = {"conversations": 40, "messages": 30}
 ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
     *(
         (f"`error_code` {code}", 200, {"success": False, "error_code": code})
-        for code in (101, 102, 103, 105, 106, 107, 121, 122, 190)
+        for code in (*range(100, 107), 108, 121, 122, 123, 125, 126, 136, 145, 190)
     ),
     ("“gói cước” without a code", 200, {"success": False, "message": "Không tìm thấy gói cước"}),
-    ("another `error_code`", 200, {"success": False, "error_code": 100}),
+    ("another `error_code`", 200, {"success": False, "error_code": 999}),
     ("a failure without a code", 200, {"success": False}),
     ("no JSON object", 200, None),
     ("a redirect", 302, None),
     ("HTTP 401", 401, None),
-    ("HTTP 403", 403, None),
+    ("HTTP 403 with JSON", 403, {}),
+    ("HTTP 403 without JSON", 403, None),
     ("HTTP 404 or 406", 404, None),
     ("HTTP 408 or 425", 408, None),
     ("HTTP 429", 429, None),
     ("another HTTP 4xx", 400, None),
-    ("HTTP 5xx", 500, None),
+    ("HTTP 5xx with JSON", 500, {}),
+    ("HTTP 5xx without JSON", 500, None),
 )
 """An answer in words, its status and its body: one of each kind that the tap tells apart."""
 DOES: dict[type[errors.PancakeError], str] = {
-    errors.TransientError: "tries 8 times in about a minute; then the stream of the page fails",
+    errors.TransientError: "tries up to 8 times; then the stream of the page fails",
+    errors.UnknownRefusal: "tries 3 times; then the stream of the page fails",
     errors.PageTokenRenewed: "looks for a newer one in the list of pages; then the page fails",
     errors.PageSkipped: "skips the stream of the page",
     errors.PageFailed: "the stream of the page fails",
     errors.NothingThere: "the stream of the page fails",
+    errors.PageDeactivated: "skips the whole page",
     errors.PageLost: "the whole page fails",
     errors.RunStopped: "the run ends",
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.client import PancakeStream
-from tap_pancake.api.errors import PageFailed, PageSkipped, PancakeError
+from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped, PancakeError, TransientError
 from tap_pancake.running.lanes import Lanes
 from tap_pancake.running.progress import without_facts
 from tap_pancake.streams.pages import ACTIVATED, NO_PAGE
@@ -50,6 +50,15 @@ class Findings:
         refusals = [*self.refusals.values(), *([self.lost] if self.lost else [])]
         return [refusal for refusal in refusals if not isinstance(refusal, PageSkipped)]
 
+    def is_out_of_reach(self, refusal: PageFailed) -> bool:
+        """Tell whether all that was asked so far met the same fault of what is before the API."""
+        return (
+            isinstance(refusal, TransientError)
+            and bool(self.refusals)
+            and not self.readable
+            and all(map(refusal.is_like, self.refusals.values()))
+        )
+
     def lines(self, where: str) -> Iterator[str]:
         """Put it into words: one line, and one below it for each reason."""
         asked = len(self.readable) + len(self.refusals)
@@ -75,6 +84,12 @@ class Findings:
 
 def _streams(count: int) -> str:
     return "1 stream" if count == 1 else f"{count} streams"
+
+
+def _try_maps(stream: PancakeStream, row: dict[str, Any], context: Context | None) -> None:
+    record = stream.shape(row, context) if stream.is_mapped else None
+    if record is not None:
+        stream.try_maps(record)
 
 
 def _reason(refusal: PageFailed) -> str:
@@ -206,8 +221,8 @@ class Check:
             return
         if stream.selected:
             findings.readable.append(stream.name)
-            if rows and stream.is_mapped:
-                stream.try_maps(stream.shape(rows[0], context))
+            if rows:
+                _try_maps(stream, rows[0], context)
         for child in children:
             if rows:
                 self._probe(child, stream.get_child_context(rows[0], context), findings)
@@ -221,7 +236,7 @@ class Check:
         context: Context | None,
         findings: Findings,
     ) -> None:
-        if refusal.whole_page:
+        if isinstance(refusal, PageLost) or findings.is_out_of_reach(refusal):
             findings.lost = refusal
         elif context and self._pages.is_from_idleness(refusal, stream, context):
             msg = (

@@ -148,7 +148,7 @@ def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
 ) -> None:
     pages = {shard_of(page.id, SHARDS): page.id for page in server.account.pages[:7]}
     server.faults = [
-        Fault("error:107", endpoint="page_statistics", page_id=pages[0]),
+        Fault("http:403", endpoint="page_statistics", page_id=pages[0]),
         Fault("error:100", endpoint="tags", page_id=pages[1]),
     ]
     try:

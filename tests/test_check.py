@@ -70,7 +70,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
     pages["forbidden"].forbidden = True
     inactivated = account.add_page(category="inactivated")
     faults = [
-        Fault("error:107", page_id=pages["reports"].id, endpoint="page_statistics"),
+        Fault("http:403", page_id=pages["reports"].id, endpoint="page_statistics"),
         Fault("http:403", page_id=pages["reports"].id, endpoint="user_statistics"),
         Fault("http:403", page_id=pages["reports"].id, endpoint="campaign_statistics"),
         Fault("500", page_id=pages["idle"].id, endpoint="customer_engagements"),
@@ -264,7 +264,7 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
 def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
     account = shop(1)
     with PancakeServer(account) as server:
-        server.faults = [Fault("error:107", endpoint="conversations")]
+        server.faults = [Fault("http:403", endpoint="conversations")]
         run = check(tmp_path, config_for(server))
     page, refused = run.stdout.splitlines()[2:4]
     assert page.endswith(f": {BY_DEFAULT - 2} of {BY_DEFAULT} streams can be read")
@@ -344,3 +344,19 @@ def test_every_stream_can_be_tried_in_every_form_of_the_api(tmp_path: Path, dial
     found = [line.rpartition(": ")[2] for line in run.stdout.splitlines()[2:]]
     of_page = f"everything can be read ({len(KEYS) - 2} streams)"
     assert found == [*[of_page] * len(account.pages), "everything can be read (1 stream)"]
+
+
+def test_a_gateway_that_fails_for_one_stream_hides_no_other(tmp_path: Path) -> None:
+    account = shop(2)
+    one, lost = account.pages
+    with PancakeServer(account) as server:
+        server.faults = [
+            Fault("502_html", endpoint="tags", page_id=one.id),
+            Fault("502_html", page_id=lost.id),
+        ]
+        run = check(tmp_path, config_for(server))
+    told = run.stdout.splitlines()[2:]
+    assert told[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
+    assert told[1].startswith("  fails: tags: something before the API failed, such as a gateway")
+    assert ": nothing can be read: something before the API failed" in told[2]
+    assert server.count(page_id=lost.id) == 2 * 3

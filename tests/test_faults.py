@@ -57,9 +57,10 @@ TRANSIENT = {
 }
 """Kind of fault: the remedy that is named when it does not pass."""
 SKIPPED = {
-    "error:107": "administrator",
     "error:121": "renew the subscription",
     "error:122": "renew the subscription",
+    "error:125": "activate it in Pancake",
+    "error:126": "turn safe mode off",
     "no_plan": "renew the subscription",
     "http:403": "administrator",
 }
@@ -67,8 +68,14 @@ FAILED = {
     "error:100": REPORT,
     "error:102": PAGE_TOKEN,
     "error:103": PAGE_TOKEN,
+    "error:104": "`page_ids`",
     "error:105": PAGE_TOKEN,
-    "error:106": PAGE_TOKEN,
+    "error:106": "`start_date`",
+    "error:107": REPORT,
+    "error:108": "not assigned to this conversation",
+    "error:123": "connect it to Pancake again",
+    "error:136": REPORT,
+    "error:145": REPORT,
     "error:190": PAGE_TOKEN,
     "error:999": REPORT,
     "http:400": REPORT,
@@ -77,6 +84,8 @@ FAILED = {
     "missing_list": REPORT,
     "redirect:https://example.invalid/": "`api_url`",
 }
+UNKNOWN = {"error:107", "error:999"}
+"""Codes that no source explains: they may pass."""
 REMEDIES = TRANSIENT | SKIPPED | FAILED
 KINDS = list(REMEDIES)
 ENDPOINTS = ("conversations", "messages")
@@ -213,7 +222,7 @@ def test_a_fault_that_may_pass_is_tried_again_and_others_are_not(
     if kind in TRANSIENT:
         assert tries >= TRIES_AT_LEAST
     else:
-        assert tries == 1
+        assert tries == (3 if kind in UNKNOWN else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,7 +260,7 @@ def test_pages_that_failed_make_the_exit_code_1_and_are_counted(endless: Endless
     assert endless.run.returncode == 1
     last = log_lines(endless.run, "CRITICAL")
     assert len(last) == 1
-    assert f"failed in all: {len(TRANSIENT) + len(FAILED)}," in last[0]
+    assert last[0].startswith(f"{len(TRANSIENT) + len(FAILED)} failed: what was read is written, ")
     assert f"In all {len(SKIPPED)} skipped:" in endless.run.stderr
     assert "Traceback" not in endless.run.stderr
 
@@ -264,7 +273,9 @@ def test_pages_without_permission_or_plan_are_no_failure(tmp_path: Path) -> None
         run = sync(tmp_path, config_for(server))
         good = account.pages[-1]
         assert run.by_key("messages").keys() == good.expected_messages().keys()
-        assert len([line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]) == 5
+        assert len(
+            [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
+        ) == len(SKIPPED)
         assert not log_lines(run, "ERROR")
 
 
@@ -295,13 +306,14 @@ NEEDED = {
     **TRANSIENT,
     **FAILED,
     **dict.fromkeys(
-        ["error:101", "error:102", "error:103", "error:105", "error:106", "error:190", "http:401"],
+        ["error:101", "error:102", "error:103", "error:105", "error:190", "http:401"],
         USER_TOKEN,
     ),
-    "error:107": "user token",
     "http:403": "user token",
     "error:121": "renew the subscription",
     "error:122": "renew the subscription",
+    "error:125": SKIPPED["error:125"],
+    "error:126": SKIPPED["error:126"],
     "no_plan": "renew the subscription",
 }
 
@@ -323,7 +335,8 @@ def test_a_fault_of_list_pages_that_does_not_end_stops_the_run(tmp_path: Path) -
                 assert run.state["bookmarks"].items() >= kept.items()
                 assert not run.records
                 tries = len(server.calls)
-                assert tries >= TRIES_AT_LEAST if kind in TRANSIENT else tries == 1, tries
+                once = 3 if kind in UNKNOWN else 1
+                assert tries >= TRIES_AT_LEAST if kind in TRANSIENT else tries == once, tries
             except AssertionError as error:
                 wrong[kind] = error, run.stderr
 

@@ -556,7 +556,7 @@ def test_a_row_without_a_proper_key_or_time_is_written_or_told_of_in_one_line(
         assert all(f"{stream}: " in line and line.isprintable() for line in told)
         # A time that is in no window is a row of another time.
         assert told or page_id in written or value in {*DATES, None}
-    assert ("failed in all" in done.error) == bool(done.errors)
+    assert bool(done.error) == bool(done.errors)
 
 
 def inbox(ids: list[str]) -> Account:
@@ -657,7 +657,7 @@ def test_what_is_nested_too_deeply_is_told_of_in_one_line(
             rows = done.run.records.get(endpoint, [])
             if done.error:
                 (line,) = done.errors
-                assert line.startswith(f"page {page.id}, ")
+                assert line.startswith((f"page {page.id}, ", f"{endpoint}: left out, "))
                 assert "nested too deeply" in line or "no JSON object" in line
                 assert level > 200
             else:

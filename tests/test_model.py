@@ -365,7 +365,7 @@ class Machine(RuleBasedStateMachine):
                 self.troubled.add(page.id)
             case "refuse":
                 stream = STREAMS[1:][item * 2 % len(STREAMS[1:])]
-                page.refused[stream] = 107
+                page.refused[stream] = 403
                 self.refused.add((page.id, stream))
             case "mend":
                 page.plan_lapsed, page.forbidden = None, False

@@ -90,7 +90,7 @@ def test_the_summary_names_what_failed_and_what_was_skipped_once_for_each_reason
     with PancakeServer(Account.generate(seed=93, pages=8, conversations=2, **MAY)) as server:
         pages = server.account.pages[:8]
         for page in pages[:7]:
-            page.refused["tags"] = 107
+            page.refused["tags"] = 403
         server.faults = [Fault("error:100", endpoint="users", page_id=pages[7].id)]
         run = run_tap(tmp_path, settings_of(server), catalog=select("tags", "users"))
     assert run.returncode == 1

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self, cast
 from urllib.parse import quote
 
 import backoff
@@ -23,7 +23,13 @@ from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 from typing_extensions import override
 
 from tap_pancake import schemas
-from tap_pancake.api.errors import PageFailed, PageTokenRenewed, TransientError, check
+from tap_pancake.api.errors import (
+    PageFailed,
+    PageTokenRenewed,
+    TransientError,
+    UnknownRefusal,
+    check,
+)
 from tap_pancake.api.redaction import shows
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.rows.shaping import RowShaper
@@ -52,6 +58,12 @@ PAGE_API_V2 = "/api/public_api/v2"
 # Seconds between two tries: twice as much each time.
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
+# Seconds after which no other try is begun, unless there was but one.
+_LONGEST_CALL = 120.0
+# How often a call is made whose refusal nobody knows (reference, section 2.2).
+_UNKNOWN_TRIES = 3
+# Parameters that hold the times asked for.
+_TIMES = ("since", "until", "date_range")
 # A refusal may come with each of these.
 _EXPLAINED = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 # Characters of the API's own message that an error quotes.
@@ -69,6 +81,28 @@ def names_in(body: Mapping[str, Any]) -> str:
     """Show the names of an answer's keys, and never a value."""
     names = [name[:_LONGEST_NAME] for name in sorted(body)]
     return ", ".join(names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)) or "nothing"
+
+
+class Reply(NamedTuple):
+    """A good answer."""
+
+    body: Body
+    asked: int
+    """When it was asked for, by the server's clock: microseconds since 1970."""
+
+
+class Rows(list["Row"]):
+    """The rows of an answer that have an id."""
+
+    def __init__(self, rows: Iterable[Row], answered: int) -> None:
+        """Keep how many there were.
+
+        Args:
+            rows: those that have one.
+            answered: how many rows the answer holds, those left out included.
+        """
+        super().__init__(rows)
+        self.answered = answered
 
 
 class Pager(Protocol):
@@ -194,6 +228,10 @@ class PancakeStream(SDKStream):
         return None
 
     def fetch(self, context: Context | None, window: object) -> Body:
+        """Ask for one answer, until there is a good one; see `fetch_at`."""
+        return self.fetch_at(context, window).body
+
+    def fetch_at(self, context: Context | None, window: object) -> Reply:
         """Ask for one answer, until there is a good one; with the baton or without.
 
         Args:
@@ -201,20 +239,20 @@ class PancakeStream(SDKStream):
             window: what the pager asks for.
 
         Returns:
-            The body.
+            The body, and when it was asked for.
 
         Raises:
             PancakeError: the API refused, or its fault did not pass; with page and stream.
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
-        with self.run.lanes.waiting():
+        with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
             return self._persist(url, params, context)
 
     @cached_property
-    def _persist(self) -> Callable[..., Body]:
+    def _persist(self) -> Callable[..., Reply]:
         """`_try` again and again; made once, since that takes longer than many an answer."""
         # The SDK's types know this hook for its own kind of request only.
-        return cast("Callable[..., Body]", self.request_decorator(cast("Any", self._try)))
+        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", self._try)))
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""
@@ -226,7 +264,7 @@ class PancakeStream(SDKStream):
         ids = [(kind, (context or {}).get(f"{kind}_id")) for kind in kinds]
         return ", ".join([*(f"{kind} {value}" for kind, value in ids if value), self.name])
 
-    def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Body:
+    def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
         """Ask once; once more at once if the page token had been replaced by one that is listed."""
         page_id = context["page_id"] if context else None
         token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
@@ -238,7 +276,9 @@ class PancakeStream(SDKStream):
             newer = self.run.tokens.of(page_id)
         return self.ask(url, params, context, newer)
 
-    def ask(self, url: str, params: Mapping[str, Any], context: Context | None, token: str) -> Body:
+    def ask(
+        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Reply:
         """Ask once.
 
         Raises:
@@ -259,9 +299,11 @@ class PancakeStream(SDKStream):
             where=where,
             wait=wait,
         )
+        self.run.compare_clocks(answer.ahead)
         body = answer.body()
+        reply = Reply(body or {}, int(answer.asked * 1_000_000))
         if body and answer.status in _EXPLAINED and self.explains(body):
-            return body
+            return reply
         try:
             check(
                 answer.status,
@@ -270,6 +312,7 @@ class PancakeStream(SDKStream):
                 user_api=page_id is None,
                 right=self.right,
                 said=self._said(body, token),
+                span=", ".join(f"{name} {params[name]}" for name in _TIMES if params.get(name)),
                 request_id=answer.request_id,
                 retry_after=answer.retry_after,
             )
@@ -278,7 +321,8 @@ class PancakeStream(SDKStream):
                 self.run.progress.limited(self.name)
                 limiter.pause(fault.retry_after or 1.0)
             raise
-        return body or {}
+        self.run.answered.add(page_id)
+        return reply
 
     def _said(self, body: Body | None, token: str) -> str | None:
         """Give what the API says about an error, if that is a line without an address or token."""
@@ -291,14 +335,21 @@ class PancakeStream(SDKStream):
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
+        unknown = self._repeat(UnknownRefusal, lambda: min(_UNKNOWN_TRIES, self.run.tries))
+        transient = self._repeat(TransientError, self.backoff_max_tries)
+        return transient(unknown(func))
+
+    def _repeat(
+        self, error: type[PageFailed], tries: Callable[[], int]
+    ) -> Callable[[RequestFunc], RequestFunc]:
         return backoff.on_exception(
             self.backoff_wait_generator,
-            TransientError,
-            max_tries=self.backoff_max_tries,
-            on_backoff=self.backoff_handler,
+            error,
+            max_tries=tries,
+            on_backoff=partial(self._note_retry, tries),
             jitter=self.backoff_jitter,
             logger=None,
-        )(func)
+        )
 
     @override
     def backoff_max_tries(self) -> int:
@@ -306,20 +357,21 @@ class PancakeStream(SDKStream):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
+        # Not `max_time` of backoff, after which a call that took longer would not be tried twice.
+        began = time.monotonic()
         fault = yield 0.0
         wait = _FIRST_WAIT
-        while True:
+        while wait == _FIRST_WAIT or time.monotonic() - began < _LONGEST_CALL:
             asked = fault.retry_after if isinstance(fault, TransientError) else None
             fault = yield max(asked or 0.0, wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    @override
-    def backoff_handler(self, details: Details) -> None:
-        self.run.progress.retried(self.name)
+    def _note_retry(self, tries: Callable[[], int], details: Details) -> None:
+        number = f"{details['tries'] + 1} of {tries()}"
+        self.run.progress.retried(self.name, number)
         self.logger.info(
-            "Try %d of %d in %.1f seconds: %s",
-            details["tries"] + 1,
-            self.run.tries,
+            "Try %s in %.1f seconds: %s",
+            number,
             details.get("wait", 0.0),
             details.get("exception"),
         )
@@ -327,7 +379,10 @@ class PancakeStream(SDKStream):
     # The rows
 
     def rows_of(self, body: Body, context: Context | None) -> list[Row]:
-        """Find the rows in an answer.
+        """Find the rows in an answer; one without an id is left out, and counted.
+
+        Returns:
+            The others, as `Rows`, which tell how many the answer holds.
 
         Raises:
             PageFailed: it has none of the expected shape; the text shows keys, never values.
@@ -335,9 +390,15 @@ class PancakeStream(SDKStream):
         rows = body.get(self.records_key)
         if not isinstance(rows, list):
             self.reject(f"has no list `{self.records_key}` (it has: {names_in(body)})", context)
-        if not all(isinstance(row, dict) and is_id(row.get(self.row_id)) for row in rows):
+        found = Rows(
+            (row for row in rows if isinstance(row, dict) and is_id(row.get(self.row_id))),
+            len(rows),
+        )
+        if rows and not found:
             self.reject(f"has rows without `{self.row_id}`", context)
-        return rows
+        for _ in range(found.answered - len(found)):
+            self.run.row_left_out(self.name, f"without `{self.row_id}`")
+        return found
 
     def reject(self, what: str, context: Context | None) -> NoReturn:
         """Raise the error for an answer of no known shape.
@@ -356,8 +417,7 @@ class PancakeStream(SDKStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         # A stream whose rows come in one answer needs no more than this.
-        for row in self.rows_of(self.fetch(context, None), context):
-            yield self.shape(row, context)
+        yield from self.records_from(self.rows_of(self.fetch(context, None), context), context)
 
     def recent(self, context: Context | None) -> Any:  # noqa: ARG002
         """Say what to ask for to see what is new; a stream whose rows come in one answer, nothing.
@@ -394,23 +454,47 @@ class PancakeStream(SDKStream):
         except ValueError as exc:
             self.reject(f"shows that {exc}", context)
 
-    def shape(self, row: Row, context: Context | None) -> Record:
-        """Give a row of the API as the record to write, with the ids of what was asked for.
+    def records_from(self, rows: Iterable[Row], context: Context | None) -> list[Record]:
+        """Return the rows of an answer as records, without those that cannot be written.
 
         Raises:
-            PageFailed: there is no key to write it under, or more in it than can be written.
+            PageFailed: none of them can be written, so that it is an answer of no known shape.
         """
+        shaped = [self._shape(row, context) for row in rows]
+        records = [record for record in shaped if not isinstance(record, str)]
+        problems = [problem for problem in shaped if isinstance(problem, str)]
+        if problems and not records:
+            self.reject(f"has rows {problems[0]}", context)
+        for problem in problems:
+            self.run.row_left_out(self.name, problem)
+        return records
+
+    def shape(self, row: Row, context: Context | None) -> Record | None:
+        """Return a row of the API as the record to write, with the ids of what was asked for.
+
+        Returns:
+            None, and the row is counted as left out, if there is no key to write it under, or more
+            in it than can be written.
+        """
+        record = self._shape(row, context)
+        if isinstance(record, str):
+            self.run.row_left_out(self.name, record)
+            return None
+        return record
+
+    def _shape(self, row: Row, context: Context | None) -> Record | str:
+        """Return a row as the record to write, or what is wrong with it."""
         try:
             record = self.shaper.shape(row)
         except RecursionError:
-            self.reject("has rows that are nested too deeply", context)
+            return "that are nested too deeply"
         for name in ("page_id", "conversation_id"):
             if context and name in context and name in self.schema["properties"]:
                 record[name] = context[name]
         # Those of the class: a catalog may have others.
         keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
         if None in map(record.get, keys):
-            self.reject(f"has rows without a valid {' or '.join(keys)}", context)
+            return f"without a valid {' or '.join(keys)}"
         return record
 
     @override

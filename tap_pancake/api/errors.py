@@ -36,10 +36,18 @@ class RunStopped(PancakeError):
 
 
 class PageFailed(PancakeError):
-    """A stream of one page cannot be read further. The run ends with an exit code not 0."""
+    """What was asked for was refused, or cannot be used. The run ends with an exit code not 0."""
 
     whole_page = False
-    """Whether the page's other streams would meet the same, so that they are not tried."""
+    """Whether the page's other streams may meet the same; those of a `PageLost` always do."""
+
+
+class UnknownRefusal(PageFailed):
+    """Refused with a code that no source explains: it may pass, so it is tried again, twice."""
+
+
+class PageSkipped(PageFailed):
+    """Denied: a stream may not be read with these rights or this plan. A WARNING only."""
 
 
 class PageLost(PageFailed):
@@ -48,8 +56,8 @@ class PageLost(PageFailed):
     whole_page = True
 
 
-class PageSkipped(PageFailed):
-    """A stream may not be read with these rights or this plan: a WARNING, not a failed run."""
+class PageDeactivated(PageLost, PageSkipped):
+    """Nothing of a page can be read, because it is not in use. A WARNING only."""
 
 
 class PageTokenRenewed(PageLost):
@@ -79,7 +87,8 @@ class TransientError(PageFailed):
             status: HTTP status; None if no whole answer came.
             retry_after: seconds that the answer asked to wait, if it did.
             unreadable: the body was no JSON, as that of a path that does not exist may be.
-            whole_page: the fault is not the stream's own.
+            whole_page: the fault is of the connection, or of what stands before the API, rather
+                than of one stream. If the page's next stream meets it too, the page ends.
         """
         super().__init__(text)
         self.status = status
@@ -92,6 +101,15 @@ class TransientError(PageFailed):
         """Whether it is an answer 429, which holds for the whole page."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
+    def is_like(self, other: PageFailed | None) -> bool:
+        """Return whether both are the same fault of the connection or of what is before the API."""
+        return (
+            isinstance(other, TransientError)
+            and self.whole_page
+            and other.whole_page
+            and self.status == other.status
+        )
+
 
 class Verdict(Enum):
     """What is done about a refusal."""
@@ -99,6 +117,8 @@ class Verdict(Enum):
     RETRY = "try again, later"
     REREAD = "read the page token from list-pages again, once"
     SKIP = "leave this stream of the page out, with a warning"
+    LEAVE = "leave this page out, with all its streams and a warning"
+    UNSURE = "try again twice, then this stream of the page fails"
     FAIL = "this stream of the page fails"
     ABSENT = "this stream fails, unless its path has another form"
     LOSE = "this page fails, with all its streams"
@@ -123,27 +143,59 @@ _NO_PERMISSION = _Case(
     "permission was denied: let an administrator of the page grant {right} in Pancake, under the"
     " page's Settings",
 )
+_NOT_A_MEMBER = _Case(
+    Verdict.SKIP, "permission was denied: use a user token of a member of the pages"
+)
 _NO_PLAN_CASE = _Case(Verdict.SKIP, f"the page or account has no valid plan: {_RENEW}")
+_NO_ACCOUNT_PLAN = _Case(Verdict.SKIP, f"the account has no valid plan: {_RENEW}")
+_REFUSED = _Case(Verdict.FAIL, "the API refused the call: if its reason does not help, report this")
+_UNKNOWN = _Case(Verdict.UNSURE, _REFUSED.text)
+_NO_SUCH_CONVERSATION = _Case(
+    Verdict.FAIL,
+    "the API does not accept this conversation or its customer: if that stays so, report this",
+)
 
-_PAGE_CODES: dict[int, _Case] = {
+_INVALID_TIME = 106
+_CODES: dict[int, _Case] = {
+    100: _REFUSED,
+    104: _Case(Verdict.LOSE, "the API does not know this page: check `page_ids`"),
+    _INVALID_TIME: _Case(
+        Verdict.FAIL,
+        "the API does not accept the time span: check `start_date` and `end_date`, or report this",
+    ),
+    108: _Case(
+        Verdict.FAIL,
+        "not assigned to this conversation: let an administrator of the page allow all"
+        " conversations to be seen in Pancake, under the page's Settings",
+    ),
+    123: _Case(Verdict.LOSE, "the page was disconnected: connect it to Pancake again"),
+    125: _Case(
+        Verdict.LEAVE,
+        "the page is deactivated: activate it in Pancake, or take it out of `page_ids`",
+    ),
+    126: _Case(
+        Verdict.SKIP,
+        "not available in safe mode: turn safe mode off in Pancake, or do not select this stream",
+    ),
+    136: _NO_SUCH_CONVERSATION,
+    145: _NO_SUCH_CONVERSATION,
+}
+"""Codes that mean the same to both kinds of token."""
+_PAGE_CODES: dict[int, _Case] = _CODES | {
     101: _Case(Verdict.STOP, f"the page token is missing: {_OTHER_TOKEN}"),
     102: _PAGE_TOKEN_REFUSED,
     103: _PAGE_TOKEN_REFUSED,
     105: _PAGE_TOKEN_RENEWED,
-    106: _PAGE_TOKEN_RENEWED,
-    107: _NO_PERMISSION,
     121: _NO_PLAN_CASE,
     122: _NO_PLAN_CASE,
     190: _PAGE_TOKEN_REFUSED,
 }
-_USER_CODES: dict[int, _Case] = {
+_USER_CODES: dict[int, _Case] = _CODES | {
     101: _Case(Verdict.STOP, f"the user token is missing: {_NEW_USER_TOKEN}"),
     102: _USER_TOKEN_REFUSED,
     103: _USER_TOKEN_EXPIRED,
     105: _USER_TOKEN_EXPIRED,
-    106: _USER_TOKEN_REFUSED,
-    107: _Case(Verdict.SKIP, "permission was denied: use a user token of a member of the pages"),
-    121: _Case(Verdict.SKIP, f"the account has no valid plan: {_RENEW}"),
+    121: _NO_ACCOUNT_PLAN,
     122: _Case(Verdict.SKIP, f"the account's plan has expired: {_RENEW}"),
     190: _USER_TOKEN_REFUSED,
 }
@@ -156,11 +208,19 @@ _LIMITED = _Case(
 _NO_JSON = _Case(
     Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
 )
+_FIREWALL = _Case(
+    Verdict.RETRY,
+    "something before the API refused the call, such as a firewall: let this machine's address"
+    " through, or run the tap again later",
+)
+_BROKEN_GATEWAY = _Case(
+    Verdict.RETRY,
+    "something before the API failed, such as a gateway: run the tap again later",
+)
 _WRONG_ADDRESS = _Case(
     Verdict.ABSENT,
     "the API knows no such page, conversation or path: check `api_url` and `page_ids`",
 )
-_REFUSED = _Case(Verdict.FAIL, "the API refused the call: if its reason does not help, report this")
 
 
 # These come from what stands before the API, whatever the path.
@@ -186,7 +246,7 @@ def _by_status(status: int, *, user_api: bool) -> _Case | None:
     if status == HTTPStatus.UNAUTHORIZED:
         return _USER_TOKEN_REFUSED if user_api else _PAGE_TOKEN_REFUSED
     if status == HTTPStatus.FORBIDDEN:
-        return _USER_CODES[107] if user_api else _NO_PERMISSION
+        return _NOT_A_MEMBER if user_api else _NO_PERMISSION
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE}:
         return _WRONG_ADDRESS
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}:
@@ -204,6 +264,10 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
     """Find the case for an answer; None if it is a good one."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _LIMITED
+    if body is None and status == HTTPStatus.FORBIDDEN:
+        return _FIREWALL
+    if body is None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _BROKEN_GATEWAY
     if body is not None and body.get("success") is False:
         code = code_of(body)
         if code is not None:
@@ -211,10 +275,10 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
             # What nobody knows may come with the status of a fault that passes; but not every
             # refusal that comes with 403 is for want of a permission, so that it may be skipped.
             passing = _by_status(status, user_api=user_api) is _TRANSIENT
-            return known or (_TRANSIENT if passing else _REFUSED)
+            return known or (_TRANSIENT if passing else _UNKNOWN)
         message = body.get("message")
         if isinstance(message, str) and _NO_PLAN in message.lower():
-            return _USER_CODES[121] if user_api else _NO_PLAN_CASE
+            return _NO_ACCOUNT_PLAN if user_api else _NO_PLAN_CASE
         return _by_status(status, user_api=user_api) or _TRANSIENT
     by_status = _by_status(status, user_api=user_api)
     if by_status is None and body is None:
@@ -226,6 +290,8 @@ _VERDICTS: dict[Verdict, type[PancakeError]] = {
     Verdict.RETRY: TransientError,
     Verdict.REREAD: PageTokenRenewed,
     Verdict.SKIP: PageSkipped,
+    Verdict.LEAVE: PageDeactivated,
+    Verdict.UNSURE: UnknownRefusal,
     Verdict.FAIL: PageFailed,
     Verdict.ABSENT: NothingThere,
     Verdict.LOSE: PageLost,
@@ -241,6 +307,7 @@ def check(
     user_api: bool,
     right: str | None = None,
     said: str | None = None,
+    span: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> None:
@@ -253,6 +320,7 @@ def check(
         user_api: true for the API of the user token, false for that of a page token.
         right: what must be allowed beside seeing the page, if that is known.
         said: the API's own message, fit to be shown.
+        span: the times that were asked for, if any; shown if the API does not accept them.
         request_id: the answer's ``x-request-id``, which Pancake's support can look up.
         retry_after: seconds the answer asked to wait.
 
@@ -264,6 +332,8 @@ def check(
         return
     code = code_of(body)
     facts = [f"HTTP {status}" if code is None else f"error {code}"]
+    if span and code == _INVALID_TIME:
+        facts.append(f"asked for: {span}")
     if said:
         facts.append(f"the API says: {said}")
     if request_id:
@@ -277,6 +347,6 @@ def check(
             status=status,
             retry_after=retry_after,
             unreadable=case is _NO_JSON,
-            whole_page=status in _GATEWAY,
+            whole_page=status in _GATEWAY or case in {_FIREWALL, _BROKEN_GATEWAY},
         )
     raise error(text)

@@ -15,6 +15,8 @@ import re
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPResponse
@@ -59,6 +61,10 @@ class Answer:
     request_id: str | None
     retry_after: float | None
     """Seconds to wait, if the answer said so in numbers."""
+    asked: float
+    """Unix seconds by the server's clock when the call left; never later than the true time."""
+    ahead: float
+    """Seconds that this machine's clock is ahead of the server's at least; below 0 it is behind."""
 
     def body(self) -> dict[str, Any] | None:
         """Read the JSON object in the body; None if there is none.
@@ -231,8 +237,9 @@ class Transport:
             asked = requests.Request("GET", url, self._headers, params={**params, **token})
             request = asked.prepare()
             wait()
-            began = time.monotonic()
+            left, began = time.time(), time.monotonic()
             response = self._adapter.send(request, timeout=self._timeout, **self._environment)
+            clocks = _clocks(response.headers.get("Date"), left, time.monotonic() - began)
             content = _whole(response)
             self.latency += (time.monotonic() - began - self.latency) / _MEMORY
             request_id = response.headers.get("x-request-id", "")
@@ -245,20 +252,20 @@ class Transport:
                 content=content,
                 request_id=request_id[:_LONGEST_ID] or None,
                 retry_after=_seconds(response.headers.get("Retry-After")),
+                asked=clocks[0],
+                ahead=clocks[1],
             )
         except _TooLong:
             fault = None
-        except (requests.Timeout, ReadTimeoutError) as exc:
-            lost = isinstance(exc, requests.ConnectTimeout)
+        except (requests.Timeout, ReadTimeoutError):
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
-            lost = True
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
         if fault is None:
             msg = f"{where}: the answer has more than {_LONGEST >> 20} MB: check `api_url`"
             raise PageFailed(msg)
         msg = f"{where}: {fault}, or run the tap again later"
-        raise TransientError(msg, whole_page=lost)
+        raise TransientError(msg, whole_page=True)
 
 
 def _whole(response: requests.Response) -> bytes:
@@ -284,6 +291,27 @@ def _seconds(header: str | None) -> float | None:
     except ValueError:  # the other form of Retry-After, a date, is not known of this API
         return None
     return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
+
+
+def _clocks(header: str | None, left: float, took: float) -> tuple[float, float]:
+    """Compare the clocks of the server and of this machine.
+
+    Args:
+        header: the server's time at some moment of the call, in whole seconds.
+        left: the machine's time when the call left, in Unix seconds.
+        took: seconds until the answer came.
+
+    Returns:
+        The server's time when the call left, or the machine's if that is earlier or the only one;
+        and how many seconds the machine is ahead at least, 0 if the two may be the same.
+    """
+    try:
+        at = parsedate_to_datetime(header or "")
+        server = at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return left, 0.0
+    ahead = max(0.0, left - server - 1) or min(0.0, left + took - server)
+    return min(left, server - took), ahead
 
 
 def _reason(exc: BaseException) -> str:

@@ -109,11 +109,14 @@ class StatisticsStream(PancakeStream):
 
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
-    ) -> Iterator[Record]:
+    ) -> list[Record]:
         """Give the records of an answer that belong to its span and are wanted."""
-        for at, row in self.found(body, span, context):
-            if at is None or (span.holds(at) and walk.wants(at)):
-                yield self.shape(row, context)
+        wanted = (
+            row
+            for at, row in self.found(body, span, context)
+            if at is None or (span.holds(at) and walk.wants(at))
+        )
+        return self.records_from(wanted, context)
 
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
         """Give the rows in an answer, each with its hour or day.

@@ -271,8 +271,9 @@ class TimeWindows:
             return self._settle(rows)
         if self._sweeps is not None:
             return self._page_through(rows)
-        full = len(rows) >= self._cut.rows
-        cut = full or (len(rows) > self._cut.proven if total is None else len(rows) < total)
+        answered = getattr(rows, "answered", len(rows))  # with those left out
+        full = answered >= self._cut.rows
+        cut = full or (answered > self._cut.proven if total is None else answered < total)
         if not (rows and cut) or self._shows_end(rows):
             return self._close(rows)
         if self._below(rows):

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Protocol
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 INTERVAL = 10.0
 """Seconds between two lines."""
+# Seconds after which a line names what is waited for.
+_LONG_WAIT = 5.0
 # Pages named in a line: those that have the longest way to go.
 _SLOW = 3
 _FACTS = re.compile(r" \([^()]*\)$")
@@ -70,6 +73,26 @@ class _Way:
         return 1.0 if end <= start else min(1.0, max(0.0, (place - start) / (end - start)))
 
 
+@dataclass
+class _Wait:
+    """A call whose answer is waited for."""
+
+    place: str
+    began: float = field(default_factory=time.monotonic)
+    number: str = ""
+    """Of the try, such as "2 of 8"; empty for the first."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been waited for."""
+        return time.monotonic() - self.began
+
+
+def _waits_for(wait: _Wait) -> str:
+    number = f" (try {wait.number})" if wait.number else ""
+    return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
+
+
 class Progress:
     """The figures of a run."""
 
@@ -86,6 +109,7 @@ class Progress:
         self._lock = threading.Lock()
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._under_way: dict[str, _Way | None] = {}
+        self._waits: dict[int, _Wait] = {}  # by thread
         self._most = 0  # side by side since the last line
         self._done = 0
         self._pages = 0
@@ -104,10 +128,27 @@ class Progress:
         with self._lock:
             self._tallies[stream].limited += 1
 
-    def retried(self, stream: str) -> None:
-        """Note that a call is to be made again."""
+    def retried(self, stream: str, number: str) -> None:
+        """Note that this thread's call is to be made again, and that it is try "2 of 8"."""
         with self._lock:
             self._tallies[stream].retries += 1
+            self._waits[threading.get_ident()].number = number
+
+    @contextmanager
+    def waiting(self, place: str) -> Iterator[None]:
+        """Note that this thread waits for an answer, of all tries together."""
+        thread = threading.get_ident()
+        with self._lock:
+            outer = self._waits.get(thread)  # which waits for a newer page token
+            self._waits[thread] = _Wait(place)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if outer:
+                    self._waits[thread] = outer
+                else:
+                    del self._waits[thread]
 
     def expect(self, pages: int) -> None:
         """Note how many pages there are."""
@@ -148,8 +189,11 @@ class Progress:
             tallies = dict(self._tallies)
             under_way = dict(self._under_way)
             most, self._most = self._most, len(under_way)
+            wait = max(self._waits.values(), key=lambda wait: wait.seconds, default=None)
         calls = sum(tally.calls for tally in tallies.values())
         rate, self._calls_told = (calls - self._calls_told) / seconds, calls
+        if wait is not None and not self._pages:
+            return _waits_for(wait)  # there is nothing else to tell yet
         written = [
             f"{self._streams[name].rows_written:,} {name}" for name in ("conversations", "messages")
         ]
@@ -157,9 +201,10 @@ class Progress:
             [
                 f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
                 ", ".join(written),
-                f"{rate:.1f} calls/s of at most {most * self._rate:.1f}",
+                f"{rate:.1f} calls/s" + (f" of at most {most * self._rate:.1f}" if most else ""),
                 f"{sum(tally.limited for tally in tallies.values()):,} answers 429",
                 *self._slow(under_way),
+                *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
             ]
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter, defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 AHEAD = 12
@@ -33,11 +35,29 @@ def reach_at(latency: float) -> int:
     return min(AHEAD, _AHEAD_AT_LEAST + round(latency * _AHEAD_PER_SECOND))
 
 
+# Seconds that the clocks of machine and API may differ without a word.
+_CLOCKS_DIFFER = 60.0
+# Seconds, the name of the unit, and from how many seconds on it is used.
+_UNITS = (
+    (86_400, "days", 172_800),
+    (3_600, "hours", 7_200),
+    (60, "minutes", 120),
+    (1, "seconds", 0),
+)
+
+
+def in_words(seconds: float) -> str:
+    """Return a time span in its largest unit of which it has two or more."""
+    size, unit, _ = next(each for each in _UNITS if seconds >= each[2])
+    return f"{seconds / size:.0f} {unit}"
+
+
 class Run:
     """One run of the tap."""
 
     tries = 8
-    """How often a call is made, while its fault may pass: for about a minute, as that may take."""
+    """How often a call is made at most, while its fault may pass: for about a minute if answers
+    come at once, for about two if they are slow, or never come."""
 
     def __init__(
         self,
@@ -63,9 +83,16 @@ class Run:
         """The streams by name, for those that work together."""
         self.walks: dict[str, PageWalk] = {}
         """The walk over conversations that is under way, by page."""
+        self.answered: set[str | None] = set()
+        """The pages of which a good answer came since the page's stream began; None is the user
+        API."""
         self._said: set[str] = set()
+        self._saying = threading.Lock()
         self._failed: list[PageFailed] = []
         self._skipped: list[PageFailed] = []
+        self._set_aside: list[PageFailed] = []
+        self._still_aside: list[str] = []
+        self._left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @cached_property
     def shard(self) -> Shard:
@@ -113,10 +140,25 @@ class Run:
         return PageTokens(self._config.get("page_access_tokens") or {}, self.redactor)
 
     def is_new(self, what: str) -> bool:
-        """Tell whether something is to be said for the first time in this run."""
-        new = what not in self._said
-        self._said.add(what)
+        """Tell whether something is to be said for the first time in this run; any thread may."""
+        with self._saying:
+            new = what not in self._said
+            self._said.add(what)
         return new
+
+    def compare_clocks(self, ahead: float) -> None:
+        """Say once if the clocks of machine and API differ; any thread may.
+
+        Args:
+            ahead: seconds that this machine's is ahead; below 0 it is behind.
+        """
+        if abs(ahead) > _CLOCKS_DIFFER and self.is_new("clocks"):
+            self._logger.warning(
+                "The clock of this machine is %s %s that of the API. Bookmarks follow the earlier"
+                " of the two, so no row is lost, but some rows may be read again: set the clock",
+                in_words(abs(ahead)),
+                "ahead of" if ahead > 0 else "behind",
+            )
 
     def page_failed(self, failure: PageFailed) -> None:
         """Note that something of a page cannot be read; its bookmarks stay where they are."""
@@ -128,9 +170,41 @@ class Run:
         self._skipped.append(refusal)
         self._logger.warning("Skipped: %s", refusal)
 
+    def set_aside(self, failure: PageFailed) -> None:
+        """Note that a part of a stream cannot be read, from now on: later runs try it again."""
+        self._set_aside.append(failure)
+        self._logger.error("Set aside: %s", failure)
+
+    def still_aside(self, text: str) -> None:
+        """Note what an earlier run set aside and this one could not read: place, colon, reason."""
+        self._still_aside.append(text)
+        self._logger.warning("Still set aside: %s", text)
+
+    def row_left_out(self, stream: str, reason: str) -> None:
+        """Count a row that cannot be written; any thread may.
+
+        Args:
+            stream: its stream.
+            reason: what is wrong with it, after "rows"; names of keys, never values.
+        """
+        with self._saying:
+            self._left_out[stream][reason] += 1
+
     def summarise(self) -> None:
         """Say what was done, and what was not and why."""
-        ended = {"Failed": self._failed, "Skipped": self._skipped}
+        for stream, reasons in sorted(self._left_out.items()):
+            named = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+            msg = (
+                f"{stream}: left out, since they cannot be written: rows {named}: the API may"
+                " have changed, please report this"
+            )
+            self._logger.error("%s", msg)
+        ended: dict[str, Sequence[PageFailed | str]] = {
+            "Failed": self._failed,
+            "Set aside": self._set_aside,
+            "Still set aside": self._still_aside,
+            "Skipped": self._skipped,
+        }
         self.progress.summarise(
             {
                 what: [str(failure).partition(": ")[::2] for failure in failures]
@@ -139,14 +213,26 @@ class Run:
         )
 
     def raise_for_failed_pages(self) -> None:
-        """End a run in which something failed with an error.
+        """End a run in which something failed, or was set aside or left out, with an error.
 
         Raises:
             PancakeError: something of at least one page failed.
         """
         if self._skipped:
             self._logger.warning("In all %d skipped: see the warnings above", len(self._skipped))
-        if self._failed:
-            count, first = len(self._failed), self._failed[0]
-            msg = f"failed in all: {count}, all else was read; the first: {first}"
-            raise PancakeError(msg)
+        failures = [*self._failed, *self._set_aside]
+        rows = sum(reasons.total() for reasons in self._left_out.values())
+        parts = []
+        if failures:
+            counts = {"failed": len(self._failed), "set aside": len(self._set_aside)}
+            named = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+            text = f"{named}: what was read is written, the rest is tried by the next run"
+            parts.append(text)
+        if rows:
+            text = f"rows left out, since they cannot be written: {rows:,}"
+            parts.append(text)
+        if failures:
+            text = f"the first: {failures[0]}"
+            parts.append(text)
+        if parts:
+            raise PancakeError("; ".join(parts))

@@ -9,7 +9,13 @@ from singer_sdk.exceptions import SyncLifecycleSignal
 from typing_extensions import override
 
 from tap_pancake.api.client import USER_API, PancakeStream, is_id, names_in
-from tap_pancake.api.errors import PageFailed, PageSkipped, RunStopped, TransientError
+from tap_pancake.api.errors import (
+    PageFailed,
+    PageLost,
+    PageSkipped,
+    RunStopped,
+    TransientError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -160,7 +166,9 @@ class PagesStream(PancakeStream):
         """Give the records of the pages to read."""
         for page_id, page in self.readable.items():
             listed = {"category": self._categories[page_id]} if page_id in self._categories else {}
-            yield self.shape({**listed, **page}, None)
+            record = self.shape({**listed, **page}, None)
+            if record is not None:
+                yield record
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -197,27 +205,48 @@ class PagesStream(PancakeStream):
             self.run.progress.end(context["page_id"])
 
     def _read_streams(self, context: Context) -> None:
-        """Read a page's streams; one that fails ends for this page, and the others go on."""
+        """Read a page's streams; one that fails ends for this page, and the others go on.
+
+        If two in a row meet the same fault of the connection or of what is before the API, the
+        second one at its first call, the page ends.
+        """
+        before: PageFailed | None = None
         for stream in self.child_streams:
             if not isinstance(stream, PancakeStream) or not stream.is_wanted:
                 continue
-            try:
-                stream.sync(context)
-            except SyncLifecycleSignal:
-                continue  # of a dry run
-            except PageSkipped as refusal:
-                self.run.page_skipped(refusal)
-            except PageFailed as failure:
-                if self.is_from_idleness(failure, stream, context):
-                    self.run.page_skipped(failure)
-                    continue
+            self.run.answered.discard(context["page_id"])
+            failure = self._read_stream(stream, context)
+            if isinstance(failure, PageLost):
+                break
+            first_call = context["page_id"] not in self.run.answered
+            if first_call and isinstance(failure, TransientError) and failure.is_like(before):
+                break
+            before = failure
+
+    def _read_stream(self, stream: PancakeStream, context: Context) -> PageFailed | None:
+        """Read one stream of a page, and note what it failed at.
+
+        Returns:
+            That, if it did fail.
+        """
+        try:
+            stream.sync(context)
+        except SyncLifecycleSignal:
+            pass  # of a dry run
+        except PageSkipped as refusal:
+            self.run.page_skipped(refusal)
+            return refusal
+        except PageFailed as failure:
+            if self.is_from_idleness(failure, stream, context):
+                self.run.page_skipped(failure)
+            else:
                 self.run.page_failed(failure)
-                if failure.whole_page:
-                    break
-            except RecursionError:
-                # Of what is nested so deeply that it can just be read, but not be passed on.
-                msg = f"{stream.place(context)}: an answer is nested too deeply"
-                self.run.page_failed(PageFailed(f"{msg}: please report this"))
+                return failure
+        except RecursionError:
+            # Of what is nested so deeply that it can just be read, but not be passed on.
+            msg = f"{stream.place(context)}: an answer is nested too deeply"
+            self.run.page_failed(PageFailed(f"{msg}: please report this"))
+        return None
 
     def is_from_idleness(
         self, failure: PageFailed, stream: PancakeStream, context: Context

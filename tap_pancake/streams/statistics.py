@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.api.client import Body, Row
+    from tap_pancake.api.client import Body, Reply, Row
     from tap_pancake.reading.buckets import Span
     from tap_pancake.reading.statistics import Bucket
     from tap_pancake.running.run import Run
@@ -111,9 +111,9 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     state_partitioning_keys = None
     selected_by_default = False
 
-    _NOT_THESE = frozenset({105, 106})
+    _NOT_THESE = frozenset({105})
     """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
-    _NOT_ALLOWED = frozenset({107, 121, 122}) | _NOT_THESE
+    _NOT_ALLOWED = frozenset({121, 122, 125, 126}) | _NOT_THESE
     _CHECK = "check their plans and your rights in Pancake, or choose with `page_ids`"
 
     @override
@@ -298,18 +298,20 @@ class NewCustomerStatisticsStream(StatisticsStream):
         return {"date_range": span.days, "group_by": "day"}
 
     @override
-    def ask(self, url: str, params: Mapping[str, Any], context: Context | None, token: str) -> Body:
+    def ask(
+        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Reply:
         with self._search if len(self._names) > 1 else nullcontext():
             return self._ask_names(url.removesuffix(self._NAMES[0]), params, context, token)
 
     def _ask_names(
         self, base: str, params: Mapping[str, Any], context: Context | None, token: str
-    ) -> Body:
+    ) -> Reply:
         """Ask at each path that it may be."""
         refusal: PageFailed | None = None
         for name in self._names:
             try:
-                body = super().ask(base + name, params, context, token)
+                reply = super().ask(base + name, params, context, token)
             except (NothingThere, TransientError) as fault:
                 # A path that does not exist may also answer with the web app's page.
                 if isinstance(fault, TransientError) and not fault.unreadable:
@@ -318,7 +320,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
                 refusal = fault if isinstance(fault, TransientError) else refusal or fault
             else:
                 self._names = (name,)
-                return body
+                return reply
         assert refusal is not None  # noqa: S101 - there is at least one name
         raise refusal
 
