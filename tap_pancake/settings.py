@@ -82,6 +82,21 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         " skew.",
     ),
     th.Property(
+        "message_refresh_days",
+        th.NumberType(minimum=0),
+        default=3,
+        title="Message refresh (days)",
+        description="How far before the bookmark messages that an answer holds anyway are written"
+        " again: edits, removals, reactions.",
+    ),
+    th.Property(
+        "head_refresh_minutes",
+        th.NumberType(exclusive_minimum=0),
+        default=10,
+        title="Head refresh (minutes)",
+        description="While history is read, what is new is read again after so many minutes.",
+    ),
+    th.Property(
         "statistics_lookback_days",
         th.NumberType(minimum=0),
         default=3,

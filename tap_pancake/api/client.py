@@ -12,7 +12,7 @@ import logging
 import time
 from functools import cached_property, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Self, cast
 from urllib.parse import quote
 
 import backoff
@@ -31,12 +31,13 @@ from tap_pancake.api.errors import (
     check,
 )
 from tap_pancake.api.redaction import shows
-from tap_pancake.reading.state import Bookmark
+from tap_pancake.reading.coverage import BEGINNING
+from tap_pancake.reading.state import INSTANT, Bookmark, Form
 from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     import requests
     from backoff.types import Details
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from singer_sdk.pagination import BaseAPIPaginator
     from singer_sdk.singerlib import Catalog
 
-    from tap_pancake.reading.windows import Cut
     from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
@@ -103,19 +103,6 @@ class Rows(list["Row"]):
         """
         super().__init__(rows)
         self.answered = answered
-
-
-class Pager(Protocol):
-    """What walks through one list: says what to ask for, and which rows are certain."""
-
-    finished: bool
-
-    @property
-    def window(self) -> Any:
-        """What to ask for next; `PancakeStream.get_url_params` puts it into words."""
-
-    def take(self, rows: list[Row], total: int | None = None) -> list[Row]:
-        """Move on by one answer, and by how many rows it says there are; give the rows to write."""
 
 
 class _RunCounter(metrics.Counter):
@@ -184,8 +171,6 @@ class PancakeStream(SDKStream):
     """The field of a row that tells it from others of its page; every row has it."""
     api: str = PAGE_API_V1
     """Which of Pancake's APIs the path belongs to."""
-    cut: Cut | None = None
-    """How many rows an answer holds at most; None if it is never cut off."""
     fails_when_idle = True
     """Whether an answer 500, again and again, may just mean a page without traffic."""
     right: ClassVar[str | None] = None
@@ -224,19 +209,20 @@ class PancakeStream(SDKStream):
 
     @override
     def get_new_paginator(self) -> BaseAPIPaginator[Any] | None:
-        # The SDK's paginators see neither rows nor context: each stream makes a `Pager` instead.
+        # The SDK's paginators see neither rows nor context: each stream has its own way.
         return None
 
-    def fetch(self, context: Context | None, window: object) -> Body:
+    def fetch(self, context: Context | None, window: object, *, persist: bool = True) -> Body:
         """Ask for one answer, until there is a good one; see `fetch_at`."""
-        return self.fetch_at(context, window).body
+        return self.fetch_at(context, window, persist=persist).body
 
-    def fetch_at(self, context: Context | None, window: object) -> Reply:
+    def fetch_at(self, context: Context | None, window: object, *, persist: bool = True) -> Reply:
         """Ask for one answer, until there is a good one; with the baton or without.
 
         Args:
             context: of the page, or of its conversation; None for the user API.
-            window: what the pager asks for.
+            window: what is asked for; `get_url_params` puts it into words.
+            persist: whether a fault that may pass is waited out.
 
         Returns:
             The body, and when it was asked for.
@@ -246,7 +232,8 @@ class PancakeStream(SDKStream):
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
-            return self._persist(url, params, context)
+            ask = self._persist if persist else self._try
+            return ask(url, params, context)
 
     @cached_property
     def _persist(self) -> Callable[..., Reply]:
@@ -378,7 +365,7 @@ class PancakeStream(SDKStream):
 
     # The rows
 
-    def rows_of(self, body: Body, context: Context | None) -> list[Row]:
+    def rows_of(self, body: Body, context: Context | None) -> Rows:
         """Find the rows in an answer; one without an id is left out, and counted.
 
         Returns:
@@ -437,22 +424,6 @@ class PancakeStream(SDKStream):
             PancakeError: it cannot be read; with page and stream.
         """
         return self.rows_of(self.fetch(context, self.recent(context)), context)
-
-    def read(self, pager: Pager, context: Context | None) -> Iterator[list[Row]]:
-        """Read a whole list; for each answer, give the rows that are now certain.
-
-        It touches only the pager, and so may run without the baton. Between two answers it keeps
-        none of their rows, of which many may wait.
-        """
-        while not pager.finished:
-            yield self._certain(pager, self.fetch(context, pager.window), context)
-
-    def _certain(self, pager: Pager, body: Body, context: Context | None) -> list[Row]:
-        total = body.get("total")
-        try:
-            return pager.take(self.rows_of(body, context), total if type(total) is int else None)
-        except ValueError as exc:
-            self.reject(f"shows that {exc}", context)
 
     def records_from(self, rows: Iterable[Row], context: Context | None) -> list[Record]:
         """Return the rows of an answer as records, without those that cannot be written.
@@ -528,14 +499,24 @@ class PancakeStream(SDKStream):
         """Whether this stream has something to read of a page."""
         return bool(self.selected or self.has_selected_descendents)
 
-    def bookmark(self, context: Context | None) -> Bookmark | None:
-        """Give the stream's bookmark for a page; None if the stream is not selected."""
+    def bookmark(
+        self, context: Context | None, *, form: Form = INSTANT, start: int = BEGINNING
+    ) -> Bookmark | None:
+        """Return the stream's part of the state for a page; None if it is not selected.
+
+        Args:
+            context: of the page.
+            form: how times are written in it.
+            start: nothing older is read, in microseconds since 1970.
+        """
         if not self.selected:
             return None
         return Bookmark(
             self.get_context_state(context),
             self.replication_key or "",
             incremental=self.replication_method == REPLICATION_INCREMENTAL,
+            form=form,
+            start=start,
         )
 
     @override

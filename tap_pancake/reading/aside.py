@@ -84,8 +84,8 @@ class Aside:
         for entry, failure in self._denied:
             self._put(entry, failure)
         self._denied.clear()
-        entry = self._entries.get(conversation_id)
-        if entry is not None and since <= entry.since:
+        kept = self._entries.get(conversation_id)
+        if kept is not None and since <= kept.since:
             del self._entries[conversation_id]
             del self.since[conversation_id]
             self._keep()

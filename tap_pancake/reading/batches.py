@@ -70,30 +70,32 @@ class MessageBatches:
         """The offset to ask for next, counted from the newest message."""
         return self._offset
 
-    def take(self, rows: list[Row]) -> list[Row]:
+    def take(self, rows: list[Row], size: int | None = None) -> list[Row]:
         """Move on by one batch.
 
         Args:
             rows: the batch, in any order.
+            size: how many messages it held, those that were left out included, if any was.
 
         Returns:
             Its new messages, oldest first.
         """
         ids = {str(row["id"]) for row in rows}
         first = not self._seen
+        size = len(rows) if size is None else size
         if self._is_missing(ids):
             self._ask_again(ids)
             return []
         self._missed = 0
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
-        short = self._sizes.is_short(len(rows), first=first)
+        short = self._sizes.is_short(size, first=first)
         # An API that does not end with an empty batch answers with the same one again. A batch that
         # only has nothing new was pushed down by as many messages as it holds.
         end = not rows or (not new and (short or ids == self._last))
         self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
         self._last = ids
-        self._offset = max(0, self._offset + len(rows) - 1)
+        self._offset = max(0, self._offset + size - 1)
         new.sort(key=lambda row: times.micros_or_none(row.get("inserted_at")) or 0)
         return new
 

@@ -137,10 +137,10 @@ class StepDown:
                 continue
             if self._leads_on(rows):
                 return rows
-            if len(rows) >= self._live.longest or at != self._place:
+            if self._live.is_full or at != self._place:
                 return self._page_through(query)
             # The end, it seems: the same again, what follows it, and what is a second beyond it.
-            follows = query.after(rows, self._live.listing.row_id)
+            follows = self._live.after(query, rows)
             for again in (query, follows, self._query(self._place - self.sign * SECOND)):
                 if self._leads_on(self._asked(again)):
                     return self._page_through(query)
@@ -328,7 +328,7 @@ class Sweeps:
                     return
                 asked_again += 1
                 if rows:  # pushed down by rows that moved to the top
-                    query = query.after(rows, self._live.listing.row_id)
+                    query = self._live.after(query, rows)
                 elif before is not None and len(before[1]) > 1:
                     # From one row further up: the last one may be gone, or have moved.
                     query = before[0].after(before[1][:-1], self._live.listing.row_id)
@@ -339,4 +339,4 @@ class Sweeps:
                 self._reached = True
                 return
             before, asked_again = (query, rows), 0
-            query = query.after(rows, self._live.listing.row_id)
+            query = self._live.after(query, rows)

@@ -73,10 +73,11 @@ class Query:
     offset: int = 0
     """For lists with an offset: how many rows came before."""
 
-    def after(self, rows: Sequence[Row], row_id: str) -> Query:
-        """Return the query for what follows an answer."""
+    def after(self, rows: Sequence[Row], row_id: str, size: int | None = None) -> Query:
+        """Return the query for what follows an answer of so many rows."""
+        size = len(rows) if size is None else size
         return replace(
-            self, page=self.page + 1, last_id=rows[-1][row_id], offset=self.offset + len(rows)
+            self, page=self.page + 1, last_id=rows[-1][row_id], offset=self.offset + size
         )
 
 
@@ -87,6 +88,8 @@ class Answer:
     rows: list[Row]
     asked: int
     """The server's time when it was asked for, never later than that."""
+    size: int | None = None
+    """How many rows it held, those that were left out included; None if none was."""
 
 
 def second(at: int) -> int:
@@ -200,11 +203,14 @@ class LiveList:
         """
         self.listing = listing
         self.evidence = Evidence(listing, sorts)
-        self.longest = 0
-        """Rows of the longest answer: one that is as long may have been cut."""
+        self.is_full = False
+        """Whether the last answer was as long as the longest one, and so may have been cut."""
+        self.size = 0
+        """How many rows the last answer held."""
         self.now = now
         """When the last answer was asked for, in the server's microseconds."""
         self.calls = 0
+        self._longest = 0
         self._ask = ask
 
     def at(self, row: Row) -> int | None:
@@ -224,13 +230,17 @@ class LiveList:
             since = max(lowest, since or FIRST_SECOND)
         return Query(listing.key, since, until)
 
+    def after(self, query: Query, rows: Sequence[Row]) -> Query:
+        """Return the query for what follows the last answer."""
+        return query.after(rows, self.listing.row_id, self.size)
+
     def ask(self, query: Query) -> Answer:
         """Ask once; an answer of rows without a time is paged past."""
         first = answer = self._asked(query)
         rows = list(answer.rows)
         known = {self.id(row) for row in rows}
         while answer.rows and all(self.at(row) is None for row in answer.rows):
-            query = query.after(answer.rows, self.listing.row_id)
+            query = self.after(query, answer.rows)
             answer = self._asked(query)
             new = [row for row in answer.rows if self.id(row) not in known]
             if not new:
@@ -243,6 +253,8 @@ class LiveList:
         self.calls += 1
         answer = self._ask(query)
         self.evidence.see(answer.rows)
-        self.longest = max(self.longest, len(answer.rows))
+        self.size = len(answer.rows) if answer.size is None else answer.size
+        self._longest = max(self._longest, self.size)
+        self.is_full = self.size == self._longest
         self.now = max(self.now, answer.asked)
         return answer

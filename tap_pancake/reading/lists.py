@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -13,13 +12,13 @@ from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
-from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray, second
+from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray
 from tap_pancake.reading.reader import LateRows, ListReader
 from tap_pancake.reading.selection import Selection, Share
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from singer_sdk.helpers.types import Context, Record
 
@@ -52,9 +51,9 @@ class ListStream(PancakeStream):
                 part.then()
         except HeadFault:
             msg = (
-                f"{self.place(context)}: its newest row is older than one that was read before, also"
-                " when asked again: an old copy may have answered, so nothing counts as read: run"
-                " the tap again later; if several runs over a day see the same, it is accepted"
+                f"{self.place(context)}: its newest row is older than one that was read before: an"
+                " old copy may have answered, so nothing counts as read: run the tap again later"
+                " (if several runs over a day see the same, it is accepted)"
             )
         except Stray as stray:
             msg = f"{self.place(context)}: the list {stray}, so it cannot be read whole"
@@ -101,8 +100,9 @@ class ListStream(PancakeStream):
         """Return what reads the list of a page in this run."""
 
         def ask(query: Query) -> Answer:
-            body, asked = self.fetch_at(context, query)
-            return Answer(self.rows_of(body, context), asked)
+            reply = self.fetch_at(context, query)
+            rows = self.rows_of(reply.body, context)
+            return Answer(rows, reply.asked, rows.answered)
 
         def warn(text: str) -> None:
             self.logger.warning("%s: %s", self.place(context), text)
@@ -137,6 +137,12 @@ class ListStream(PancakeStream):
         """Nothing older is read."""
         start = self.config.get("start_date")
         return times.micros(start) if start else BEGINNING
+
+    @property
+    def start_text(self) -> str | None:
+        """The same as text; None if there is none."""
+        start = self.config.get("start_date")
+        return times.normalise(start) if start else None
 
     @property
     def end(self) -> int | None:

@@ -115,21 +115,12 @@ class LateRows:
         live, selection = self._live, self._selection
         if self._given_up or selection.stored_since is None:
             return
-        query = live.query()
-        answer = live.ask(query)
-        for _ in range(_LATE_TRIES):
-            if answer.rows:
-                break
-            answer = live.ask(query)
-        asked = answer.asked - SECOND
-        steps = StepDown(live, selection.stored_since, asked)
+        asked = 0
         try:
-            if not answer.rows:
-                msg = "is empty"
-                raise Stray(msg)  # noqa: TRY301 - as an answer of another kind would
-            for rows in steps.answers(answer):
-                for row in rows:
-                    yield selection.part(row)
+            answer = self._ask()
+            asked = answer.asked - SECOND
+            for rows in StepDown(live, selection.stored_since, asked).answers(answer):
+                yield from map(selection.part, rows)
         except Stray as stray:
             self._given_up = True
             self._warn(
@@ -141,13 +132,21 @@ class LateRows:
             # Nothing shows that the order is heeded: once a day, all of the list is looked at.
             if asked - selection.stored_since < _WHOLE_AGAIN:
                 return
-            for rows in Sweeps(live, query, lambda _: False).rows():
-                for row in rows:
-                    yield selection.part(row)
+            for rows in Sweeps(live, live.query(), lambda _: False).rows():
+                yield from map(selection.part, rows)
         mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
         selection.stored_since = mark
         text = times.from_micros(mark)
         yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
+
+    def _ask(self) -> Answer:
+        """Ask for the rows that were stored last; there are some, as the head has shown."""
+        for _ in range(_LATE_TRIES):
+            answer = self._live.ask(self._live.query())
+            if answer.rows:
+                return answer
+        msg = "is empty"
+        raise Stray(msg)
 
 
 class ListReader:
@@ -179,6 +178,8 @@ class ListReader:
         self._late = late
         self._refresh = refresh
         self._warn = warn
+        self.after_head: Callable[[], object] = nothing
+        """Is called by the lane when the first head was written."""
         self._walks: list[Walk] = []
         """On their way, the newest first."""
         self._walked: list[Walk] = []
@@ -227,6 +228,7 @@ class ListReader:
         yield from self._walk(stretches, answer)
         if self._late is not None and answer.rows:
             yield from self._late.parts()
+        yield Part(then=self.after_head)
 
     def _read_head(self, *, deep: bool = False) -> Iterator[Part]:
         """Read the head again, down to where it was read last."""

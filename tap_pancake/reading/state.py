@@ -102,6 +102,7 @@ class Bookmark:
             start: nothing older is read by this run.
         """
         self._part = part if incremental else {}
+        self._before = dict(self._part)
         self._key = key
         self._form = form
         top, floor = self._part.get(TOP), self._part.get(FLOOR)
@@ -113,6 +114,12 @@ class Bookmark:
             ],
             start=start,
         )
+
+    def detach(self) -> None:
+        """Keep nothing of this run in the state, since what was noted did not hold."""
+        self._part.clear()
+        self._part.update(self._before)
+        self._part = {}
 
     def _floor(self, value: str) -> int:
         return self._form.read(value) if value else BEGINNING

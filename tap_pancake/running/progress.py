@@ -61,16 +61,18 @@ class Stream(Protocol):
 
 @dataclass
 class _Way:
-    """How far the walk over a page's conversations is."""
+    """How far the walk over a page's conversations is, which goes back in time."""
 
-    start: str
     place: str
+    start: str | None
     first_seen: float = field(default_factory=time.monotonic)
 
     def share(self, now: str) -> float:
-        """Give how much of the time between its start and now is behind it."""
+        """Return how much of the time between now and the start is behind it; 0 if unknown."""
+        if self.start is None:
+            return 0.0
         start, place, end = map(times.unix, (self.start, self.place, now))
-        return 1.0 if end <= start else min(1.0, max(0.0, (place - start) / (end - start)))
+        return 1.0 if end <= start else min(1.0, max(0.0, (end - place) / (end - start)))
 
 
 @dataclass
@@ -166,12 +168,18 @@ class Progress:
             self._under_way.pop(page_id, None)
             self._done += 1
 
-    def reached(self, page_id: str, place: str) -> None:
-        """Note where the walk over a page's conversations is, in the tap's form of time."""
+    def reached(self, page_id: str, place: str, start: str | None) -> None:
+        """Note where the walk over a page's conversations is.
+
+        Args:
+            page_id: of which page.
+            place: the time of the conversation that is written.
+            start: where the walk ends, if that is known; both in the tap's form of time.
+        """
         way = self._under_way.get(page_id)
         if way is None:
             with self._lock:
-                self._under_way[page_id] = _Way(place, place)
+                self._under_way[page_id] = _Way(place, start)
         else:
             way.place = place
 
@@ -216,8 +224,8 @@ class Progress:
         for page in slow:
             way = ways[page]
             yield (
-                f"page {page} is at {way.place[:10]} between {way.start[:10]} and now"
-                f" ({way.share(now):.0%})"
+                f"page {page} is at {way.place[:10]} on its way back"
+                + (f" to {way.start[:10]} ({way.share(now):.0%})" if way.start else "")
             )
 
     def summarise(self, failures: Mapping[str, Iterable[tuple[str, str]]]) -> None:

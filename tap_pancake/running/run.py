@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ from tap_pancake.api.errors import PageFailed, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport
-from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
+from tap_pancake.reading.selection import Memory
+from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
 from tap_pancake.running.lanes import Lanes
 from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
@@ -81,11 +83,12 @@ class Run:
         self.state_clock = StateClock(write_state, interval)
         self.streams: dict[str, Any] = {}
         """The streams by name, for those that work together."""
-        self.walks: dict[str, PageWalk] = {}
-        """The walk over conversations that is under way, by page."""
+        self.memory = Memory()
+        """What was read in this run."""
         self.answered: set[str | None] = set()
         """The pages of which a good answer came since the page's stream began; None is the user
         API."""
+        self._ahead = 0.0
         self._said: set[str] = set()
         self._saying = threading.Lock()
         self._failed: list[PageFailed] = []
@@ -146,12 +149,17 @@ class Run:
             self._said.add(what)
         return new
 
+    def clock(self) -> int:
+        """Return the time now by the earlier of the two clocks, in microseconds since 1970."""
+        return int((time.time() - max(0.0, self._ahead)) * 1_000_000)
+
     def compare_clocks(self, ahead: float) -> None:
         """Say once if the clocks of machine and API differ; any thread may.
 
         Args:
             ahead: seconds that this machine's is ahead; below 0 it is behind.
         """
+        self._ahead = ahead
         if abs(ahead) > _CLOCKS_DIFFER and self.is_new("clocks"):
             self._logger.warning(
                 "The clock of this machine is %s %s that of the API. Bookmarks follow the earlier"

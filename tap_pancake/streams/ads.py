@@ -97,9 +97,7 @@ class AdConversationsStream(ListStream):
     name = "ad_conversations"
     path = "/pages/{page_id}/export_data"
     records_key = "data"
-    listing = Listing(
-        times=("updated_at", "inserted_at"), bounded=True, newest_first=False
-    )
+    listing = Listing(times=("updated_at", "inserted_at"), bounded=True, newest_first=False)
     right = VIEW_AD_REPORTS
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -12,7 +12,7 @@ from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
 from tap_pancake.reading.aside import Aside
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.reading.selection import Part, Share, nothing
+from tap_pancake.reading.selection import Part, nothing
 from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.api.client import Row
     from tap_pancake.running.run import Run
     from tap_pancake.streams.messages import MessagesStream
 
@@ -40,7 +39,7 @@ class PageReading:
 
     aside: Aside | None
     """What could not be read of their messages; None if these are not selected."""
-    part: Part = Part()
+    part: Part = field(default_factory=Part)
     messages: Iterator[bytes] | None = None
     """The messages that are read ahead, of the conversation that is written now."""
 

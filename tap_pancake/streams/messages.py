@@ -69,9 +69,7 @@ class MessagesStream(PancakeStream):
         # A conversation that was touched after the end may hold messages from before it.
         return Share(bookmark, first_back=lists.back, back=lists.back, opens_to_top=True)
 
-    def batches(
-        self, context: Context, since: int, *, persist: bool = True
-    ) -> Iterator[bytes]:
+    def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[bytes]:
         """Read a conversation back to a time; may run without the baton.
 
         As JSON again, which takes a fifth of the memory while it waits for its turn.
@@ -81,12 +79,11 @@ class MessagesStream(PancakeStream):
             since: in microseconds since 1970.
             persist: whether faults that may pass are waited out.
         """
-        pager = MessageBatches(
-            since=since, expected=context["message_count"], sizes=self._sizes
-        )
+        pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
         while not pager.finished:
             body = self.fetch(context, pager.window, persist=persist)
-            yield msgspec.json.encode(pager.take(self.rows_of(body, context)))
+            rows = self.rows_of(body, context)
+            yield msgspec.json.encode(pager.take(rows, rows.answered))
 
     def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.client import PancakeStream, Rows
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from singer_sdk.helpers.types import Context, Record
+    from singer_sdk.helpers.types import Context
 
     from tap_pancake.api.client import Body, Row
 
@@ -61,7 +59,7 @@ class UsersStream(PancakeStream):
     primary_keys = ("page_id", "id")
 
     @override
-    def rows_of(self, body: Body, context: Context | None) -> list[Row]:
+    def rows_of(self, body: Body, context: Context | None) -> Rows:
         if "users" not in body and isinstance(body.get("data"), dict):
             body = body["data"]
         duties = body.get("round_robin_users")
@@ -76,7 +74,7 @@ class UsersStream(PancakeStream):
             for part, is_disabled in ((disabled, True), (body, False))
             for row in super(UsersStream, self).rows_of(part, context)
         }
-        return list(rows.values())
+        return Rows(rows.values(), len(rows))
 
 
 def _is_on_duty(user: Row, duties: object, kind: str) -> bool:
