@@ -68,16 +68,23 @@ class Head:
         query = live.query(since=None if live.listing.newest_first else max(1, second(low)))
         answer = live.ask(query)
         tries = 1
+        if self.newest is not None and self._is_doubtful(answer):
+            self._warn("its newest row is older than one that was read before: asked again")
         # An empty list is asked for once more only: its page may be new.
         while tries < (_TRIES if self.newest else _TRIES - 1) and self._is_doubtful(answer):
             answer = live.ask(query)
             tries += 1
-        if self._is_doubtful(answer) and self.newest is not None:
-            self._doubted(answer.asked)
         if not live.listing.newest_first:
             live.evidence.see_bounds(query, answer.rows, ())
         asked = answer.asked - SECOND
         found = [at for row in answer.rows if (at := live.at(row)) is not None and at <= asked]
+        if self._is_doubtful(answer) and self.newest is not None:
+            back = min(share.back for share in self._selection.shares)
+            if found and max(found) >= self.newest - back:
+                # What a copy lacks that lags less than is read again, the next run reads.
+                asked = max(found)
+            else:
+                self._doubted(answer.asked)
         self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
         return answer, asked if self._end is None else min(asked, self._end)
 
@@ -95,9 +102,7 @@ class Head:
         found = [at for row in answer.rows if (at := self._live.at(row)) is not None]
         if not found or not self._live.evidence.allows(1):  # the newest row is not in the head
             return False
-        # What lags less than is read again costs nothing.
-        back = min(share.back for share in self._selection.shares)
-        return max(found) < self.newest - back
+        return max(found) < self.newest
 
     def _doubted(self, asked: int) -> None:
         """Believe what several runs over a day have seen.

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
 READINGS = 10
 """So often is the head read again at the end, while each reading finds something unread."""
-# A list that must be read whole, since nothing shows its order, is so once a day; a daily run may
-# start a little earlier than the one before.
+# A list that must be read whole, since nothing shows its order, is so once a day if that takes many
+# calls; a daily run may start a little earlier than the one before.
 _WHOLE_AGAIN = 23 * 60 * MINUTE
+_MANY = 500
 # So often an empty answer is asked for again, where there are rows.
 _LATE_TRIES = 3
 
@@ -333,15 +334,15 @@ class ListReader:
             at = live.at(row)
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
+        calls = live.calls
         for rows in Sweeps(live, query, is_past).rows():
-            for row in rows:
-                yield self._selection.part(row)
-        began, sorts = times.from_micros(live.now), live.evidence.sorts
+            yield from map(self._selection.part, rows)
+        whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
 
         def note(bookmark: Bookmark) -> None:
             if (top := bookmark.coverage.top) is not None:
                 bookmark.coverage.close(bookmark.coverage.start, top)
-            bookmark.note("whole", began)
+            bookmark.note("whole", whole)
             bookmark.note("sorts", sorts)
 
         yield Part(then=self._selection.note(note))
@@ -349,8 +350,9 @@ class ListReader:
             yield from self._late.parts()
 
     def _is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day."""
-        read = [str(share.bookmark.fact("whole") or "") for share in self._selection.shares]
-        if not all(read):
-            return True
-        return self._live.now - times.micros(min(read)) >= _WHOLE_AGAIN
+        """Tell whether the list was not read whole within a day, or is so with few calls."""
+        for share in self._selection.shares:
+            at, calls = share.bookmark.fact("whole") or [None, 0]
+            if at is None or calls <= _MANY or self._live.now - times.micros(at) >= _WHOLE_AGAIN:
+                return True
+        return False

@@ -33,7 +33,7 @@ FACTS: dict[str, object] = {
     "newest": None,  # the newest time of a row that was read
     "pages": [],  # which pages a total is of
     "sorts": None,  # by which time the list was seen to sort
-    "whole": None,  # when the list was last read whole
+    "whole": [],  # when the list was last read whole, and with how many calls
 }
 """What a part may hold beside its coverage, and what stands for nothing."""
 
@@ -115,11 +115,15 @@ class Bookmark:
             start=start,
         )
 
-    def detach(self) -> None:
-        """Keep nothing of this run in the state, since what was noted did not hold."""
+    def freeze(self) -> None:
+        """Let the state be as it is now, whatever else this run notes."""
+        self._part = {}
+
+    def take_back(self) -> None:
+        """Let the state be as it was before this run."""
         self._part.clear()
         self._part.update(self._before)
-        self._part = {}
+        self.freeze()
 
     def _floor(self, value: str) -> int:
         return self._form.read(value) if value else BEGINNING

@@ -227,7 +227,7 @@ class Run:
             PancakeError: something of at least one page failed.
         """
         if self._skipped:
-            self._logger.warning("In all %d skipped: see the warnings above", len(self._skipped))
+            self._logger.info("In all %d skipped: see the warnings above", len(self._skipped))
         failures = [*self._failed, *self._set_aside]
         rows = sum(reasons.total() for reasons in self._left_out.values())
         parts = []

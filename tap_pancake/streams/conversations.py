@@ -17,7 +17,7 @@ from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -113,7 +113,7 @@ class ConversationsStream(ListStream):
         yield from super().get_records(context)
         reading = self.readings[context["page_id"]]
         if reading.aside is not None:
-            self._guard(reading, reading.aside.end)
+            self._guard(reading, context, reading.aside.end)
 
     @override
     def parts(self, context: Context) -> Iterator[Part]:
@@ -207,20 +207,29 @@ class ConversationsStream(ListStream):
             refusal = failure
             self._guard(
                 reading,
+                context,
                 lambda: aside.failed(conversation_id, context["customer_id"], since, refusal),
             )
         else:
             aside.read(conversation_id, since)
 
-    def _guard(self, reading: PageReading, step: Any) -> None:
-        """Go on without messages where those of the whole page are denied."""
+    def _guard(self, reading: PageReading, context: Context, step: Callable[[], object]) -> None:
+        """Go on without messages where those of the whole page cannot be read."""
+        assert reading.aside is not None  # noqa: S101 - the caller asked
+        bookmark = reading.aside.bookmark
         try:
             step()
         except PageSkipped as refusal:
-            assert reading.aside is not None  # noqa: S101 - the caller asked
-            reading.aside.bookmark.detach()
-            reading.aside = None
-            self.run.page_skipped(refusal)
+            bookmark.take_back()
+            _, _, reason = str(refusal).partition(": ")
+            page = {"page_id": context["page_id"]}
+            self.run.page_skipped(PageSkipped(f"{self._messages.place(page)}: {reason}"))
+        except PageFailed as failure:
+            bookmark.freeze()
+            self.run.page_failed(failure)
+        else:
+            return
+        reading.aside = None
 
     def _read_aside(self, context: Context, reading: PageReading) -> None:
         """Try again what earlier runs have set aside."""
