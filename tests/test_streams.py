@@ -463,7 +463,7 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
             assert "permission" in line or "plan" in line
             assert run.bookmark(stream, refused.id) is None
             assert server.count(stream, refused.id) == 1  # type: ignore[arg-type]
-        assert log_lines(run, "WARNING")[-1].startswith(f"In all {len(names)} skipped")
+        assert any(f"In all {len(names)} skipped" in line for line in log_lines(run, "INFO"))
         assert not log_lines(run, "ERROR")
         for stream in CHILDREN:
             held = {
@@ -891,9 +891,8 @@ def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) ->
         config = settings_of(server, **BEFORE_AND_AFTER)
         catalog = select("multi_page_user_statistics")
         run = sync(tmp_path, config, catalog=catalog)
-        (line, last) = log_lines(run, "WARNING")
+        (line,) = log_lines(run, "WARNING")
         assert f"page {refused.id}, multi_page_user_statistics: left out" in line
-        assert last.startswith("In all 1 skipped")
         people = {staff.id for page in (good, odd) for staff in page.staff}
         assert {row["user_id"] for row in run.records["multi_page_user_statistics"]} == people
         days = len({call.params["date_range"] for call in server.calls if call.params})

@@ -84,6 +84,9 @@ class StepDown:
             if self.finished:
                 return
             self._remember(rows)
+            if head is not None and self._is_all(head):
+                break
+            head = None
             if not self._known:
                 msg = "has rows without a time only"
                 raise Stray(msg)
@@ -116,6 +119,17 @@ class StepDown:
         return place if place > self.low else None
 
     # The walk
+
+    def _is_all(self, head: Answer) -> bool:
+        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
+        live = self._live
+        if not live.listing.newest_first or self.sign < 0 or not head.rows:
+            return False
+        size = len(head.rows) if head.size is None else head.size
+        if size >= live.listing.page_size:
+            return False
+        follows = live.query().after(head.rows, live.listing.row_id, size)
+        return not live.ask(follows).rows and not live.ask(follows).rows
 
     def _enter(self, tries: int = _TRIES) -> list[Row] | None:
         """Ask for the first rows of the stretch, of which none is known; None if there are none."""

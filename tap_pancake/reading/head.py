@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.reading.coverage import DAY, SECOND
+from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
 from tap_pancake.reading.listing import second
 from tap_pancake.rows import times
 
@@ -77,12 +77,15 @@ class Head:
         if not live.listing.newest_first:
             live.evidence.see_bounds(query, answer.rows, ())
         asked = answer.asked - SECOND
-        found = [at for row in answer.rows if (at := live.at(row)) is not None and at <= asked]
+        # What is far in the future says nothing about what is there.
+        found = [
+            at for row in answer.rows if (at := live.at(row)) is not None and at < asked + MINUTE
+        ]
         if self._is_doubtful(answer) and self.newest is not None:
             back = min(share.back for share in self._selection.shares)
             if found and max(found) >= self.newest - back:
                 # What a copy lacks that lags less than is read again, the next run reads.
-                asked = max(found)
+                asked = min(asked, max(found))
             else:
                 self._doubted(answer.asked)
         self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)

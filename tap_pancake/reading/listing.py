@@ -45,6 +45,8 @@ class Listing:
     """Whether it demands both bounds."""
     longest: int | None = None
     """Seconds that its bounds may be apart."""
+    page_size: int = 0
+    """Rows that a full answer is known to hold; 0 if that is not known. It is never relied on."""
     newest_first: bool = True
     """Whether its newest row is expected first; if not, no more is asked for than is wanted."""
 
@@ -247,7 +249,7 @@ class LiveList:
                 break
             rows += new
             known.update(map(self.id, new))
-        return Answer(rows, first.asked)
+        return Answer(rows, first.asked, first.size)
 
     def _asked(self, query: Query) -> Answer:
         self.calls += 1

@@ -38,7 +38,7 @@ class PostsStream(ListStream):
     name = "posts"
     path = "/pages/{page_id}/posts"
     records_key = "posts"
-    listing = Listing(times=("inserted_at", "updated_at"), bounded=True)
+    listing = Listing(times=("inserted_at", "updated_at"), bounded=True, page_size=30)
     brings = "up to 30 posts"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")

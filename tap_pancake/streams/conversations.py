@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
     from tap_pancake.streams.messages import MessagesStream
 
-V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at")
+V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
 V1_LONGEST = 28 * 86_400
 """Seconds that the bounds of v1 may be apart: a month, of any length (reference, section 7.2)."""
 V1_BEGINNING = times.micros("2010-01-01T00:00:00")

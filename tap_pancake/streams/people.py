@@ -27,7 +27,7 @@ class CustomersStream(ListStream):
     name = "customers"
     path = "/pages/{page_id}/page_customers"
     records_key = "customers"
-    listing = Listing(times=("updated_at", "inserted_at"), bounded=True)
+    listing = Listing(times=("updated_at", "inserted_at"), bounded=True, page_size=100)
     brings = "up to 100 customers"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
