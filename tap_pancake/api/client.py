@@ -25,7 +25,8 @@ from typing_extensions import override
 from tap_pancake import schemas
 from tap_pancake.api.errors import PageFailed, PageTokenRenewed, TransientError, check
 from tap_pancake.api.redaction import shows
-from tap_pancake.reading.state import Bookmark
+from tap_pancake.reading.coverage import BEGINNING
+from tap_pancake.reading.state import INSTANT, Bookmark, Form
 from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.sdk import SDKStream
 
@@ -444,14 +445,24 @@ class PancakeStream(SDKStream):
         """Whether this stream has something to read of a page."""
         return bool(self.selected or self.has_selected_descendents)
 
-    def bookmark(self, context: Context | None) -> Bookmark | None:
-        """Give the stream's bookmark for a page; None if the stream is not selected."""
+    def bookmark(
+        self, context: Context | None, *, form: Form = INSTANT, start: int = BEGINNING
+    ) -> Bookmark | None:
+        """Return what the state keeps of a page; None if the stream is not selected.
+
+        Args:
+            context: of the page; None for all pages together.
+            form: how the times of the stream's state are written.
+            start: nothing older is read by this run, in microseconds since 1970.
+        """
         if not self.selected:
             return None
         return Bookmark(
             self.get_context_state(context),
             self.replication_key or "",
             incremental=self.replication_method == REPLICATION_INCREMENTAL,
+            form=form,
+            start=start,
         )
 
     @override

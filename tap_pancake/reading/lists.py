@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import PageFailed
-from tap_pancake.reading.state import BEGINNING, PageWalk
+from tap_pancake.reading.old import BEGINNING, Bookmark, PageWalk
 from tap_pancake.reading.windows import Cut, TimeWindows, Window
 from tap_pancake.rows import times
 
@@ -68,7 +68,7 @@ class ListStream(PancakeStream):
     def begin_walk(self, context: Context) -> PageWalk:
         """Decide what this run reads of a page."""
         now = times.text(datetime.now(UTC))
-        return PageWalk(self.config, rows=self.bookmark(context), now=now)
+        return PageWalk(self.config, rows=Bookmark({}, "", incremental=False) if self.selected else None, now=now)
 
     def windows(self, walk: PageWalk) -> TimeWindows:
         """Give the time windows of one page's walk."""

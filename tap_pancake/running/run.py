@@ -11,7 +11,7 @@ from tap_pancake.api.errors import PageFailed, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport
-from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, PageWalk, StateClock
+from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
 from tap_pancake.running.lanes import Lanes
 from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
@@ -61,11 +61,13 @@ class Run:
         self.state_clock = StateClock(write_state, interval)
         self.streams: dict[str, Any] = {}
         """The streams by name, for those that work together."""
-        self.walks: dict[str, PageWalk] = {}
+        self.walks: dict[str, Any] = {}
         """The walk over conversations that is under way, by page."""
         self._said: set[str] = set()
         self._failed: list[PageFailed] = []
         self._skipped: list[PageFailed] = []
+        self._set_aside: list[PageFailed] = []
+        self._still_aside: list[str] = []
 
     @cached_property
     def shard(self) -> Shard:
@@ -128,6 +130,16 @@ class Run:
         self._skipped.append(refusal)
         self._logger.warning("Skipped: %s", refusal)
 
+    def set_aside(self, failure: PageFailed) -> None:
+        """Note that a part of a stream cannot be read, from now on: later runs try it again."""
+        self._set_aside.append(failure)
+        self._logger.error("Set aside: %s", failure)
+
+    def still_aside(self, text: str) -> None:
+        """Note what an earlier run set aside and this one could not read: place, colon, reason."""
+        self._still_aside.append(text)
+        self._logger.warning("Still set aside: %s", text)
+
     def summarise(self) -> None:
         """Say what was done, and what was not and why."""
         ended = {"Failed": self._failed, "Skipped": self._skipped}
@@ -146,7 +158,10 @@ class Run:
         """
         if self._skipped:
             self._logger.warning("In all %d skipped: see the warnings above", len(self._skipped))
-        if self._failed:
-            count, first = len(self._failed), self._failed[0]
-            msg = f"failed in all: {count}, all else was read; the first: {first}"
+        failures = [*self._failed, *self._set_aside]
+        if failures:
+            counts = {"failed": len(self._failed), "set aside": len(self._set_aside)}
+            named = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+            text = "what was read is written, the rest is tried by the next run"
+            msg = f"{named}: {text}; the first: {failures[0]}"
             raise PancakeError(msg)

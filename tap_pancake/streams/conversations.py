@@ -11,7 +11,7 @@ from typing_extensions import override
 from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, PancakeStream, is_id
 from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.lists import ListStream, Part
-from tap_pancake.reading.state import PageWalk
+from tap_pancake.reading.old import Bookmark, PageWalk
 from tap_pancake.reading.windows import Cut, TimeWindows, Window
 from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
@@ -76,7 +76,7 @@ class ConversationsStream(ListStream):
         self._reads_ahead = not self.is_mapped
         streams = [self, *self.child_streams]
         bookmarks = {
-            stream.name: stream.bookmark(context)
+            stream.name: Bookmark({}, "", incremental=False) if stream.selected else None
             for stream in streams
             if isinstance(stream, PancakeStream)
         }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.reading.state import PageWalk
+    from tap_pancake.reading.old import PageWalk
     from tap_pancake.running.run import Run
 
 ROOM = 5

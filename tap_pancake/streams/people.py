@@ -53,15 +53,6 @@ class CustomersStream(ListStream):
             "order_by": "updated_at",
         }
 
-    @override
-    def get_records(self, context: Context | None) -> Iterable[Record]:
-        bookmark = self.bookmark(context)
-        if bookmark is not None and bookmark.is_ordered:
-            self.cut.ordered = True
-        yield from super().get_records(context)
-        if bookmark is not None and self.cut.ordered:
-            bookmark.note_ordered()
-
 
 class UsersStream(PancakeStream):
     """`GET …/pages/{page_id}/users`: the staff of a page, active and disabled.

@@ -24,6 +24,7 @@ from .statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from datetime import tzinfo
 
 Json = dict[str, Any]
 OrderBy = Literal["updated_at", "inserted_at"]
@@ -312,6 +313,8 @@ class Page:
         self.name = name or f"{self.rng.choice(invented.SHOPS[channel.language])} {number}"
         self.category = category
         self.timezone = channel.timezone if timezone is None else timezone
+        self.zone: tzinfo | None = None
+        """The time of the page's statistics where that is not one offset for all times."""
         self.inserted_at = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(days=number)
         self.plan_lapsed: int | None = None
         self.forbidden = False

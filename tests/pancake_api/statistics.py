@@ -8,7 +8,7 @@ does.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +104,9 @@ class Statistics:
         """Series of engagements that no document has: name, and the number of each day."""
 
     @property
-    def zone(self) -> timezone:
+    def zone(self) -> tzinfo:
         """The page's own time."""
-        return timezone(timedelta(hours=self._page.timezone))
+        return self._page.zone or timezone(timedelta(hours=self._page.timezone))
 
     def correct(self, stream: str, bucket: Bucket, who: str = "", **counts: float) -> None:
         """Change numbers of an hour or day, of a member of staff, a tag or an advertisement."""
@@ -137,7 +137,10 @@ class Statistics:
             at = low.replace(minute=0, second=0, microsecond=0)
             at += HOUR * (at < low)
         while at < end and (high is None or at <= high):
-            yield at
+            # No clock shows the hour that is left out in spring; the one that comes again in autumn
+            # is one.
+            if self.instant(at).astimezone(self.zone).replace(tzinfo=None) == at:
+                yield at
             at += HOUR
 
     def days(self, low: date | None = None, high: date | None = None) -> Iterator[date]:
@@ -291,7 +294,7 @@ def tag_held(page: Page, days: Iterator[date]) -> Held:
             yield day, str(tag_id), counts or {"pin": 0, "total": 0}
 
 
-def tag_label(day: date, dialect: Observed) -> str:
+def tag_label(day: Bucket, dialect: Observed) -> str:
     """How `statistics/tags` writes a day."""
     labels = {
         "observed": f"{day.day}/{day.month}",
@@ -303,16 +306,16 @@ def tag_label(day: date, dialect: Observed) -> str:
 
 def tag_body(page: Page, days: Iterator[date], dialect: Observed) -> Json:
     """The answer of `statistics/tags`; a tag that is gone is in no list."""
-    labels: dict[str, None] = {}
+    labels: dict[Bucket, str] = {}
     series: dict[str, list[Any]] = {}
     for day, tag_id, counts in tag_held(page, days):
-        labels[tag_label(day, dialect)] = None
+        labels[day] = tag_label(day, dialect)
         key = f"tag_{tag_id}" if dialect.name == "older" else tag_id
         value = counts if dialect.name == "observed" else counts["total"]
         series.setdefault(key, []).append(value)
     return {
         "success": True,
-        "data": {"categories": list(labels), "series": series},
+        "data": {"categories": list(labels.values()), "series": series},
         "data_today": {"categories": ["0", "1"], "series": {key: [0, 0] for key in series}},
         "tags": [
             {
