@@ -153,7 +153,8 @@ class Span:
     def day_of(self, label: str) -> datetime | None:
         """Work out the day that a label names: ``D/M/YYYY``, ``D/M``, or an ISO date or time.
 
-        The year of ``D/M`` is the one that lies within the span, or next to it.
+        The year of ``D/M`` is the one that lies within the span, or next to it: as far as an answer
+        for the wider one may reach in another time zone.
 
         Returns:
             Its midnight; None if the label does not tell.
@@ -167,12 +168,13 @@ class Span:
                 return datetime(int(year), int(month), int(day), tzinfo=self.zone)
         except ValueError:
             return None
-        for year in {self.first.year, self.after.year}:
+        low, high = self.first - 2 * _DAY, self.after + _DAY
+        for year in {low.year, high.year}:
             try:
                 at = datetime(year, int(month), int(day), tzinfo=self.zone)
             except ValueError:  # such as 29/2 of most years
                 continue
-            if self.first - _DAY <= at <= self.after:
+            if low <= at <= high:
                 return at
         return None
 
