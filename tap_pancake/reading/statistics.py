@@ -89,6 +89,10 @@ class StatisticsStream(PancakeStream):
         now = datetime.now(UTC)
         return Bounds.of(self.config, unit=self.unit, zone=zone, added=added, now=now)
 
+    def lookback(self, context: Context | None) -> float:  # noqa: ARG002
+        """Return how many days before the last run's end this one begins."""
+        return float(self.config["statistics_lookback_days"])
+
     def walk_of(
         self, context: Context | None, zone: tzinfo, added: str | None
     ) -> BucketWalk | None:
@@ -114,7 +118,7 @@ class StatisticsStream(PancakeStream):
             bookmark,
             bounds,
             unit=unit,
-            back=float(self.config["statistics_lookback_days"]),
+            back=self.lookback(context),
             tell=lambda failure, known: self._tell(failure, context, known=known),
         )
         unknown = not added and not self.config.get("start_date")
@@ -259,13 +263,21 @@ class HourlyStatisticsStream(StatisticsStream):
         kept: str | None = self.get_context_state(context).get("zone")
         return kept
 
+    def _is_guessed(self, context: Context | None) -> bool:
+        return context is not None and not (self.told(context) or self.shown(context))
+
     @override
     def bounds(self, context: Context | None, zone: tzinfo, added: str | None) -> Bounds:
         bounds = super().bounds(context, zone, added)
-        if context is None or self.told(context) or self.shown(context):
+        if not self._is_guessed(context):
             return bounds
         # The page's hours may lie up to 19 from where they are looked for.
         return replace(bounds, start=bounds.start - timedelta(days=1))
+
+    @override
+    def lookback(self, context: Context | None) -> float:
+        # What is the running hour by a zone that is guessed may be one of yesterday.
+        return max(super().lookback(context), float(self._is_guessed(context)))
 
     @override
     def begin_walk(self, context: Context) -> BucketWalk | None:
