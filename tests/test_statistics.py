@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -104,7 +104,7 @@ def test_a_zone_that_is_shown_later_corrects_the_hours_of_before() -> None:
     (page,) = account.pages
     page.timezone = -5
     with PancakeServer(account) as server:
-        config = {"access_token": None, "page_access_tokens": {page.id: page.token}}
+        config: Json = {"access_token": None, "page_access_tokens": {page.id: page.token}}
         first = run_of(server, "page_statistics", **config)
         second = run_of(server, *HOURLY, state=first.state, **config)
         third = run_of(server, *HOURLY, state=second.state, **config)
@@ -176,7 +176,7 @@ def test_a_quiet_run_reads_the_lookback_only(stream: str) -> None:
 @pytest.mark.parametrize("stream", DATED)
 def test_an_earlier_start_date_brings_what_lies_below_and_nothing_else(stream: str) -> None:
     with PancakeServer(account_of()) as server:
-        settings = {"statistics_lookback_days": 0, "statistics_window_days": 1}
+        settings: Json = {"statistics_lookback_days": 0, "statistics_window_days": 1}
         first = run_of(server, stream, start_date="2026-01-03T00:00:00Z", **settings)
         server.reset_calls()
         second = run_of(server, stream, state=first.state, **settings)
@@ -212,7 +212,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
         server.reset_calls()
         for _ in range(2):
             reached, started = server.count() + int(calls * share / 2), list[Any]()
-            server.on_call = lambda call, reached=reached, started=started: (  # type: ignore[misc]
+            server.on_call = lambda call, reached=reached, started=started: (
                 started[0].send_signal(signum) if call.number == reached else None
             )
             state = runs[-1].state if runs and runs[-1].states else None
@@ -244,7 +244,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
 def test_a_span_that_is_refused_is_set_aside_and_filled_in_when_it_can_be(stream: str) -> None:
     bad = utc(2026, 1, 3, 3)
     with PancakeServer(account_of()) as server:
-        settings = {"statistics_lookback_days": 0, "statistics_window_days": 1}
+        settings: Json = {"statistics_lookback_days": 0, "statistics_window_days": 1}
         (page,) = server.account.pages
         refuse(server, lambda call: asks_for(call, bad))
         first = run_of(server, stream, "conversations", **settings)
@@ -311,7 +311,7 @@ def test_a_day_that_both_kinds_of_engagements_miss_is_told_once(days: int) -> No
     both = ("customer_engagements", "user_engagements")
     with PancakeServer(account_of()) as server:
         refuse(server, lambda call: asks_for(call, bad))
-        settings = {"statistics_lookback_days": 0, "statistics_window_days": days}
+        settings: Json = {"statistics_lookback_days": 0, "statistics_window_days": days}
         first = run_of(server, *both, **settings)
         (line,) = log_lines(first, "ERROR")
         assert "customer_engagements: " in line
@@ -339,7 +339,7 @@ def test_engagements_that_are_selected_later_bring_their_own_history() -> None:
 
 # Statistics of several pages.
 
-SEVERAL = "multi_page_user_statistics"
+SEVERAL: Final = "multi_page_user_statistics"
 
 
 @pytest.mark.parametrize("code", [105, 999])

@@ -39,7 +39,11 @@ BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
 MOST_FAILURES = 3
 """So many spans in a row that cannot be read end the stream: the rest would hardly fare better."""
 
+HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
+# Time zones are whole quarters of an hour, and none is further from UTC.
+_ZONES_DIFFER = timedelta(minutes=15)
+_FURTHEST = timedelta(hours=14)
 _DAY_MONTH = re.compile(r"(\d{1,2})/(\d{1,2})(?:/(\d{4}))?")
 
 
@@ -59,6 +63,20 @@ def told_zone(hours: object) -> tzinfo | None:
 def zone_of(hours: object) -> tzinfo:
     """Return a page's own time from its `timezone`, or the usual one if it does not say."""
     return told_zone(hours) or timezone(timedelta(hours=USUAL_TIMEZONE))
+
+
+def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
+    """Return how far a local hour is ahead of the same hour in UTC, such as ``20240102030000``.
+
+    Returns:
+        None if that is no time, or so far from the hour that no time zone is.
+    """
+    try:
+        instant = datetime.strptime(str(digits), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    ahead = at.replace(tzinfo=UTC) - instant
+    return ahead if abs(ahead) <= _FURTHEST and not ahead % _ZONES_DIFFER else None
 
 
 def is_day_and_month(label: str) -> bool:
@@ -283,6 +301,11 @@ class BucketWalk:
     def aside_days(self) -> set[date]:
         """Return the local days that earlier runs, or this one, have set aside."""
         return self._days_of(self._aside)
+
+    def wants(self, span: Span) -> bool:
+        """Return whether something of a span is open."""
+        low, high = self._range(span)
+        return any(one.low <= high and one.high >= low for one in self.bookmark.coverage.open)
 
     def spans(self, most: int) -> Iterator[Span]:
         """Cut what is open into spans, see `spans_of`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,14 @@ from typing_extensions import override
 
 from tap_pancake.api.client import USER_API
 from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
-from tap_pancake.reading.buckets import Unit, is_day_and_month, spans_of, zone_of
+from tap_pancake.reading.buckets import (
+    HOUR,
+    Unit,
+    ahead_of_utc,
+    is_day_and_month,
+    spans_of,
+    zone_of,
+)
 from tap_pancake.reading.statistics import (
     HourlyStatisticsStream,
     StatisticsStream,
@@ -73,16 +80,16 @@ class UserStatisticsStream(HourlyStatisticsStream):
     primary_keys = ("page_id", "user_id", "hour")
     replication_key = "hour_utc"
 
-    @override
-    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        span: Span = next_page_token.wider
-        return {"date_range": span.date_range}
-
     def __init__(self, tap: Tap, run: Run) -> None:
         """Begin with no time shown."""
         super().__init__(tap, run)
         self.zones: dict[str, str] = {}
         """Page id to the hours ahead of UTC that the newest row of the page shows."""
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        span: Span = next_page_token.wider
+        return {"date_range": span.date_range}
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -93,7 +100,7 @@ class UserStatisticsStream(HourlyStatisticsStream):
             user = map_in(totals.get(user_id) or {})
             for row in rows_in(rows):
                 at = span.hour_of(row["hour"])
-                ahead = _ahead_of_utc(at, row.get("hour_in_integer"))
+                ahead = ahead_of_utc(at, row.get("hour_in_integer"))
                 if ahead is not None:
                     shown.append((at, ahead))
                 yield (
@@ -109,26 +116,7 @@ class UserStatisticsStream(HourlyStatisticsStream):
                     },
                 )
         if shown and context:
-            self.zones.setdefault(context["page_id"], str(max(shown)[1] / _HOUR))
-
-
-_HOUR = timedelta(hours=1)
-_ZONES_DIFFER = timedelta(minutes=15)
-_FURTHEST = timedelta(hours=14)
-
-
-def _ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
-    """Return how far a local hour is ahead of the same hour in UTC, ``20240102030000``.
-
-    Returns:
-        None if it is no such time, or so far from the hour that it is no time zone.
-    """
-    try:
-        instant = datetime.strptime(str(digits), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    ahead = at.replace(tzinfo=UTC) - instant
-    return ahead if abs(ahead) <= _FURTHEST and not ahead % _ZONES_DIFFER else None
+            self.zones.setdefault(context["page_id"], str(max(shown)[1] / HOUR))
 
 
 class MultiPageUserStatisticsStream(StatisticsStream):
@@ -448,7 +436,7 @@ class CustomerEngagementsStream(StatisticsStream):
         walks = [walk for walk in (own, theirs) if walk is not None]
         spans = spans_of(walks, 1)
         for span, answer in self.answers(spans, context, lambda: any(one.read for one in walks)):
-            reading = [walk for walk in walks if span.first.date() in walk.open_days()]
+            reading = [walk for walk in walks if walk.wants(span)]
             try:
                 body = next(answer) if reading else {}
             except PageFailed as failure:
