@@ -496,6 +496,12 @@ def part_of(state: Json, stream: str, page_id: str) -> Json:
     return {}
 
 
+def is_claimed(part: Json, at: str) -> bool:
+    """Whether a state says that an hour or a day was read."""
+    opened = part.get("open", [])
+    return at < part["replication_key_value"] and not any(low <= at <= high for low, high in opened)
+
+
 def state_for(before: Json, pages: Iterable[str]) -> Json:
     """The state in which each of these pages is as the one page is in `before`."""
     pages = list(pages)

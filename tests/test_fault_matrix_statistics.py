@@ -18,6 +18,7 @@ from tests.fault_matrix import (
     Matrix,
     account_of,
     bookmark_key,
+    is_claimed,
     logged,
     part_of,
     read_matrix,
@@ -31,7 +32,6 @@ from tests.truth import merged
 
 if TYPE_CHECKING:
     from tests.pancake_api import Answer, Call
-    from tests.tap import Json
 
 
 @pytest.fixture(scope="module", params=[stream for stream in DATED if stream in CHILDREN])
@@ -42,12 +42,6 @@ def matrix(request: pytest.FixtureRequest) -> Matrix:
 def is_aside(case: Case) -> bool:
     """Whether the span is set aside, and the others are read."""
     return case.outcome in {FAILED, FAULT, NO_JSON} or case.form.name == "302"
-
-
-def is_claimed(part: Json, at: str) -> bool:
-    """Whether a state says that an hour or a day was read."""
-    opened = part.get("open", [])
-    return at < part["replication_key_value"] and not any(low <= at <= high for low, high in opened)
 
 
 class TestStatistics(EachRefusal):
