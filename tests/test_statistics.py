@@ -99,6 +99,20 @@ def test_each_hour_of_a_page_of_which_only_the_token_is_known_comes_once(
             assert server.count(stream) <= 15  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("hours", [-5, 14])
+def test_days_of_a_page_are_those_of_the_zone_that_its_rows_show(hours: float) -> None:
+    account = account_of()
+    (page,) = account.pages
+    page.timezone = hours
+    streams = ("user_statistics", "tag_statistics", "ad_statistics", "campaign_statistics")
+    with PancakeServer(account) as server:
+        config: Json = {"access_token": None, "page_access_tokens": {page.id: page.token}}
+        run = run_of(server, *streams, **config)
+        for stream in streams:
+            assert not run.repeated(stream)
+            assert_same(run.by_key(stream), records(server, stream))
+
+
 def test_a_zone_that_is_shown_later_corrects_the_hours_of_before() -> None:
     account = account_of()
     (page,) = account.pages

@@ -65,6 +65,37 @@ def zone_of(hours: object) -> tzinfo:
     return told_zone(hours) or timezone(timedelta(hours=USUAL_TIMEZONE))
 
 
+@dataclass(frozen=True)
+class OwnTime:
+    """What is known of a page's own time, which list-pages may not tell.
+
+    Rows of `user_statistics` show it, since they have their hour in UTC, too. That stream is read
+    first, and what it showed is kept in the state of each.
+    """
+
+    told: tzinfo | None
+    """By list-pages."""
+    shown: str | None
+    """By rows of this run: hours ahead of UTC."""
+    kept: str | None
+    """By rows of an earlier run."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The page's own time, or the usual one."""
+        return self.told or zone_of(self.shown or self.kept)
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether nothing tells it: hours may then be up to 19 from where they are looked for."""
+        return self.told is None and self.shown is None and self.kept is None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether rows showed what the state does not have."""
+        return self.told is None and self.shown is not None and self.shown != self.kept
+
+
 def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
     """Return how far a local hour is ahead of the same hour in UTC, such as ``20240102030000``.
 
@@ -217,6 +248,7 @@ class Bounds:
         zone: tzinfo,
         added: str | None,
         now: datetime,
+        slack: timedelta = timedelta(0),
     ) -> Self:
         """Read the settings.
 
@@ -226,10 +258,12 @@ class Bounds:
             zone: the page's own time.
             added: when the page was added to Pancake, before which there are no statistics.
             now: the start of this run.
+            slack: how much earlier than the start date to begin.
         """
         # Before a page was added there is nothing, and asking for it can cost a call a day.
         known = [BEGINNING]
-        known += [times.parse(config["start_date"])] if config.get("start_date") else []
+        if config.get("start_date"):
+            known += [_before(times.parse(config["start_date"]), slack / _DAY)]
         known += [_before(times.parse(added), 1)] if added is not None else []
         end = times.parse(config["end_date"]) if config.get("end_date") else None
         return cls(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +14,7 @@ from tap_pancake.reading.buckets import (
     BEGINNING,
     Bounds,
     BucketWalk,
+    OwnTime,
     Span,
     Unit,
     local,
@@ -76,37 +76,56 @@ class StatisticsStream(PancakeStream):
         span = self.recent(context)
         return [row for _, row in self.found(self.fetch(context, span), span, context)]
 
-    def zone(self, context: Context) -> tzinfo:
-        """Return the page's own time."""
-        return zone_of(context["timezone"])
-
     def begin_walk(self, context: Context) -> BucketWalk | None:
         """Decide what this run reads of a page; None if the stream is not selected."""
-        return self.walk_of(context, self.zone(context), context["added"])
+        time = self._own_time(context)
+        walk = self.walk_of(context, time.zone, context["added"], slack=int(time.is_guessed))
+        if walk is None or not time.is_news:
+            return walk
+        walk.bookmark.note("zone", time.shown)
+        if time.kept is None and walk.has_read:
+            self.logger.info(
+                "%s: the page's own time is now known, so all days are read again",
+                self.place(context),
+            )
+            walk.reopen()
+            walk.bookmark.save()
+        return walk
 
-    def bounds(self, context: Context | None, zone: tzinfo, added: str | None) -> Bounds:  # noqa: ARG002
-        """Decide which buckets this run reads of a page."""
-        now = datetime.now(UTC)
-        return Bounds.of(self.config, unit=self.unit, zone=zone, added=added, now=now)
-
-    def lookback(self, context: Context | None) -> float:  # noqa: ARG002
-        """Return how many days before the last run's end this one begins."""
-        return float(self.config["statistics_lookback_days"])
+    def _own_time(self, context: Context) -> OwnTime:
+        """Return what list-pages, `user_statistics` and the state know of a page's own time."""
+        shown: dict[str, str] = self.run.streams["user_statistics"].zones
+        return OwnTime(
+            told=told_zone(context["timezone"]),
+            shown=shown.get(context["page_id"]),
+            kept=self.get_context_state(context).get("zone"),
+        )
 
     def walk_of(
-        self, context: Context | None, zone: tzinfo, added: str | None
+        self, context: Context | None, zone: tzinfo, added: str | None, *, slack: int = 0
     ) -> BucketWalk | None:
         """Decide what this run reads, of pages in this time and of this age.
+
+        Args:
+            context: of the page; None for all pages together.
+            zone: the page's own time.
+            added: when the page was added to Pancake.
+            slack: how many days to begin earlier at least, since the zone may be another.
+
+        Returns:
+            None if the stream is not selected.
 
         Raises:
             PageFailed: the state says that the future was read.
         """
-        unit, bounds = self.unit, self.bounds(context, zone, added)
+        unit, now = self.unit, datetime.now(UTC)
+        bounds = Bounds.of(
+            self.config, unit=unit, zone=zone, added=added, now=now, slack=timedelta(days=slack)
+        )
         bookmark = self.bookmark(context, form=unit.form, start=unit.place(bounds.start))
         if bookmark is None:
             return None
-        tomorrow = unit.floor(local(datetime.now(UTC) + timedelta(days=1), zone))
-        top = bookmark.coverage.top
+        top, tomorrow = bookmark.coverage.top, unit.floor(local(now + timedelta(days=1), zone))
         if top is not None and top > unit.place(tomorrow):
             msg = (
                 f"{self.place(context)}: the state says that all was read up to"
@@ -118,7 +137,7 @@ class StatisticsStream(PancakeStream):
             bookmark,
             bounds,
             unit=unit,
-            back=self.lookback(context),
+            back=max(slack, float(self.config["statistics_lookback_days"])),
             tell=lambda failure, known: self._tell(failure, context, known=known),
         )
         unknown = not added and not self.config.get("start_date")
@@ -234,66 +253,6 @@ class StatisticsStream(PancakeStream):
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             # Never an empty table instead: names of keys, and no value, show what came.
             self.reject(f"has no known shape: {shape_of(body)}", context)
-
-
-class HourlyStatisticsStream(StatisticsStream):
-    """Statistics by the hour, of a page whose own time may not be told.
-
-    `user_statistics` shows it, in rows that have their hour in UTC, too; it is read first, and what
-    it showed is kept in the state. Where nothing shows, the usual one is assumed.
-    """
-
-    unit = Unit.HOUR
-    tells = True
-
-    @override
-    def zone(self, context: Context) -> tzinfo:
-        return self.told(context) or zone_of(self.shown(context))
-
-    def told(self, context: Context) -> tzinfo | None:
-        """Return the time that list-pages has for a page."""
-        return told_zone(context["timezone"])
-
-    def shown(self, context: Context) -> str | None:
-        """Return what rows of this run or an earlier one showed: hours ahead of UTC."""
-        shown: dict[str, str] = self.run.streams["user_statistics"].zones
-        return shown.get(context["page_id"]) or self._kept(context)
-
-    def _kept(self, context: Context) -> str | None:
-        kept: str | None = self.get_context_state(context).get("zone")
-        return kept
-
-    def _is_guessed(self, context: Context | None) -> bool:
-        return context is not None and not (self.told(context) or self.shown(context))
-
-    @override
-    def bounds(self, context: Context | None, zone: tzinfo, added: str | None) -> Bounds:
-        bounds = super().bounds(context, zone, added)
-        if not self._is_guessed(context):
-            return bounds
-        # The page's hours may lie up to 19 from where they are looked for.
-        return replace(bounds, start=bounds.start - timedelta(days=1))
-
-    @override
-    def lookback(self, context: Context | None) -> float:
-        # What is the running hour by a zone that is guessed may be one of yesterday.
-        return max(super().lookback(context), float(self._is_guessed(context)))
-
-    @override
-    def begin_walk(self, context: Context) -> BucketWalk | None:
-        kept, walk = self._kept(context), super().begin_walk(context)
-        shown = None if self.told(context) else self.shown(context)
-        if walk is None or shown is None or shown == kept:
-            return walk
-        walk.bookmark.note("zone", shown)
-        if kept is None and walk.has_read:
-            self.logger.info(
-                "%s: the page's own time is now known, so all is read again, for `hour_utc`",
-                self.place(context),
-            )
-            walk.reopen()
-            walk.bookmark.save()
-        return walk
 
 
 def rows_in(value: object) -> list[Row]:

@@ -21,7 +21,6 @@ from tap_pancake.reading.buckets import (
     zone_of,
 )
 from tap_pancake.reading.statistics import (
-    HourlyStatisticsStream,
     StatisticsStream,
     map_in,
     rows_in,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
 
 
-class PageStatisticsStream(HourlyStatisticsStream):
+class PageStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/pages`: by the hour; hours without traffic may be missing.
 
     Source: reference, section 12.
@@ -49,6 +48,8 @@ class PageStatisticsStream(HourlyStatisticsStream):
 
     name = "page_statistics"
     path = "/pages/{page_id}/statistics/pages"
+    unit = Unit.HOUR
+    tells = True
     brings = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "hour")
@@ -66,7 +67,7 @@ class PageStatisticsStream(HourlyStatisticsStream):
             yield at, {**row, "hour_utc": times.text(at)}
 
 
-class UserStatisticsStream(HourlyStatisticsStream):
+class UserStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/users`: by member of staff and hour.
 
     Its rows may have their hour in UTC, too, which shows the page's own time. Source: reference,
@@ -75,6 +76,8 @@ class UserStatisticsStream(HourlyStatisticsStream):
 
     name = "user_statistics"
     path = "/pages/{page_id}/statistics/users"
+    unit = Unit.HOUR
+    tells = True
     brings = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "hour")
