@@ -21,6 +21,7 @@ from tap_pancake.streams.content import CallLogsStream, PostsStream
 from tap_pancake.streams.conversations import ConversationsStream
 from tap_pancake.streams.people import CustomersStream
 from tests.pancake_api import Account, Answer, PancakeServer
+from tests.pancake_api.statistics import HOURLY
 from tests.stream_truth import assert_same, of_page
 from tests.tap import Run, config_for, key_of, run_here, select
 from tests.truth import text, written
@@ -503,8 +504,11 @@ def logged(run: Run) -> list[tuple[str, str]]:
 
 
 def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
-    """What a run must write of a page from the state before it on."""
+    """What a run must write of a page from the state before it on: of hours, whole local days."""
     key, since = bookmark_key(stream), str(before[stream].get("replication_key_value", ""))
+    if stream in HOURLY:
+        at = datetime.fromisoformat(since).astimezone(server.account.page(page_id).statistics.zone)
+        since = max(text(START), text(at.replace(hour=0)))
     rows = rows_of(server, server.account.page(page_id), stream)
     return {name: row for name, row in rows.items() if row.get(key, "") >= since}
 
@@ -516,6 +520,12 @@ def part_of(state: Json, stream: str, page_id: str) -> Json:
         if part["context"]["page_id"] == page_id:
             return dict(part)
     return {}
+
+
+def is_claimed(part: Json, at: str) -> bool:
+    """Whether a state says that an hour or a day was read."""
+    opened = part.get("open", [])
+    return at < part["replication_key_value"] and not any(low <= at <= high for low, high in opened)
 
 
 def state_for(before: Json, pages: Iterable[str]) -> Json:

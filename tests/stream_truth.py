@@ -128,7 +128,8 @@ def tag_statistics(server: PancakeServer, page: Page) -> list[Json]:
             day,
             tag_id,
             counts if observed else {"total": counts["total"]},
-            statistics.tag_label(as_day(day), server.dialect),
+            # The label of this dialect lacks the year, without which there is no key.
+            statistics.tag_label(as_day(day), server.dialect) + f"/{day.year}" * observed,
         )
         for day, tag_id, counts in statistics.tag_held(page, page.statistics.days())
     ]

@@ -2,39 +2,78 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, timezone
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.reading.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
+from tap_pancake.api.errors import PageFailed
+from tap_pancake.reading.buckets import BEGINNING, Bounds, BucketWalk, Span, Unit, zone_of
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.reading.statistics import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 ZONES = (7, 5.5, 5.75, 0, -3.5, -5, 14, -11)
-SETTINGS: dict[str, Any] = {"statistics_lookback_days": 3}
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+FAILURE = PageFailed("page 1, page_statistics: no")
 
 
-def walk(
-    bookmark: str | None = None,
-    *,
-    unit: Unit = Unit.HOUR,
-    hours: float = 7,
-    now: datetime = NOON,
-    added: str | None = "2026-02-10T20:00:00.000000Z",
-    **settings: Any,
-) -> tuple[BucketWalk, dict[str, Any]]:
-    """Begin a walk; give the state that it writes to as well."""
-    state = {} if bookmark is None else {"replication_key_value": bookmark}
-    kept = Bookmark(state, "hour_utc", incremental=True)
-    begun = BucketWalk(
-        SETTINGS | settings, kept, unit=unit, zone=zone_of(hours), added=added, now=now
-    )
-    return begun, state
+class World:
+    """One stream of a page, and the state that its runs leave."""
+
+    def __init__(self, *, unit: Unit = Unit.HOUR, hours: float = 7, **settings: Any) -> None:
+        self.unit, self.zone = unit, zone_of(hours)
+        self.settings: dict[str, Any] = {"statistics_lookback_days": 3} | settings
+        self.added: str | None = "2026-02-10T20:00:00.000000Z"
+        self.now = NOON
+        self.state: dict[str, Any] = {"context": {}}
+        self.told: list[bool] = []
+        """Of each span that was said to be aside, whether it was so before."""
+
+    def walk(self, **settings: Any) -> BucketWalk:
+        """Begin a run."""
+        config = self.settings | settings
+        bounds = Bounds.of(config, unit=self.unit, zone=self.zone, added=self.added, now=self.now)
+        bookmark = Bookmark(
+            self.state,
+            "hour_utc" if self.unit is Unit.HOUR else "date",
+            incremental=True,
+            form=self.unit.form,
+            start=self.unit.place(bounds.start),
+        )
+        return BucketWalk(
+            bookmark,
+            bounds,
+            unit=self.unit,
+            back=config["statistics_lookback_days"],
+            tell=lambda _, known: self.told.append(known),
+        )
+
+    def read(self, days: int = 7, most: int | None = None, **settings: Any) -> list[Span]:
+        """Read all, or so many spans before a kill; give those that were asked for."""
+        walk = self.walk(**settings)
+        spans = list(islice(walk.spans(days), most))
+        for span in spans:
+            walk.passed(span)
+        return spans
+
+    @property
+    def top(self) -> str | None:
+        """The bookmark, as Meltano shows it."""
+        value: str | None = self.state.get("replication_key_value")
+        return value
+
+
+def dates(spans: Iterable[Span]) -> list[str]:
+    """The first and last day of each span, as ``0210-0216``."""
+    return [f"{span.first:%m%d}-{span.after - DAY:%m%d}" for span in spans]
 
 
 @pytest.mark.parametrize(
@@ -73,23 +112,43 @@ def test_a_pages_time_is_as_it_says_or_the_usual_one(given: object, hours: float
 def test_every_local_hour_is_in_one_span_and_one_call(
     start: str, now: str, days: int, hours: float
 ) -> None:
+    world = World(hours=hours, start_date=start)
+    world.added = None
     first, last = datetime.fromisoformat(start), datetime.fromisoformat(now)
-    begun, _ = walk(hours=hours, now=last, start_date=start, added=None)
-    spans = list(begun.spans(days))
+    world.now = last
+    walk = world.walk()
+    spans = list(walk.spans(days))
     zone = zone_of(hours)
     at = first.astimezone(zone).replace(minute=0, second=0, microsecond=0)
     asked = {(span.since, span.until) for span in spans}
     assert len(asked) == len(spans)
     while at <= last:
-        assert begun.wants(at)
+        assert walk.bounds.hold(at)
         assert sum(span.holds(at) for span in spans) == 1
         assert sum(since <= at.timestamp() < until for since, until in asked) == 1
         at += HOUR
-    assert not begun.wants(first.astimezone(zone) - HOUR)
-    assert all(before.after == after.first for before, after in pairwise(spans))
-    assert all(before.until + 1 == after.since for before, after in pairwise(spans))
+    assert not walk.bounds.hold(first.astimezone(zone) - HOUR)
+    assert all(after.first == before.after for after, before in pairwise(spans))
     assert all(span.after - span.first <= days * DAY for span in spans)
     assert all((span.first.hour, span.first.minute) == (0, 0) for span in spans)
+    assert [span.newest for span in spans] == [True] + [False] * (len(spans) - 1)
+
+
+@pytest.mark.parametrize("real", ZONES)
+@pytest.mark.parametrize("guessed", [7, -5, 0])
+def test_a_day_more_at_both_ends_holds_each_hour_whatever_zone_is_guessed(
+    guessed: float, real: float
+) -> None:
+    """An hour is of the day that its label says; the call must reach to where it really is."""
+    world = World(hours=guessed, start_date="2026-02-01T00:00:00Z")
+    world.added = None
+    spans = list(world.walk().spans(7))
+    at = datetime(2026, 2, 2, tzinfo=zone_of(real))
+    while at < NOON - DAY:
+        label = at.replace(tzinfo=zone_of(guessed))
+        (span,) = [span for span in spans if span.holds(label)]
+        assert span.wider.since <= at.timestamp() <= span.wider.until
+        at += HOUR
 
 
 def test_ranges_are_written_as_the_api_wants_them() -> None:
@@ -149,90 +208,224 @@ def test_the_29th_of_february_is_found_in_its_year() -> None:
     assert span.day_of("29/2") == datetime(2024, 2, 29, tzinfo=zone)
 
 
-# Where a walk begins, and what its bookmark says.
+# Where a walk begins.
+
+
+def start_of(world: World, **settings: Any) -> datetime:
+    """Where a run begins."""
+    return world.walk(**settings).bounds.start
 
 
 def test_statistics_begin_a_day_before_the_page_was_added() -> None:
-    begun, _ = walk()
-    assert begun.start == datetime(2026, 2, 9, 20, tzinfo=UTC)
+    assert start_of(World()) == datetime(2026, 2, 9, 20, tzinfo=UTC)
 
 
 def test_statistics_of_a_page_of_unknown_age_begin_before_pancake_did() -> None:
-    begun, _ = walk(added=None)
-    assert begun.start == BEGINNING
+    world = World()
+    world.added = None
+    assert start_of(world) == BEGINNING
+    assert start_of(world, start_date="2020-01-01") == datetime(2020, 1, 1, tzinfo=UTC)
+    world.added = "0001-01-01T00:00:00.000000Z"
+    assert start_of(world) == BEGINNING
 
 
 def test_a_start_date_before_the_page_was_added_costs_nothing() -> None:
-    begun, _ = walk(start_date="2020-01-01")
-    assert begun.start == datetime(2026, 2, 9, 20, tzinfo=UTC)
-    begun, _ = walk(start_date="2026-02-20")
-    assert begun.start == datetime(2026, 2, 20, tzinfo=UTC)
-    begun, _ = walk(start_date="2020-01-01", added=None)
-    assert begun.start == datetime(2020, 1, 1, tzinfo=UTC)
-    begun, _ = walk(added="0001-01-01T00:00:00.000000Z")
-    assert begun.start == BEGINNING
+    world = World()
+    assert start_of(world, start_date="2020-01-01") == datetime(2026, 2, 9, 20, tzinfo=UTC)
+    assert start_of(world, start_date="2026-02-20") == datetime(2026, 2, 20, tzinfo=UTC)
+
+
+def test_a_start_in_the_future_asks_for_nothing_and_leaves_no_state() -> None:
+    world = World(start_date="2027-01-01")
+    assert world.read() == []
+    assert world.state == {"context": {}}
 
 
 @pytest.mark.parametrize(
-    ("unit", "bookmark", "start"),
-    [
-        (Unit.HOUR, "2026-03-01T09:00:00.000000Z", datetime(2026, 2, 26, 9, tzinfo=UTC)),
-        (Unit.DAY, "2026-03-01", datetime(2026, 2, 25, 17, tzinfo=UTC)),
-        (Unit.DAY, "2026-03-01T00:00:00.000000Z", datetime(2026, 2, 25, 17, tzinfo=UTC)),
-    ],
+    ("unit", "top"), [(Unit.HOUR, "2026-03-01T12:00:00.000000Z"), (Unit.DAY, "2026-03-01")]
 )
-def test_a_later_walk_begins_before_the_bookmark_by_the_lookback(
-    unit: Unit, bookmark: str, start: datetime
+def test_the_newest_span_comes_first_and_the_state_says_at_once_what_is_open(
+    unit: Unit, top: str
 ) -> None:
-    begun, _ = walk(bookmark, unit=unit)
-    assert begun.start == start
+    world = World(unit=unit)
+    assert dates(world.read(7, most=1)) == ["0223-0301"]
+    begin, end = world.state["open"][0]
+    assert world.top == top
+    assert (begin, end) == (world.state["floor"], unit.form.text(unit.place(local_hour(unit))))
+    assert dates(world.read(7)) == ["0226-0301", "0216-0222", "0210-0215"]
+    assert "open" not in world.state
+    assert world.top == top
+
+
+def local_hour(unit: Unit) -> datetime:
+    """The last bucket of 22 February of a page seven hours ahead of UTC."""
+    return datetime(2026, 2, 22, 23 if unit is Unit.HOUR else 0, tzinfo=zone_of(7))
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_a_later_run_reads_the_lookback_again_in_one_call(unit: Unit) -> None:
+    world = World(unit=unit)
+    world.read()
+    world.now += DAY
+    assert dates(world.read()) == ["0226-0302"]
+    assert dates(world.read(statistics_lookback_days=0)) == ["0302-0302"]
 
 
 def test_a_lookback_reaches_no_further_than_the_start() -> None:
-    begun, _ = walk("2026-02-11T00:00:00.000000Z", statistics_lookback_days=1e12)
-    assert begun.start == datetime(2026, 2, 9, 20, tzinfo=UTC)
-    begun, _ = walk("2026-02-11T00:00:00.000000Z", start_date="2026-02-10T12:00:00Z")
-    assert begun.start == datetime(2026, 2, 10, 12, tzinfo=UTC)
+    world = World()
+    world.read()
+    assert dates(world.read(31, statistics_lookback_days=1e12)) == ["0210-0301"]
+    days = dates(world.read(31, statistics_lookback_days=1e12, start_date="2026-02-20T12:00:00Z"))
+    assert days == ["0220-0301"]
 
 
-@pytest.mark.parametrize(
-    ("unit", "value"), [(Unit.HOUR, "2026-03-01T12:00:00.000000Z"), (Unit.DAY, "2026-03-01")]
-)
-def test_the_bookmark_is_the_bucket_that_was_running(unit: Unit, value: str) -> None:
-    begun, state = walk(unit=unit)
-    seen = []
-    for span in begun.spans(7):
-        begun.passed(span)
-        seen.append(state["replication_key_value"])
-    assert seen == sorted(seen)
-    assert len(set(seen)) == len(seen)
-    assert seen[-1] == value
+def test_an_end_date_is_not_passed_and_what_lies_behind_it_stays_open() -> None:
+    world = World()
+    walk = world.walk(end_date="2026-02-20T10:30:00Z")
+    assert walk.bounds.hold(datetime(2026, 2, 20, 10, tzinfo=UTC))
+    assert not walk.bounds.hold(datetime(2026, 2, 20, 11, tzinfo=UTC))
+    assert dates(world.read(end_date="2026-02-20T10:30:00Z")) == ["0214-0220", "0210-0213"]
+    assert world.top == "2026-02-20T10:00:00.000000Z"
+    assert dates(world.read(statistics_lookback_days=0)) == ["0223-0301", "0220-0222"]
+    # The end date of a later run closes only what it reads.
+    world.now += 6 * DAY
+    world.read(most=1)
+    assert dates(world.read(end_date="2026-02-20T10:30:00Z")) == []
+    assert world.top == "2026-03-07T12:00:00.000000Z"
+    assert world.read()[-1].first.date() == date(2026, 2, 26)
 
 
-def test_the_bookmark_does_not_pass_the_end_date() -> None:
-    begun, state = walk(end_date="2026-02-20T10:30:00Z")
-    spans = list(begun.spans(7))
-    for span in spans:
-        begun.passed(span)
-    assert state["replication_key_value"] == "2026-02-20T10:00:00.000000Z"
-    assert begun.wants(datetime(2026, 2, 20, 10, tzinfo=UTC))
-    assert not begun.wants(datetime(2026, 2, 20, 11, tzinfo=UTC))
-    assert spans[-1].after == datetime(2026, 2, 20, 17, tzinfo=UTC)
+def test_an_end_date_in_the_middle_of_an_open_day_leaves_its_rest_open() -> None:
+    world = World(statistics_lookback_days=0)
+    world.read(most=1)
+    world.read(end_date="2026-02-20T10:30:00Z")
+    assert world.state["open"] == [["2026-02-20T10:00:00.000001Z", "2026-02-22T16:00:00.000000Z"]]
+    assert dates(world.read()) == ["0301-0301", "0220-0222"]
+    assert "open" not in world.state
 
 
-def test_the_bookmark_never_moves_back() -> None:
-    begun, state = walk("2026-03-01T09:00:00.000000Z")
-    seen = []
-    for span in begun.spans(1):
-        begun.passed(span)
-        seen.append(state["replication_key_value"])
-    assert seen[0] == "2026-03-01T09:00:00.000000Z"
-    assert seen[-1] == "2026-03-01T12:00:00.000000Z"
+@pytest.mark.parametrize("unit", Unit)
+def test_an_earlier_start_opens_what_lies_below(unit: Unit) -> None:
+    world = World(unit=unit, statistics_lookback_days=0, start_date="2026-02-22T17:00:00Z")
+    world.read()
+    assert dates(world.read(start_date="2026-02-15")) == ["0301-0301", "0217-0223", "0215-0216"]
+    assert "open" not in world.state
+    assert dates(world.read(start_date="2026-02-15")) == ["0301-0301"]
 
 
-def test_a_start_in_the_future_asks_for_nothing() -> None:
-    begun, _ = walk(start_date="2027-01-01")
-    assert list(begun.spans(7)) == []
+@pytest.mark.parametrize("unit", Unit)
+def test_a_later_start_keeps_what_is_open_below_and_does_not_read_it(unit: Unit) -> None:
+    world = World(unit=unit, statistics_lookback_days=0)
+    world.read(most=1)
+    kept = world.state["open"]
+    assert dates(world.read(start_date="2026-02-25")) == ["0301-0301"]
+    assert world.state["open"] == kept
+    assert dates(world.read()) == ["0301-0301", "0216-0222", "0210-0215"]
+
+
+# What cannot be read.
+
+
+def fail(world: World, *bad: int, days: int = 7, asked: list[Span] | None = None) -> list[Span]:
+    """Read all, where the spans of these numbers fail; give all that were asked for."""
+    walk, asked = world.walk(), [] if asked is None else asked
+    for number, span in enumerate(walk.spans(days)):
+        asked.append(span)
+        if number in bad:
+            walk.failed(span, FAILURE)
+        else:
+            walk.passed(span)
+    walk.finish()
+    return asked
+
+
+@pytest.mark.parametrize("unit", Unit)
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_span_that_fails_is_set_aside_and_the_others_are_read(unit: Unit, bad: int) -> None:
+    world = World(unit=unit, statistics_lookback_days=0)
+    spans = fail(world, bad)
+    aside = spans[bad]
+    assert dates(spans) == ["0223-0301", "0216-0222", "0210-0215"]
+    assert world.told == [False]
+    assert world.state["open"] == world.state["aside"]
+    # Later runs try it after all else, and say that it is still so.
+    world.now += DAY
+    again = fail(world, 1)
+    assert dates(again)[0] == ("0302-0302" if bad == 0 else "0301-0302")
+    assert dates(again)[1] == dates([aside])[0]
+    assert world.told == [False, True]
+    assert len(world.state["aside"]) == 1
+    assert dates(fail(world))[1] == dates([aside])[0]
+    assert {"open", "aside"}.isdisjoint(world.state)
+
+
+def test_a_stream_of_which_nothing_can_be_read_fails_and_leaves_the_state_as_it_was() -> None:
+    world = World()
+    with pytest.raises(PageFailed):
+        fail(world, 0, 1, 2, 3)
+    assert world.state == {"context": {}}
+    world.read()
+    before = dict(world.state)
+    world.now += DAY
+    with pytest.raises(PageFailed):
+        fail(world, 0)
+    assert world.state == before
+    assert not world.told
+
+
+def test_three_spans_in_a_row_that_fail_end_the_stream_and_the_next_run_begins_behind_them() -> (
+    None
+):
+    world, asked = World(), list[Span]()
+    with pytest.raises(PageFailed):
+        fail(world, *range(1, 99), days=1, asked=asked)
+    assert dates(asked) == ["0301-0301", "0228-0228", "0227-0227", "0226-0226"]
+    world.settings["statistics_lookback_days"] = 0
+    days = dates(fail(world, days=1))
+    assert days[:2] == ["0301-0301", "0225-0225"]
+    assert days[-3:] == dates(asked[1:])
+    assert {"open", "aside"}.isdisjoint(world.state)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_nothing_is_lost_whatever_fails_and_whenever_runs_are_killed(seed: int) -> None:
+    """Each bucket is read after it ended, or is set aside, when a run has come to its end."""
+    rng = Random(seed)
+    unit = rng.choice(list(Unit))
+    world = World(unit=unit, hours=rng.choice(ZONES))
+    world.settings["statistics_lookback_days"] = 0
+    world.settings["start_date"] = first = (
+        f"2026-02-{rng.randint(10, 25)}T{rng.randint(0, 23):02}:10:00Z"
+    )
+    read: dict[datetime, datetime] = {}
+    for last in [False] * rng.randint(1, 6) + [True]:
+        world.now += timedelta(hours=rng.choice((1, 5, 30, 100)))
+        if rng.random() < 0.3:
+            first = world.settings["start_date"] = f"2026-02-{rng.randint(10, 25)}"
+        walk, kill = world.walk(), 99 if last else rng.randint(0, 5)
+        aside: list[Span] = []
+        spans = list(islice(walk.spans(rng.choice((1, 2, 7))), kill))
+        with suppress(PageFailed):
+            for span in spans:
+                if rng.random() < 0.15 and not last:
+                    walk.failed(span, FAILURE)
+                    aside.append(span)
+                    continue
+                at = span.first
+                while at < span.after and at <= walk.bounds.running:
+                    if walk.bounds.hold(at):
+                        read[at] = world.now
+                    at += HOUR if unit is Unit.HOUR else DAY
+                walk.passed(span)
+        if kill == 99:
+            walk.finish()
+    size = HOUR if unit is Unit.HOUR else DAY
+    at = unit.floor(datetime.fromisoformat(first).replace(tzinfo=UTC).astimezone(world.zone))
+    while at <= world.now:
+        assert at in read, at
+        assert read[at] >= min(at + size, world.now), at
+        at += size
+    assert {"open", "aside"}.isdisjoint(world.state) or world.state["open"][-1][0] < first
 
 
 # What an error shows.

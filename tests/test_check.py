@@ -143,7 +143,7 @@ def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
 def test_a_missing_right_to_see_statistics_is_named_with_its_place(checked: Checked) -> None:
     first, reports, ads = checked.about("reports")
     assert first.endswith(f": {BY_DEFAULT - 3} of {BY_DEFAULT} streams can be read")
-    assert reports.startswith("  skipped: page_statistics, user_statistics: permission was denied")
+    assert reports.startswith("  skipped: user_statistics, page_statistics: permission was denied")
     assert "grant the right to view reports in Pancake, under the page's Settings" in reports
     assert ads.startswith("  skipped: campaign_statistics: permission was denied: ")
     assert "grant the right to view ad reports in Pancake" in ads

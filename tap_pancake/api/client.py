@@ -232,8 +232,9 @@ class PancakeStream(SDKStream):
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
-            ask = self._persist if persist else self._try
-            return ask(url, params, context)
+            if persist:
+                return self._persist(url, params, context)
+            return self._try(url, dict(params), context)
 
     @cached_property
     def _persist(self) -> Callable[..., Reply]:
@@ -502,12 +503,12 @@ class PancakeStream(SDKStream):
     def bookmark(
         self, context: Context | None, *, form: Form = INSTANT, start: int = BEGINNING
     ) -> Bookmark | None:
-        """Return the stream's part of the state for a page; None if it is not selected.
+        """Return what the state keeps of a page; None if the stream is not selected.
 
         Args:
-            context: of the page.
-            form: how times are written in it.
-            start: nothing older is read, in microseconds since 1970.
+            context: of the page; None for all pages together.
+            form: how the times of the stream's state are written.
+            start: nothing older is read by this run, in microseconds since 1970.
         """
         if not self.selected:
             return None

@@ -60,6 +60,20 @@ def joined(stretches: Iterable[Stretch], most: int | None = None) -> list[Stretc
     return done[::-1]
 
 
+def without(stretches: Iterable[Stretch], low: int, high: int) -> list[Stretch]:
+    """Return stretches without what lies between two times, both included."""
+    left = []
+    for stretch in stretches:
+        if stretch.high < low or stretch.low > high:
+            left.append(stretch)
+            continue
+        if stretch.low < low:
+            left.append(Stretch(stretch.low, low - 1))
+        if stretch.high > high:
+            left.append(Stretch(high + 1, stretch.high))
+    return left
+
+
 class Coverage:
     """What was read of one stream of one page."""
 
@@ -134,30 +148,22 @@ class Coverage:
             self._set([*self.stretches, Stretch(self.start, self.floor if high is None else high)])
         self.floor = min(self.start, self.floor)
 
+    def reopen(self) -> None:
+        """Open all that was read."""
+        if self.top is not None:
+            self._set([*self.stretches, Stretch(self.floor, self.top)])
+
     def read(self, low: int, high: int) -> None:
         """Note that all above `low`, up to `high`, was read; at `low` itself there may be more."""
-        self._take_out(low + 1, high)
+        self.stretches = without(self.stretches, low + 1, high)
 
     def read_up(self, low: int, high: int) -> None:
         """Note that all from `low` to below `high` was read; at `high` itself there may be more."""
-        self._take_out(low, high - 1)
+        self.stretches = without(self.stretches, low, high - 1)
 
     def close(self, low: int, high: int) -> None:
         """Note that all from `low` to `high` was read."""
-        self._take_out(low, high)
-
-    def _take_out(self, low: int, high: int) -> None:
-        """Take a stretch, both ends included, out of what is open."""
-        left = []
-        for stretch in self.stretches:
-            if stretch.high < low or stretch.low > high:
-                left.append(stretch)
-                continue
-            if stretch.low < low:
-                left.append(Stretch(stretch.low, low - 1))
-            if stretch.high > high:
-                left.append(Stretch(high + 1, stretch.high))
-        self.stretches = left
+        self.stretches = without(self.stretches, low, high)
 
     def _set(self, stretches: Iterable[Stretch]) -> None:
         self.stretches = joined(stretches, MOST)

@@ -34,6 +34,7 @@ FACTS: dict[str, object] = {
     "pages": [],  # which pages a total is of
     "sorts": None,  # by which time the list was seen to sort
     "whole": [],  # when the list was last read whole, and with how many calls
+    "zone": None,  # hours ahead of UTC of a page that does not say, as its rows showed
 }
 """What a part may hold beside its coverage, and what stands for nothing."""
 
@@ -232,6 +233,8 @@ def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
         for name, nothing in FACTS.items():
             if type(part.get(name, nothing)) not in {type(nothing), str}:
                 raise TypeError  # noqa: TRY301 - as what reads it would raise
+        if key in {"date", "hour_utc"}:  # of statistics, stretches like the open ones
+            [(form.read(low), form.read(high)) for low, high in part.get("aside", [])]
     except (TypeError, ValueError, AttributeError):
         msg = f"the state of {what} has no valid time: {_REMEDY}"
         raise ConfigurationError(msg) from None

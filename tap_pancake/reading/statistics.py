@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
-from tap_pancake.reading.buckets import BEGINNING, BucketWalk, Span, Unit, zone_of
+from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped
+from tap_pancake.reading.buckets import (
+    BEGINNING,
+    Bounds,
+    BucketWalk,
+    OwnTime,
+    Span,
+    Unit,
+    local,
+    told_zone,
+    zone_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from singer_sdk.helpers.types import Context, Record
 
@@ -21,6 +31,8 @@ if TYPE_CHECKING:
 
     Bucket = tuple[datetime | None, Row]
 
+_LONGEST = 31
+"""Days that one call asks for at most: a month is what clients were seen to ask for."""
 # What an error shows of an answer.
 _MOST_KEYS = 12
 _LONGEST_KEY = 40
@@ -34,10 +46,15 @@ class StatisticsStream(PancakeStream):
     daily: ClassVar[bool] = False
     """Whether an answer does not tell its days apart, so that each costs a call."""
 
+    tells: ClassVar[bool] = False
+    """Whether rows tell their own hour or day while a span is asked for by its instants, so that a
+    day more is asked for at both ends: see `Span.wider`."""
+
     @property
     def days_a_call(self) -> int:
-        """How many days one call asks for."""
-        return 1 if self.daily else int(self.config["statistics_window_days"])
+        """How many days of rows one call brings."""
+        days = 1 if self.daily else int(self.config["statistics_window_days"])
+        return min(days, _LONGEST - 2) if self.tells else days
 
     @abc.abstractmethod
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -59,53 +76,163 @@ class StatisticsStream(PancakeStream):
         span = self.recent(context)
         return [row for _, row in self.found(self.fetch(context, span), span, context)]
 
-    def begin_walk(self, context: Context) -> BucketWalk:
-        """Decide what this run reads of a page."""
-        return self.walk_of(context, zone_of(context["timezone"]), context["added"])
+    def begin_walk(self, context: Context) -> BucketWalk | None:
+        """Decide what this run reads of a page; None if the stream is not selected."""
+        time = self._own_time(context)
+        walk = self.walk_of(context, time.zone, context["added"], slack=int(time.is_guessed))
+        if walk is None or not time.is_news:
+            return walk
+        walk.bookmark.note("zone", time.shown)
+        if time.kept is None and walk.has_read:
+            self.logger.info(
+                "%s: the page's own time is now known, so all days are read again",
+                self.place(context),
+            )
+            walk.reopen()
+            walk.bookmark.save()
+        return walk
 
-    def walk_of(self, context: Context | None, zone: tzinfo, added: str | None) -> BucketWalk:
-        """Decide what this run reads, of pages in this time and of this age."""
-        bookmark = self.bookmark(context)
-        told = added or self.config.get("start_date") or (bookmark and bookmark.value)
-        if not told and self.run.is_new("no beginning of statistics"):
+    def _own_time(self, context: Context) -> OwnTime:
+        """Return what list-pages, `user_statistics` and the state know of a page's own time."""
+        shown: dict[str, str] = self.run.streams["user_statistics"].zones
+        return OwnTime(
+            told=told_zone(context["timezone"]),
+            shown=shown.get(context["page_id"]),
+            kept=self.get_context_state(context).get("zone"),
+        )
+
+    def walk_of(
+        self, context: Context | None, zone: tzinfo, added: str | None, *, slack: int = 0
+    ) -> BucketWalk | None:
+        """Decide what this run reads, of pages in this time and of this age.
+
+        Args:
+            context: of the page; None for all pages together.
+            zone: the page's own time.
+            added: when the page was added to Pancake.
+            slack: how many days to begin earlier at least, since the zone may be another.
+
+        Returns:
+            None if the stream is not selected.
+
+        Raises:
+            PageFailed: the state says that the future was read.
+        """
+        unit, now = self.unit, datetime.now(UTC)
+        bounds = Bounds.of(
+            self.config, unit=unit, zone=zone, added=added, now=now, slack=timedelta(days=slack)
+        )
+        bookmark = self.bookmark(context, form=unit.form, start=unit.place(bounds.start))
+        if bookmark is None:
+            return None
+        top, tomorrow = bookmark.coverage.top, unit.floor(local(now + timedelta(days=1), zone))
+        if top is not None and top > unit.place(tomorrow):
+            msg = (
+                f"{self.place(context)}: the state says that all was read up to"
+                f" {unit.form.text(top)}, which is in the future: set the clock of the machine that"
+                " wrote it, and run once without this stream's state"
+            )
+            raise PageFailed(msg)
+        walk = BucketWalk(
+            bookmark,
+            bounds,
+            unit=unit,
+            back=max(slack, float(self.config["statistics_lookback_days"])),
+            tell=lambda failure, known: self._tell(failure, context, known=known),
+        )
+        unknown = not added and not self.config.get("start_date")
+        if unknown and min(walk.open_days(), default=date.max) == bounds.start.date():
+            self._warn_of_unknown_age(context)
+        return walk
+
+    def _warn_of_unknown_age(self, context: Context | None) -> None:
+        if self.run.is_new("no beginning of statistics"):
             self.logger.warning(
                 "%s: it is not known when the page was added to Pancake, so statistics are"
                 " read from %d on, some a day a call: set `start_date`, which is much faster",
                 self.place(context),
                 BEGINNING.year,
             )
-        return BucketWalk(
-            self.config,
-            bookmark,
-            unit=self.unit,
-            zone=zone,
-            added=added,
-            now=datetime.now(UTC),
-        )
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         walk = self.begin_walk(context)
-        for span, body in self.answers(walk.spans(self.days_a_call), context):
-            yield from self.records_of(body, span, walk, context)
-            walk.passed(span)
+        if walk is None:
+            return
+        spans = walk.spans(self.days_a_call)
+        for span, answer in self.answers(spans, context, lambda: walk.read):
+            try:
+                yield from self.records_of(next(answer), span, walk, context)
+            except PageFailed as failure:
+                self.span_failed(failure, span, walk, context)
+            else:
+                walk.passed(span)
+        walk.finish()
 
-    def answers(self, spans: Iterator[Span], context: Context) -> Iterator[tuple[Span, Body]]:
-        """Ask for several spans at a time; give the answers in the order of the spans.
+    def answers(
+        self, spans: Iterator[Span], context: Context, proven: Callable[[], bool]
+    ) -> Iterator[tuple[Span, Iterator[Body]]]:
+        """Ask for several spans at a time; return each with its one answer, in their order.
 
-        The first one is asked for alone: it shows whether the page may use the endpoint at all.
+        Args:
+            spans: what to ask for.
+            context: of the page.
+            proven: whether a span could be read; until then one is asked for at a time, since it
+                may be that the page must not use the endpoint at all.
         """
-        for span in islice(spans, 1):
-            yield span, self.fetch(context, span)
-        for span, answer in self.run.lanes.ahead(self._asked(spans, context), self.run.reach):
-            yield span, next(answer)
+        for span in spans:
+            yield span, (self.fetch(context, one) for one in [span])
+            if proven():
+                break
+        yield from self.run.lanes.ahead(self._asked(spans, context), self.run.reach)
 
     def _asked(
         self, spans: Iterator[Span], context: Context
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
         for span in spans:
             yield span, self.run.lanes.ahead(self.fetch(context, one) for one in [span])
+
+    def span_failed(
+        self,
+        failure: PageFailed,
+        span: Span,
+        walk: BucketWalk,
+        context: Context | None,
+        *,
+        told: bool = False,
+    ) -> None:
+        """Set a span aside whose answer is refused, of no known shape, or a fault for ever.
+
+        Args:
+            failure: why it cannot be read.
+            span: the days.
+            walk: what this run reads of the page.
+            context: of the page; None for all pages together.
+            told: whether that is said of another stream, which the same call is for.
+
+        Raises:
+            PageFailed: each other span would meet the same.
+        """
+        everywhere = isinstance(failure, (PageSkipped, NothingThere)) or failure.whole_page
+        if everywhere or (not walk.read and self._is_idle(failure, context)):
+            walk.settle()
+            raise failure
+        walk.failed(span, failure, told=told)
+
+    def _is_idle(self, failure: PageFailed, context: Context | None) -> bool:
+        """Ask whether an answer 500 is that for a page without traffic."""
+        pages = self.run.streams["pages"]
+        return context is not None and pages.is_from_idleness(failure, self, context)
+
+    def _tell(self, failure: PageFailed, context: Context | None, *, known: bool) -> None:
+        """Say that a span is set aside, by this run or by one before."""
+        if known:
+            self.run.still_aside(str(failure))
+        elif self._is_idle(failure, context):
+            self.run.page_skipped(failure)
+        else:
+            self.run.set_aside(failure)
 
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
@@ -114,7 +241,7 @@ class StatisticsStream(PancakeStream):
         wanted = (
             row
             for at, row in self.found(body, span, context)
-            if at is None or (span.holds(at) and walk.wants(at))
+            if at is None or (span.holds(at) and walk.bounds.hold(at))
         )
         return self.records_from(wanted, context)
 

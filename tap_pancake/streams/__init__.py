@@ -30,8 +30,8 @@ STREAMS = (
     CallLogsStream,
     CustomersStream,
     AdConversationsStream,
+    UserStatisticsStream,  # before `page_statistics`, since its rows show a page's own time
     PageStatisticsStream,
-    UserStatisticsStream,
     TagStatisticsStream,
     NewCustomerStatisticsStream,
     CustomerEngagementsStream,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_pancake.reading.buckets import Unit
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.statistics import StatisticsStream, rows_in
@@ -54,7 +53,7 @@ class _AdStream(StatisticsStream):
             names = chain([name], (f"{name} #{number}" for number in count(2)))
             ad_id = next(one for one in names if one not in ads)
             ads.add(ad_id)
-            yield span.first, {**row, "ad_id": ad_id, "date": Unit.DAY.text(span.first)}
+            yield span.first, {**row, "ad_id": ad_id, "date": span.first.date().isoformat()}
 
 
 def _ad_of(row: Row) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,30 @@ from typing_extensions import override
 
 from tap_pancake.api.client import USER_API
 from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
-from tap_pancake.reading.buckets import BucketWalk, Unit, zone_of
-from tap_pancake.reading.statistics import StatisticsStream, map_in, rows_in
+from tap_pancake.reading.buckets import (
+    HOUR,
+    Unit,
+    ahead_of_utc,
+    is_day_and_month,
+    spans_of,
+    zone_of,
+)
+from tap_pancake.reading.statistics import (
+    StatisticsStream,
+    map_in,
+    rows_in,
+)
 from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.api.client import Body, Reply, Row
-    from tap_pancake.reading.buckets import Span
+    from tap_pancake.reading.buckets import BucketWalk, Span
     from tap_pancake.reading.statistics import Bucket
     from tap_pancake.running.run import Run
 
@@ -37,6 +49,7 @@ class PageStatisticsStream(StatisticsStream):
     name = "page_statistics"
     path = "/pages/{page_id}/statistics/pages"
     unit = Unit.HOUR
+    tells = True
     brings = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "hour")
@@ -44,9 +57,8 @@ class PageStatisticsStream(StatisticsStream):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        span: Span = next_page_token
-        # A second more, in case that `since` is not inclusive: rows tell their own hour.
-        return {"since": span.since - 1, "until": span.until}
+        span: Span = next_page_token.wider
+        return {"since": span.since, "until": span.until}
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -58,30 +70,42 @@ class PageStatisticsStream(StatisticsStream):
 class UserStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/users`: by member of staff and hour.
 
-    Source: reference, section 13.
+    Its rows may have their hour in UTC, too, which shows the page's own time. Source: reference,
+    section 13.
     """
 
     name = "user_statistics"
     path = "/pages/{page_id}/statistics/users"
     unit = Unit.HOUR
+    tells = True
     brings = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "hour")
     replication_key = "hour_utc"
 
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with no time shown."""
+        super().__init__(tap, run)
+        self.zones: dict[str, str] = {}
+        """Page id to the hours ahead of UTC that the newest row of the page shows."""
+
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        span: Span = next_page_token
+        span: Span = next_page_token.wider
         return {"date_range": span.date_range}
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         data = map_in(body["data"])
+        shown: list[tuple[datetime, timedelta]] = []
         totals = map_in(data.get("users") or {})
         for user_id, rows in map_in(data["statistics"]).items():
             user = map_in(totals.get(user_id) or {})
             for row in rows_in(rows):
                 at = span.hour_of(row["hour"])
+                ahead = ahead_of_utc(at, row.get("hour_in_integer"))
+                if ahead is not None:
+                    shown.append((at, ahead))
                 yield (
                     at,
                     {
@@ -89,9 +113,13 @@ class UserStatisticsStream(StatisticsStream):
                         "user_id": user_id,
                         "user_name": user.get("user_name"),
                         "user_fb_id": user.get("user_fb_id"),
-                        "hour_utc": times.text(at),
+                        "hour_utc": times.text(
+                            at if ahead is None else at.replace(tzinfo=timezone(ahead))
+                        ),
                     },
                 )
+        if shown and context:
+            self.zones.setdefault(context["page_id"], str(max(shown)[1] / HOUR))
 
 
 class MultiPageUserStatisticsStream(StatisticsStream):
@@ -152,7 +180,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         for user_id, row in map_in(map_in(body["data"])["users"]).items():
             day = span.first
-            yield day, {**map_in(row), "user_id": user_id, "date": Unit.DAY.text(day)}
+            yield day, {**map_in(row), "user_id": user_id, "date": day.date().isoformat()}
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -177,18 +205,40 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
         oldest = min((at for at in added if at), default=None) if all(added) else None
         walk = self.walk_of(None, zone, oldest)
+        if walk is None:
+            return
         complete = True
         for span in walk.spans(self.days_a_call):
-            body = self.fetch(None, (span, pages))
-            while pages and self.explains(body):
-                self._refuse_unnamed(body)
-                complete = self._leave_out(body["errors"], pages) and complete
-                body = self.fetch(None, (span, pages)) if pages else {}
-            if not pages:
-                return
-            yield from self.records_of(body, span, walk, None)
+            try:
+                body = self.fetch(None, (span, pages))
+                while pages and self.explains(body):
+                    self._refuse_unnamed(body)
+                    complete = self._leave_out(body["errors"], pages) and complete
+                    body = self.fetch(None, (span, pages)) if pages else {}
+                if not pages:
+                    return
+                yield from self.records_of(body, span, walk, None)
+            except PageFailed as failure:
+                self.span_failed(failure, span, walk, None)
+                continue
             if complete:
+                self._note_pages(sorted(pages), walk)
                 walk.passed(span)
+        walk.finish()
+
+    def _note_pages(self, pages: list[str], walk: BucketWalk) -> None:
+        """Keep of which pages the totals are; of more than before, read all of them again."""
+        before: list[str] = walk.bookmark.fact("pages")
+        added = [page_id for page_id in pages if page_id not in before]
+        if added and walk.has_read and not walk.read:
+            self.logger.info(
+                "%s: the totals are of all pages together, and those of before lack the pages %s:"
+                " all days are read again",
+                self.name,
+                ", ".join(added),
+            )
+            walk.reopen()
+        walk.bookmark.note("pages", pages)
 
     def _need_user_token(self) -> None:
         if not self.config.get("access_token"):
@@ -239,10 +289,11 @@ class TagStatisticsStream(StatisticsStream):
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "tag_id", "category")
     replication_key = "date"
+    tells = True
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        span: Span = next_page_token
+        span: Span = next_page_token.wider
         return {"since": span.since, "until": span.until}
 
     @override
@@ -260,14 +311,21 @@ class TagStatisticsStream(StatisticsStream):
                     {
                         **(value if isinstance(value, dict) else {"total": value}),
                         "tag_id": tag_id,
-                        "category": label,
-                        "date": at and Unit.DAY.text(at),
+                        "category": _with_year(label, at, span),
+                        "date": at and at.date().isoformat(),
                         "tag_text": tag.get("text"),
                         "tag_color": tag.get("color"),
                         "tag_lighten_color": tag.get("lighten_color"),
                         "tag_description": tag.get("description"),
                     },
                 )
+
+
+def _with_year(label: str, at: datetime | None, span: Span) -> str:
+    """Return a label that no other day has: with its year, or with the span if it names no day."""
+    if at is None:
+        return f"{label} ({span.days})"
+    return f"{label}/{at.year}" if is_day_and_month(label) else label
 
 
 class NewCustomerStatisticsStream(StatisticsStream):
@@ -335,7 +393,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
             if day is None or day in days:
                 raise ValueError
             days.add(day)
-            yield day, {**row, "date": Unit.DAY.text(day)}
+            yield day, {**row, "date": day.date().isoformat()}
 
 
 class CustomerEngagementsStream(StatisticsStream):
@@ -379,27 +437,54 @@ class CustomerEngagementsStream(StatisticsStream):
         if not users.selected:
             yield from super().get_records(context)
             return
-        own = self.begin_walk(context) if self.selected else None
-        theirs: BucketWalk | None = users.begin_walk(context)
+        own, theirs = self.begin_walk(context), users.begin_walk(context)
         walks = [walk for walk in (own, theirs) if walk is not None]
-        for span, body in self.answers(min(walks, key=lambda walk: walk.start).spans(1), context):
-            if theirs is not None:
+        spans = spans_of(walks, 1)
+        for span, answer in self.answers(spans, context, lambda: any(one.read for one in walks)):
+            reading = [walk for walk in walks if walk.wants(span)]
+            try:
+                body = next(answer) if reading else {}
+            except PageFailed as failure:
+                self._both_failed(failure, span, reading, context)
+                continue
+            for walk in reading:
                 try:
-                    users.write(body, span, theirs, context)
+                    if walk is own:
+                        yield from self.records_of(body, span, walk, context)
+                    else:
+                        users.write(body, span, walk, context)
+                    walk.passed(span)
                 except PageFailed as failure:
-                    self.run.page_failed(failure)
-                    theirs = None
-            if own is not None:
-                try:
-                    records = list(self.records_of(body, span, own, context))
-                except PageFailed as failure:
-                    self.run.page_failed(failure)
-                    own = None
-                else:
-                    yield from records
-                    own.passed(span)
-            if own is theirs is None:
+                    try:
+                        self.span_failed(failure, span, walk, context)
+                    except PageFailed as ending:
+                        self.run.page_failed(ending)  # the other one goes on
+                        walks.remove(walk)
+            if not walks:
                 return
+        self._end(walk.finish for walk in walks)
+
+    def _both_failed(
+        self, failure: PageFailed, span: Span, walks: list[BucketWalk], context: Context
+    ) -> None:
+        """Set a span aside in both streams, but say it once."""
+        self._end(
+            partial(self.span_failed, failure, span, walk, context, told=number > 0)
+            for number, walk in enumerate(walks)
+        )
+
+    def _end(self, steps: Iterable[Callable[[], None]]) -> None:
+        """Take the same step of both streams, and raise what ended one only then."""
+        endings: dict[str, PageFailed] = {}
+        for step in steps:
+            try:
+                step()
+            except PageFailed as ending:
+                endings.setdefault(str(ending), ending)
+        for number, found in enumerate(endings.values(), 1):
+            if number == len(endings):
+                raise found
+            self.run.page_failed(found)
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -422,7 +507,7 @@ class CustomerEngagementsStream(StatisticsStream):
                         raise ValueError
                     days.setdefault(day, {})[series["name"]] = count
         for day in sorted(days):
-            yield day, {**days[day], "date": Unit.DAY.text(day)}
+            yield day, {**days[day], "date": day.date().isoformat()}
 
 
 def _plus(total: float | None, count: object) -> float | None:
@@ -471,7 +556,6 @@ class UserEngagementsStream(StatisticsStream):
         """Write the rows of one answer, as a sync of their own."""
         self._answers[context["page_id"]] = body, span, walk
         self.sync(context)
-        walk.passed(span)
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -483,7 +567,7 @@ class UserEngagementsStream(StatisticsStream):
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
         for row in rows_in(body["users_engagements"]):
             if row["user_id"]:
-                yield span.first, {**row, "date": Unit.DAY.text(span.first)}
+                yield span.first, {**row, "date": span.first.date().isoformat()}
             elif self.run.is_new(f"{self.name} of nobody"):
                 self.logger.warning(
                     "%s: rows of which the API does not say whose they are, here and elsewhere, are"
