@@ -232,9 +232,8 @@ class PancakeStream(SDKStream):
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
-            if persist:
-                return self._persist(url, params, context)
-            return self._try(url, dict(params), context)
+            ask: Callable[..., Reply] = self._persist if persist else self._try
+            return ask(url, params, context)
 
     @cached_property
     def _persist(self) -> Callable[..., Reply]:
