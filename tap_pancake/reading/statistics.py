@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
     Bucket = tuple[datetime | None, Row]
 
-_FUTURE = (
-    "the state says that all was read up to a time in the future: set the clock of the machine that"
-    " wrote it, and run once without this stream's state"
-)
 _LONGEST = 31
 """Days that one call asks for at most: a month is what clients were seen to ask for."""
 # What an error shows of an answer.
@@ -131,7 +127,11 @@ class StatisticsStream(PancakeStream):
             return None
         tomorrow = unit.floor(local(now + timedelta(days=1), zone))
         if (bookmark.coverage.top or 0) > unit.place(tomorrow):
-            msg = f"{self.place(context)}: {_FUTURE}"
+            msg = (
+                f"{self.place(context)}: the state says that all was read up to a time in the future:"
+                " set the clock of the machine that wrote it, and run once without this stream's"
+                " state"
+            )
             raise PageFailed(msg)
         walk = BucketWalk(
             bookmark,
