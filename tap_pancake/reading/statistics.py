@@ -128,9 +128,9 @@ class StatisticsStream(PancakeStream):
         tomorrow = unit.floor(local(now + timedelta(days=1), zone))
         if (bookmark.coverage.top or 0) > unit.place(tomorrow):
             msg = (
-                f"{self.place(context)}: the state says that all was read up to a time in the future:"
-                " set the clock of the machine that wrote it, and run once without this stream's"
-                " state"
+                f"{self.place(context)}: the state says that all was read up to a time in the"
+                " future: set the clock of the machine that wrote it, and run once without this"
+                " stream's state"
             )
             raise PageFailed(msg)
         walk = BucketWalk(
