@@ -118,7 +118,7 @@ class Memory:
     which was 69 % of the calls of a busy page.
     """
 
-    def __init__(self, most: int = 200_000) -> None:
+    def __init__(self, most: int = 60_000) -> None:
         """Remember nothing yet."""
         self._most = most
         self._rows: dict[int, _Read] = {}
