@@ -290,7 +290,9 @@ class ListReader:
             return
         for reading in range(READINGS):
             unread = self._selection.unread
-            yield from self._read_head(deep=not reading and self._late is not None)
+            # Where a platform's own times count, a row may have moved to any place that was read.
+            deep = not reading and self._late is not None and not self._selection.forgets
+            yield from self._read_head(deep=deep)
             if not self._walks:  # the head was all, or shows no order
                 return
             while self._walks:
@@ -323,6 +325,10 @@ class ListReader:
         live, shares = self._live, self._selection.shares
         low = min(share.plan.lowest for share in shares)
         if not live.evidence.ordered and not self._is_due():
+            self._warn(
+                "no answer shows by which time it is sorted, so it is read whole, once a day since"
+                " that takes many calls: some changes of today may come tomorrow"
+            )
             return
 
         def is_past(row: Row) -> bool:
