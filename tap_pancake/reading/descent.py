@@ -147,7 +147,7 @@ class StepDown:
             if self._live.is_full or at != self._place:
                 return self._page_through(query)
             # The end, it seems: the same again, what follows it, and what is a second beyond it.
-            follows = self._live.after(query, rows)
+            follows = self._live.follow(rows)
             for again in (query, follows, self._query(self._place - self.sign * SECOND)):
                 if self._leads_on(self._asked(again)):
                     return self._page_through(query)

@@ -91,7 +91,7 @@ class Sweeps:
                     return
                 asked_again += 1
                 if rows:  # pushed down by rows that moved to the top
-                    query = self._live.after(query, rows)
+                    query = self._live.follow(rows)
                 elif before is not None and len(before[1]) > 1:
                     # From one row further up: the last one may be gone, or have moved.
                     query = before[0].after(before[1][:-1], self._live.listing.row_id)
@@ -101,8 +101,8 @@ class Sweeps:
             if any(map(self._is_past, rows)):
                 self._reached = True
                 return
-            before, asked_again = (query, rows), 0
-            query = self._live.after(query, rows)
+            before, asked_again = (self._live.asked, rows), 0
+            query = self._live.follow(rows)
 
 
 class WholeList:
