@@ -21,6 +21,8 @@ WHOLE_AGAIN = 23 * 60 * MINUTE
 _MANY = 500
 # So many sweeps may be led astray by rows that move.
 _SWEEPS = 10
+# So many sweeps that find nothing new are enough where answers had different lengths.
+_QUIET = 3
 # So often is asked again for a page that brings nothing new.
 _AGAIN = 2
 
@@ -50,6 +52,8 @@ class Sweeps:
         self._seen: set[int] = set()
         self._began = 0
         self._reached = False
+        self._ragged = False
+        """Whether an answer before the last one was short, as that of a copy that lags may be."""
 
     def rows(self) -> Iterator[list[Row]]:
         """Give the rows of each answer that no answer before it had, or that have moved since.
@@ -57,6 +61,7 @@ class Sweeps:
         Raises:
             Unsettled: each sweep finds more.
         """
+        quiet = 0
         for sweep in range(_SWEEPS):
             found = False
             for rows in self._sweep():
@@ -65,7 +70,8 @@ class Sweeps:
                 self._seen.update(keys)
                 found = found or any(self._counts(row) or not sweep for row in new)
                 yield new
-            if self._reached and not found:
+            quiet = quiet + 1 if self._reached and not found else 0
+            if quiet and (quiet == _QUIET or not self._ragged):
                 return
         raise Unsettled
 
@@ -76,8 +82,8 @@ class Sweeps:
 
     def _sweep(self) -> Iterator[list[Row]]:
         """Page from the top to what is past, or to where nothing more comes."""
-        self._reached, self._began = False, self._live.now
-        query, asked_again = self._query, 0
+        self._reached, self._ragged, self._began = False, False, self._live.now
+        query, asked_again, longest = self._query, 0, 0
         here: set[str] = set()
         before: tuple[Query, list[Row]] | None = None
         while True:
@@ -96,6 +102,9 @@ class Sweeps:
                     # From one row further up: the last one may be gone, or have moved.
                     query = before[0].after(before[1][:-1], self._live.listing.row_id)
                 continue
+            if before is not None and len(before[1]) < longest:
+                self._ragged = True
+            longest = max(longest, len(rows))
             yield rows
             here |= ids
             if any(map(self._is_past, rows)):
