@@ -146,6 +146,8 @@ class LateRows:
             answer = self._live.ask(self._live.query())
             if answer.rows:
                 return answer
+        if self._live.listing.longest is not None:
+            return answer  # within its bounds none may have been stored
         msg = "is empty"
         raise Stray(msg)
 
@@ -357,6 +359,19 @@ class ListReader:
         while query.until is not None and query.until * SECOND >= low:
             yield query
             query = self._live.query(until=query.until - listing.longest)
+
+    def _queries(self, since: int | None, low: int) -> Iterator[Query]:
+        """Give what is asked for to page through all of the list, the newest first."""
+        live = self._live
+        listing, query = live.listing, live.query(since=since)
+        yield query
+        if listing.longest is None:
+            return
+        # By which time its bounds filter may not be known, so that an old row is one touched today.
+        last = second(low) if live.evidence.filters_shown else listing.first
+        while query.since is not None and query.since > last:
+            query = live.query(until=query.since)
+            yield query
 
     def _is_due(self) -> bool:
         """Tell whether the list was not read whole within a day, or is so with few calls."""
