@@ -146,12 +146,13 @@ def _run(job: Json) -> None:
     from tap_pancake.api.limits import Limiter  # noqa: PLC0415
     from tap_pancake.reading import state  # noqa: PLC0415
     from tap_pancake.running import interrupts  # noqa: PLC0415
+    from tap_pancake.running import run as running  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
 
     for name, number in (("stdout", 1), ("stderr", 2)):
         path = Path(job["directory"]) / name
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    state.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
+    running.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
     interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
     sleep, pause = time.sleep, Limiter.pause
     time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
