@@ -45,6 +45,8 @@ class Listing:
     """Whether it demands both bounds."""
     longest: int | None = None
     """Seconds that its bounds may be apart."""
+    first: int = FIRST_SECOND
+    """The Unix second before which it has no rows."""
     page_size: int = 0
     """Rows that a full answer is known to hold; 0 if that is not known. It is never relied on."""
     newest_first: bool = True

@@ -88,6 +88,7 @@ class ListStream(PancakeStream):
         if bookmark is None:
             return None
         first_back = int(float(self.config["lookback_days"]) * DAY)
+        first_back = max(self.back, first_back)
         return Share(bookmark, first_back=first_back, back=self.back, end=self.end)
 
     def reader(
