@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tap_pancake.reading.coverage import MINUTE, SECOND
+from tap_pancake.reading.coverage import MINUTE
 from tap_pancake.reading.listing import FIRST_SECOND, second
 from tap_pancake.reading.selection import Part
 from tap_pancake.rows import times
@@ -166,8 +166,10 @@ class WholeList:
             bounded = len(listing.times) == 1 and not listing.newest_first
             yield self._live.query(since=max(FIRST_SECOND, second(low)) if bounded else None)
             return
+        # By which time bounds filter may not be known: then an old row may be one touched today.
+        last = second(low) if self._live.evidence.filters_shown else listing.first
         query = self._live.query()
-        while query.until is not None and query.until * SECOND >= low:
+        while query.until is not None and query.until >= last:
             yield query
             query = self._live.query(until=query.until - listing.longest)
 
