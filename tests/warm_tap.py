@@ -48,19 +48,16 @@ class Scale:
     def shrink_tap(self) -> None:
         """Let the tap, in this process, know such answers."""
         from tap_pancake.reading import batches  # noqa: PLC0415 - in the tap's process only
-        from tap_pancake.reading.windows import Cut  # noqa: PLC0415
         from tap_pancake.streams.ads import AdConversationsStream  # noqa: PLC0415
-        from tap_pancake.streams.content import CallLogsStream, PostsStream  # noqa: PLC0415
+        from tap_pancake.streams.content import PostsStream  # noqa: PLC0415
         from tap_pancake.streams.conversations import ConversationsStream  # noqa: PLC0415
         from tap_pancake.streams.people import CustomersStream  # noqa: PLC0415
 
         if self == Scale():
             return
-        ConversationsStream.cut = Cut.of(self.rows)
-        assumed = Cut.assumed(self.rows, at_least=self.rows - 1)
-        for stream in (CustomersStream, PostsStream, CallLogsStream, AdConversationsStream):
-            stream.cut = assumed
-        Cut.assumed = lambda *_, **__: replace(assumed)  # type: ignore[method-assign]
+        for stream in (ConversationsStream, CustomersStream, PostsStream, AdConversationsStream):
+            if stream.listing.page_size:
+                stream.listing = replace(stream.listing, page_size=self.rows)
         batches._SHORTEST_FULL = self.messages  # noqa: SLF001
 
 
