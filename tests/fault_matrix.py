@@ -8,14 +8,13 @@ call, a middle one or the last. One run meets a refusal that lasts or passes, an
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from tap_pancake.reading.windows import Cut
 from tap_pancake.streams.ads import AdConversationsStream
 from tap_pancake.streams.content import CallLogsStream, PostsStream
 from tap_pancake.streams.conversations import ConversationsStream
@@ -298,8 +297,10 @@ LEARNING = {*SHORT, "messages", "new_customer_statistics"}
 def short_answers(stream: str) -> Iterator[None]:
     """Let the tap take answers of so many rows for full ones, so that few rows make many calls."""
     kind = SHORT.get(stream)
-    cut = Cut.of(CUT) if stream == "conversations" else Cut.assumed(CUT, at_least=8)
-    with patch.object(kind, "cut", cut) if kind else nullcontext():
+    if kind is None or not kind.listing.page_size:
+        yield
+        return
+    with patch.object(kind, "listing", replace(kind.listing, page_size=CUT)):
         yield
 
 
