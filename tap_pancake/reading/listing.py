@@ -126,21 +126,13 @@ class Evidence:
 
     @property
     def ordered(self) -> bool:
-        """Whether it was shown to sort as was asked, in either direction.
-
-        A list that cannot be paged through as a whole is walked while nothing speaks against it.
-        """
-        asked = [name for name, _ in self._orders if name == self._listing.key]
-        return bool(asked) and (len(self._orders) == 1 or self._listing.longest is not None)
+        """Whether it was shown to sort as was asked, in either direction."""
+        return len(self._orders) == 1 and all(name == self._listing.key for name, _ in self._orders)
 
     @property
     def filters_shown(self) -> bool:
         """Whether it was shown to filter as was asked, or no bound was relied on."""
-        return (
-            not self._stepped
-            or self._filters == {self._listing.key}
-            or self._listing.longest is not None
-        )
+        return not self._stepped or self._filters == {self._listing.key}
 
     @property
     def sure(self) -> bool:
