@@ -148,7 +148,8 @@ class StepDown:
                 return self._page_through(query)
             # The end, it seems: the same again, what follows it, and what is a second beyond it.
             follows = self._live.follow(rows)
-            for again in (query, follows, self._query(self._place - self.sign * SECOND)):
+            beyond = self._query(self._place - self.sign * SECOND)
+            for again in (query, follows, follows, beyond):
                 if self._leads_on(self._asked(again)):
                     return self._page_through(query)
             return self._after_gap()
