@@ -35,6 +35,8 @@ class ListStream(PancakeStream):
 
     listing: ClassVar[Listing]
     """The facts of the list."""
+    way_out = ""
+    """What to do if it cannot be read."""
     is_sorted = False
 
     @override
@@ -56,7 +58,9 @@ class ListStream(PancakeStream):
                 " (if several runs over a day see the same, it is accepted)"
             )
         except Stray as stray:
-            msg = f"{self.place(context)}: the list {stray}, so it cannot be read whole"
+            msg = (
+                f"{self.place(context)}: the list {stray}, so it cannot be read whole{self.way_out}"
+            )
         except Unsettled:
             msg = (
                 f"{self.place(context)}: the list changes faster than it can be read: what is"

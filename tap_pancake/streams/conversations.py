@@ -74,6 +74,7 @@ class ConversationsStream(ListStream):
         if self._v1:
             self.api = PAGE_API_V1
             self.listing = V1  # type: ignore[misc] # of this object
+            self.way_out = ": set `conversations_api` to v2"
 
     @property
     @override
