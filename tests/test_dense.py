@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pancake_api import Account, Call, PancakeServer
-from tests.tap import config_for, run_tap, select, sync
-from tests.truth import assert_all_arrived, assert_bookmarks_hold, part_of, read_to, rows_of
+from tests.tap import config_for, log_lines, select, sync
+from tests.truth import assert_all_arrived, assert_bookmarks_hold, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,18 +131,13 @@ def test_a_v2_list_that_does_not_filter_can_be_read_incrementally(tmp_path: Path
         assert len(second.records["messages"]) == server.count("messages") == len(moved)
 
 
-def test_a_v1_list_that_does_not_filter_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_v1_list_that_does_not_filter_is_read_whole_with_a_warning(tmp_path: Path) -> None:
     account = Account.generate(seed=17, pages=1, conversations=100, messages=(1, 1))
     with PancakeServer(account, "older", window_filter="ignored") as server:
-        run = run_tap(tmp_path, config_for(server))
-        error = run.stderr.splitlines()[-1]
-
-        assert run.returncode != 0
-        assert account.pages[0].id in error
-        assert "`conversations_api`" in error
-        for stream in ("conversations", "messages"):
-            read = read_to(part_of(run.state, stream, account.pages[0].id))
-            assert read == "2010-01-01T00:00:00.000000Z", "all is open, from the beginning of v1"
+        run = sync(tmp_path, config_for(server))
+        (line,) = log_lines(run, "WARNING")
+        assert f"page {account.pages[0].id}, conversations: " in line
+        assert_all_arrived(server, run)
 
 
 # Cursors that leave their place.

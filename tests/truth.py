@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tests.tap import key_of
@@ -97,6 +97,18 @@ def assert_bookmarks_hold(server: PancakeServer, *runs: Run) -> None:
         if bookmark:
             before = page.expected_messages(until=datetime.fromisoformat(bookmark))
             assert before.keys() <= arrived.keys()
+
+
+def show_the_order(page: Page) -> None:
+    """Let customers of the oldest conversations of a page write again, as on any real page.
+
+    Else each conversation is over before the next one begins, and nothing shows whether the list
+    sorts by the one time or by the other: it is then read whole.
+    """
+    oldest = sorted(page.conversations.values(), key=lambda talk: talk.inserted_at)[:2]
+    newest = max(talk.updated_at for talk in page.conversations.values())
+    for number, talk in enumerate(oldest, 1):
+        page.receive(talk.id, at=newest + timedelta(minutes=number))
 
 
 def conversation_key(conversation: Conversation) -> tuple[str, str]:

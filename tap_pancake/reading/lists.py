@@ -10,11 +10,12 @@ from typing_extensions import override
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
-from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
+from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray
-from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Selection, Share
+from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ class ListStream(PancakeStream):
 
     listing: ClassVar[Listing]
     """The facts of the list."""
-    way_out = ""
-    """What to do if it cannot be read."""
     is_sorted = False
 
     @override
@@ -58,9 +57,7 @@ class ListStream(PancakeStream):
                 " (if several runs over a day see the same, it is accepted)"
             )
         except Stray as stray:
-            msg = (
-                f"{self.place(context)}: the list {stray}, so it cannot be read whole{self.way_out}"
-            )
+            msg = f"{self.place(context)}: the list {stray}: report this, with the log"
         except Unsettled:
             msg = (
                 f"{self.place(context)}: the list changes faster than it can be read: what is"
@@ -91,6 +88,7 @@ class ListStream(PancakeStream):
         if bookmark is None:
             return None
         first_back = int(float(self.config["lookback_days"]) * DAY)
+        first_back = max(self.back, first_back)
         return Share(bookmark, first_back=first_back, back=self.back, end=self.end)
 
     def reader(
@@ -102,9 +100,17 @@ class ListStream(PancakeStream):
         aside: Mapping[str, int] | None = None,
     ) -> ListReader:
         """Return what reads the list of a page in this run."""
+        shares = [share for share in (rows, children) if share is not None]
+        top = max(share.plan.top or BEGINNING for share in shares)
 
         def ask(query: Query) -> Answer:
             reply = self.fetch_at(context, query)
+            if top > self.run.latest() + MINUTE:
+                msg = (
+                    f"{self.place(context)}: the state has {times.from_micros(top)}, which is in"
+                    " the future: give the state that the tap wrote, or run without state"
+                )
+                raise PageFailed(msg)
             rows = self.rows_of(reply.body, context)
             return Answer(rows, reply.asked, rows.answered)
 
@@ -112,7 +118,7 @@ class ListStream(PancakeStream):
             self.logger.warning("%s: %s", self.place(context), text)
 
         listing, now = self.listing, int(time.time() * SECOND)
-        facts = [share.bookmark.fact("sorts") for share in (rows, children) if share is not None]
+        facts = [share.bookmark.fact("sorts") for share in shares]
         live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
         selection = Selection(
             context["page_id"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -21,6 +21,7 @@ from tap_pancake.reading.buckets import (
     told_zone,
     zone_of,
 )
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,14 +119,15 @@ class StatisticsStream(PancakeStream):
         Raises:
             PageFailed: the state says that the future was read.
         """
-        unit, now = self.unit, datetime.now(UTC)
+        unit, now = self.unit, times.instant(self.run.clock())
         bounds = Bounds.of(
             self.config, unit=unit, zone=zone, added=added, now=now, slack=timedelta(days=slack)
         )
         bookmark = self.bookmark(context, form=unit.form, start=unit.place(bounds.start))
         if bookmark is None:
             return None
-        tomorrow = unit.floor(local(now + timedelta(days=1), zone))
+        latest = times.instant(self.run.latest())
+        tomorrow = unit.floor(local(latest + timedelta(days=1), zone))
         if (bookmark.coverage.top or 0) > unit.place(tomorrow):
             msg = (
                 f"{self.place(context)}: the state says that all was read up to a time in the"
