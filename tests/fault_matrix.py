@@ -23,7 +23,7 @@ from tests.pancake_api import Account, Answer, PancakeServer
 from tests.pancake_api.statistics import HOURLY
 from tests.stream_truth import assert_same, of_page
 from tests.tap import Run, config_for, key_of, run_here, select
-from tests.truth import text, written
+from tests.truth import part_of, text, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -349,9 +349,12 @@ def add_row(page: Page, stream: str, at: datetime) -> None:
         case "call_logs":
             page.belongings.add_call(at)
         case "customers":
-            page.belongings.add_customer(at - HOUR, at)
+            # Those that changed last came first: so an answer shows by which time it is sorted.
+            page.belongings.add_customer(START - (at - START), at)
         case _:
-            page.add_conversation(at=at).ad_ids = ["400"]
+            known = page.add_conversation(at=START - (at - START))
+            known.ad_ids = ["400"]
+            page.receive(known.id, at=at)
 
 
 def account_of(stream: str, idle: Iterable[bool]) -> Account:
@@ -404,11 +407,17 @@ class Case:
 def question_of(server: PancakeServer, call: Call) -> Question:
     """What a call asks for, the same for each page that is alike."""
     part = call.path.rsplit("/", 1)[-1]
+    params = {name: value for name, value in call.params.items() if name not in PAGES_OWN}
     known = None
-    if call.conversation_id is not None and call.page_id is not None:
-        known = server.account.page(call.page_id).conversations[call.conversation_id].serial
-    rest = sorted(item for item in call.params.items() if item[0] not in PAGES_OWN)
-    return part, known, *rest
+    if call.page_id is not None:
+        conversations = server.account.page(call.page_id).conversations
+        if call.conversation_id is not None:
+            known = conversations[call.conversation_id].serial
+        if cursor := params.get("last_conversation_id"):
+            params["last_conversation_id"] = f"{conversations[cursor].serial}"
+    if int(params.get("until", 0)) > END.timestamp():  # a bound that is demanded, and moves
+        del params["until"]
+    return part, known, *sorted(params.items())
 
 
 PAGES_OWN = frozenset({"id", "customer_id", "page_ids"})
@@ -512,15 +521,6 @@ def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
         since = max(text(START), text(at.replace(hour=0)))
     rows = rows_of(server, server.account.page(page_id), stream)
     return {name: row for name, row in rows.items() if row.get(key, "") >= since}
-
-
-def part_of(state: Json, stream: str, page_id: str) -> Json:
-    """What a state holds of a page in one stream."""
-    parts = state.get("bookmarks", {}).get(stream, {}).get("partitions", [])
-    for part in parts:
-        if part["context"]["page_id"] == page_id:
-            return dict(part)
-    return {}
 
 
 def is_claimed(part: Json, at: str) -> bool:
