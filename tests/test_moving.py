@@ -38,9 +38,7 @@ def by_age(page: Page) -> list[Conversation]:
     return sorted(page.conversations.values(), key=lambda known: known.updated_at)
 
 
-def read_twice(
-    directory: Path, server: PancakeServer, *, settles: bool = True
-) -> tuple[Run, Run]:
+def read_twice(directory: Path, server: PancakeServer, *, settles: bool = True) -> tuple[Run, Run]:
     """Read from nothing, then from state, in peace; check what was promised after either.
 
     Args:
