@@ -70,6 +70,8 @@ class StepDown:
             rows = self._enter()
         else:
             self._check_order()
+            # Where it demands bounds, rows between those of the head and the stretch may be wanted.
+            self._place = max(self._place, self._live.now)
             rows = head.rows or self._enter(1)
         while rows is not None:
             self.finished = any(map(self._is_past, rows))
