@@ -122,7 +122,6 @@ class ListReader:
 
         Raises:
             HeadFault: the head is older than what was read before.
-            Stray: the list cannot be read at all.
             Unsettled: it moves faster than it can be read; what is missing stays open.
         """
         try:
