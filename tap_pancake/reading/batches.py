@@ -24,6 +24,8 @@ _SHORTEST_FULL = 20
 _PAST = 3
 # How many messages further up each time that a batch has none that is known.
 _FURTHER = 8
+# So often is asked again for the first batch of a conversation that should have messages.
+_EMPTY = 3
 # So often is a batch asked for again that should have messages, or one that is known.
 _TRIES = 5
 # So often the same batch comes with nothing new between, until that is the end.
@@ -107,7 +109,7 @@ class MessageBatches:
     def _is_missing(self, ids: set[str]) -> bool:
         """Tell whether a batch lacks what must be there."""
         if not self._seen:
-            return not ids and self._expected > 0 and not self._missed
+            return not ids and self._expected > 0 and self._missed < _EMPTY
         # At the newest message itself after that, all that were known are gone.
         return ids.isdisjoint(self._seen) and (self._offset > 0 or not self._missed)
 

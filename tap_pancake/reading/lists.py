@@ -56,11 +56,8 @@ class ListStream(PancakeStream):
                 " old copy may have answered, so nothing counts as read: run the tap again later"
                 " (if several runs over a day see the same, it is accepted)"
             )
-        except Unsettled:
-            msg = (
-                f"{self.place(context)}: the list changes faster than it can be read: what is"
-                " missing is read by the next run"
-            )
+        except Unsettled as reason:
+            msg = f"{self.place(context)}: the list {reason}: the next run reads what is missing"
         else:
             return
         raise PageFailed(msg)

@@ -114,6 +114,8 @@ class ListReader:
         """Read to their end; rows may have moved from them to the head meanwhile."""
         self._unread_low = NEVER
         """Where the lowest stretch begins that no earlier run has read."""
+        self._lowest = NEVER
+        """The lowest time of a row that was met."""
         self._head_read: float | None = None
         """When the head was read last; None while it is."""
 
@@ -168,7 +170,8 @@ class ListReader:
         answer, asked = yield from self._ask_head()
         low = min(share.next_low for share in self._selection.shares)
         yield Part(then=self._selection.begin(asked))
-        low = min(low, self._unread_low) if deep else low
+        if deep:  # to the lowest row that was read: below it, nothing can have moved up
+            low = min(low, max(self._unread_low, self._lowest + 1))
         yield from self._walk([Stretch(min(low, asked), asked)], answer)
         if self._late is not None and answer.rows:
             yield from self._late.parts()
@@ -208,6 +211,7 @@ class ListReader:
             note = partial(walk.note, self._live.at(row))
             proven = self._live.evidence.sure
             yield self._selection.part(row, self._selection.note(note) if proven else nothing)
+            self._lowest = min(self._lowest, self._live.at(row) or NEVER)
             if self._head_read and time.monotonic() - self._head_read >= self._refresh:
                 yield from self._read_head()
         if rows is None or walk.steps.finished:
@@ -232,7 +236,8 @@ class ListReader:
             if self._selection.unread == unread:
                 yield from self._close(self._walked)
                 return
-        raise Unsettled
+        msg = "changes faster than it can be read"
+        raise Unsettled(msg)
 
     def _close(self, walks: Sequence[Walk]) -> Iterator[Part]:
         """Note that stretches were read, if the list has shown that they can be trusted."""

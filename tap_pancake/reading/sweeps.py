@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark
 
 WHOLE_AGAIN = 23 * 60 * MINUTE
-"""A list that takes many calls is read whole once a day; a daily run may start a little earlier."""
+"""A list is read whole once a day; a daily run may start a little earlier than the one before."""
+# One that takes fewer calls is read whole by each run that meets anything new.
 _MANY = 500
 # So many sweeps may be led astray by rows that move.
 _SWEEPS = 10
@@ -28,7 +29,7 @@ _AGAIN = 2
 
 
 class Unsettled(Exception):
-    """A list moves faster than it can be read."""
+    """A list cannot be read to its end: the text says what it does."""
 
 
 class Sweeps:
@@ -73,7 +74,8 @@ class Sweeps:
             quiet = quiet + 1 if self._reached and not found else 0
             if quiet and (quiet == _QUIET or not self._ragged):
                 return
-        raise Unsettled
+        msg = "changes faster than it can be read, or gives the same rows again and again"
+        raise Unsettled(msg)
 
     def _counts(self, row: Row) -> bool:
         """Tell whether a new row asks for one more sweep; one touched meanwhile does not."""
@@ -91,9 +93,10 @@ class Sweeps:
             ids = {self._live.id(row) for row in rows}
             if here.issuperset(ids):
                 if asked_again == _AGAIN:
-                    # An API may answer with its last page again; but a cursor may lead back, too.
+                    # An API may answer with its last page again. But a cursor may lead back, too,
+                    # and where one is not heeded, a full answer comes again and again.
                     last = {self._live.id(row) for row in before[1]} if before else set()
-                    self._reached = last.issuperset(ids)
+                    self._reached = last.issuperset(ids) and not (ids and self._live.is_full)
                     return
                 asked_again += 1
                 if rows:  # pushed down by rows that moved to the top
@@ -174,9 +177,11 @@ class WholeList:
             query = self._live.query(until=query.until - listing.longest)
 
     def _is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day, or is so with few calls."""
+        """Tell whether the list was not read whole within a day, or has news and is short."""
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
-            if at is None or calls <= _MANY or self._live.now - times.micros(at) >= WHOLE_AGAIN:
+            if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
+                return True
+            if self._selection.unread and calls <= _MANY:
                 return True
         return False
