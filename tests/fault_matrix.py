@@ -532,7 +532,9 @@ def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
 def is_claimed(part: Json, at: str) -> bool:
     """Whether a state says that an hour or a day was read."""
     opened = part.get("open", [])
-    return at < part.get("replication_key_value", "") and not any(low <= at <= high for low, high in opened)
+    return at < part.get("replication_key_value", "") and not any(
+        low <= at <= high for low, high in opened
+    )
 
 
 def state_for(before: Json, pages: Iterable[str]) -> Json:

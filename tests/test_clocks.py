@@ -208,11 +208,13 @@ def test_a_row_is_found_if_its_delay_is_within_the_lookback_in_days(behind: int)
     with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False):
         config, catalog = settings_of(server), select(*LISTS)
         first = run_here(config, catalog=catalog)
+        assert first.returncode == 0, first.stderr
         for stream in LISTS:
             top = datetime.fromisoformat(first.bookmark(stream, page.id) or "")
             assert timedelta(0) <= oldest + DAY - top < 3 * SECOND
         add(oldest)
         second = run_here(config, catalog=catalog, state=first.state)
+        assert second.returncode == 0, second.stderr
         for stream in LISTS[:-1]:
             assert_same(merged(stream, first, second), records(server, stream))
         held = page.expected_conversations()

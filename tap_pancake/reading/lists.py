@@ -116,7 +116,8 @@ class ListStream(PancakeStream):
         facts = [share.bookmark.fact("sorts") for share in shares]
         live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
         selection = Selection(
-            context["page_id"],
+            # Not of the page alone: `ad_conversations` have the ids of `conversations`.
+            f"{self.name} {context['page_id']}",
             live,
             rows=rows,
             children=children,

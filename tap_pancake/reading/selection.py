@@ -158,7 +158,7 @@ class Selection:
         """Hold what decides.
 
         Args:
-            page_id: of which page.
+            page_id: of which page and stream: what tells its rows from others in the memory.
             live: the list.
             rows: what the list's own stream reads; None if it is not selected.
             children: what the stream below it reads; None if there is none, or not selected.
