@@ -357,6 +357,7 @@ def test_repeated_signals_in_the_lookback_of_an_incremental_run_make_progress(
     account = Account(9)
     page = account.add_page()
     page.fill(60, (1, 20), *YEAR)
+    show_the_order(page)
     with PancakeServer(account) as server:
         state = sync(tmp_path, config_for(server)).state
         for number in range(220):
