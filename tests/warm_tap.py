@@ -152,7 +152,7 @@ def _run(job: Json) -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         path = Path(job["directory"]) / name
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined]
+    running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined] # imported there
     state.STATE_RATE = sys.maxsize
     interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
     sleep, pause = time.sleep, Limiter.pause

@@ -10,11 +10,12 @@ from typing_extensions import override
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
-from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
-from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray
-from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.late import LateRows
+from tap_pancake.reading.listing import Answer, Listing, LiveList, Query
+from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Selection, Share
+from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ class ListStream(PancakeStream):
                 " old copy may have answered, so nothing counts as read: run the tap again later"
                 " (if several runs over a day see the same, it is accepted)"
             )
-        except Stray as stray:
-            msg = f"{self.place(context)}: the list {stray}: report this, with the log"
         except Unsettled:
             msg = (
                 f"{self.place(context)}: the list changes faster than it can be read: what is"

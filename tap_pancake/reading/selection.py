@@ -64,6 +64,7 @@ class Share:
         self.plan = bookmark.coverage.copy()
         self.back = max(back, MINUTE)
         self._next_back = first_back
+        self._begun = False
         self._end = end
 
     @property
@@ -72,6 +73,8 @@ class Share:
         if self.plan.top is None:
             return self.plan.start
         low = max(self.plan.start, self.plan.top - self._next_back)
+        if self._begun:  # what is open is on its way
+            return low
         return min([low, *(each.low for each in self.plan.open if each.high >= low)])
 
     @property
@@ -83,7 +86,7 @@ class Share:
 
     def begin(self, asked: int) -> Callable[[], object]:
         """Begin a reading of the head; return what notes it."""
-        back, self._next_back = self._next_back, self.back
+        back, self._next_back, self._begun = self._next_back, self.back, True
         self.plan.begin(asked, back)
 
         def then() -> None:
@@ -118,10 +121,15 @@ class Memory:
     which was 69 % of the calls of a busy page.
     """
 
-    def __init__(self, most: int = 60_000) -> None:
+    def __init__(self, most: int = 150_000) -> None:
         """Remember nothing yet."""
         self._most = most
         self._rows: dict[int, _Read] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether some rows may not be remembered."""
+        return len(self._rows) >= self._most
 
     def get(self, page_id: str, row_id: str) -> _Read | None:
         """Return how a row was read; None if it was not, or is forgotten."""
@@ -168,6 +176,11 @@ class Selection:
         self._children = children
         self._memory = memory
         self._aside = aside
+
+    @property
+    def forgets(self) -> bool:
+        """Whether rows may have been read that are not remembered."""
+        return self._memory.is_full
 
     def part(self, row: Row, then: Callable[[], object] = nothing) -> Part:
         """Decide what is read of a row, and remember that it is."""
