@@ -357,17 +357,21 @@ def test_repeated_signals_in_the_lookback_of_an_incremental_run_make_progress(
     account = Account(9)
     page = account.add_page()
     page.fill(60, (1, 20), *YEAR)
+    show_the_order(page)
     with PancakeServer(account) as server:
         state = sync(tmp_path, config_for(server)).state
         for number in range(220):
-            page.add_conversation(at=now - timedelta(minutes=40 + number * 3))
+            # Each goes on while others begin, which shows by which time the list filters.
+            at = now - timedelta(minutes=40 + number * 3)
+            talk = page.add_conversation(at=at - timedelta(minutes=10))
+            page.receive(talk.id, at=at)
         # The first run ended an hour ago, so to say: all of the above came since then, or before
         # it and less than a day ago, so that it lies in the lookback of conversations.
         partitions = state["bookmarks"]["messages"]["partitions"]
         partitions[0]["replication_key_value"] = times.text(now - timedelta(hours=12))
         undisturbed = sync(tmp_path, config_for(server), state=state)
         calls = server.count()
-        assert len(undisturbed.by_key("messages")) == 220
+        assert len(undisturbed.by_key("messages")) == 2 * 220
 
         history = resume_until_done(tmp_path, server, signal.SIGTERM, [40] * 9, state=state)
         assert history.runs[-1].returncode == 0

@@ -37,7 +37,7 @@ SEED = "some words of your own"
 @pytest.fixture(name="server")
 def bundled_server() -> Iterator[PancakeServer]:
     # From before the document's `start_date`.
-    start, end = datetime(2025, 12, 28, tzinfo=UTC), datetime(2026, 1, 8, 15, tzinfo=UTC)
+    start, end = datetime(2025, 12, 28, tzinfo=UTC), datetime(2026, 1, 9, 15, tzinfo=UTC)
     account = Account.generate(
         seed=41, pages=2, conversations=24, messages=(1, 4), start=start, end=end
     )

@@ -124,7 +124,13 @@ class StepDown:
         if size >= live.listing.page_size:
             return False
         follows = live.query().after(head.rows, live.listing.row_id, size)
-        return not live.ask(follows).rows and not live.ask(follows).rows
+        if live.ask(follows).rows:
+            return False
+        if size == len(head.rows) > 1:
+            # From one row further up: the last one may be gone, and its cursor with it.
+            follows = live.query().after(head.rows[:-1], live.listing.row_id)
+        known = {live.id(row) for row in head.rows}
+        return all(live.id(row) in known for row in live.ask(follows).rows)
 
     def _enter(self, tries: int = _TRIES) -> list[Row] | None:
         """Ask for the first rows of the stretch, of which none is known; None if there are none."""
