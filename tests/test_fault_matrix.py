@@ -26,7 +26,6 @@ from tests.fault_matrix import (
     due,
     is_claimed,
     logged,
-    part_of,
     question_of,
     questions_of,
     read,
@@ -38,6 +37,7 @@ from tests.fault_matrix import (
 from tests.pancake_api import Answer, PancakeServer
 from tests.stream_truth import CHILDREN, assert_same, records
 from tests.tap import Run, run_here, select
+from tests.truth import part_of
 
 if TYPE_CHECKING:
     from tests.fault_matrix import Question

@@ -20,7 +20,6 @@ from tests.fault_matrix import (
     bookmark_key,
     is_claimed,
     logged,
-    part_of,
     read_matrix,
     settings_for,
 )
@@ -28,7 +27,7 @@ from tests.pancake_api import PancakeServer
 from tests.pancake_api.statistics import HOURLY
 from tests.stream_truth import CHILDREN, DATED, assert_same, records
 from tests.tap import run_here, select
-from tests.truth import merged
+from tests.truth import merged, part_of
 
 if TYPE_CHECKING:
     from tests.pancake_api import Answer, Call
