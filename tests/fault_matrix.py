@@ -540,9 +540,13 @@ def is_claimed(part: Json, at: str) -> bool:
 def state_for(before: Json, pages: Iterable[str]) -> Json:
     """The state in which each of these pages is as the one page is in `before`."""
     pages = list(pages)
+    # Idle pages have fewer rows than the one: its newest must not be missed there.
+    unknown = {"newest": None}
     return {
         "bookmarks": {
-            stream: {"partitions": [{**part, "context": {"page_id": page}} for page in pages]}
+            stream: {
+                "partitions": [{**part, "context": {"page_id": page}, **unknown} for page in pages]
+            }
             for stream, part in before.items()
             if part
         }

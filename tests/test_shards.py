@@ -238,7 +238,12 @@ def test_what_this_version_does_not_know_stays_in_one_shard() -> None:
 def bookmarks_of(state: Json) -> dict[tuple[str, str | None], Json]:
     """Give what a state says of each stream and page, but for what a page learnt from others."""
     return {
-        (stream, part.get("context", {}).get("page_id")): {**part, "ordered": None}
+        (stream, part.get("context", {}).get("page_id")): {
+            **part,
+            "sorts": None,
+            "whole": None,
+            "late": None,
+        }
         for stream, bookmark in state["bookmarks"].items()
         for part in [bookmark, *bookmark.get("partitions", [])]
         if "partitions" not in part

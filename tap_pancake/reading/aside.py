@@ -57,6 +57,7 @@ class Aside:
     _denied: list[tuple[Entry, PageFailed]] = field(default_factory=list)
     _faults: int = 0
     _any_read: bool = False
+    _earlier: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Take up what the state holds."""
@@ -67,16 +68,18 @@ class Aside:
             )
             self._entries[conversation_id] = entry
             self.since[conversation_id] = low
+        self._earlier = [*self._entries]
 
     def due(self) -> Iterator[Entry]:
-        """Give those that are to be tried again now."""
+        """Give those of earlier runs that are to be tried again now."""
         now = self.now()
-        yield from [entry for entry in self._entries.values() if entry.is_due(now)]
+        entries = [self._entries[each] for each in self.waiting]
+        yield from [entry for entry in entries if entry.is_due(now)]
 
     @property
-    def waiting(self) -> int:
-        """How many are aside."""
-        return len(self._entries)
+    def waiting(self) -> list[str]:
+        """Which ones are aside since earlier runs."""
+        return [each for each in self._earlier if each in self._entries]
 
     def read(self, conversation_id: str, since: int) -> None:
         """Note that the messages of a conversation were read from a time on."""

@@ -264,8 +264,8 @@ class ConversationsStream(ListStream):
         reading.part, reading.messages = Part(then=nothing), None
         if aside.waiting:
             self.run.still_aside(
-                f"{self._messages.place(context)}: {aside.waiting:,} conversations are still set"
-                " aside, since their messages cannot be read: "
-                + ", ".join(list(aside.since)[:5])
-                + (" …" if aside.waiting > 5 else "")  # noqa: PLR2004
+                f"{self._messages.place(context)}: {len(aside.waiting):,} conversations are still"
+                " set aside, since their messages cannot be read: "
+                + ", ".join(aside.waiting[:5])
+                + (" …" if len(aside.waiting) > 5 else "")  # noqa: PLR2004
             )
