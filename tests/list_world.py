@@ -1,8 +1,8 @@
-"""A model of a hostile list, apart from HTTP: rows that move between any two calls, answers that lie.
+"""A model of a hostile list, apart from HTTP: rows that move between calls, answers that lie.
 
 Written from the reference (7, 8, 9, 19, 20 and 24) and from what other clients have met, not from
-the tap. `World` holds rows and their messages, and answers queries; `read` lets the real reader read
-it as a run would, and writes down what comes out.
+the tap. `World` holds rows and their messages, and answers queries; `read` lets the real reader
+read it as a run would, and writes down what comes out.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
+from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Stray
 from tap_pancake.reading.reader import LateRows, ListReader
-from tap_pancake.reading.selection import Memory, Selection, Share
+from tap_pancake.reading.selection import Memory, Part, Selection, Share
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from tap_pancake.reading.listing import Query
+    from tap_pancake.reading.listing import Ask, Query
 
 Json = dict[str, Any]
 
@@ -123,20 +123,24 @@ class World:
         self._count += 1
         row_id = f"r{self._count}"
         first = min(at, stored)
-        ats = sorted([at, *(self.random.randint(first, at) for _ in range(self.random.randrange(3)))])
+        ats = sorted(
+            [at, *(self.random.randint(first, at) for _ in range(self.random.randrange(3)))]
+        )
         messages = [
-            Message(f"{row_id}m{number}", each, max(each, stored)) for number, each in enumerate(ats)
+            Message(f"{row_id}m{number}", each, max(each, stored))
+            for number, each in enumerate(ats)
         ]
-        timeless = self.shape.timeless and self.random.random() < 0.1  # noqa: PLR2004
+        timeless = self.shape.timeless and self.random.random() < 0.1
         self.rows[row_id] = Row(row_id, max(stored, 0), messages, timeless)
 
     def pass_time(self, duration: int) -> None:
         """Let time go by, and things happen."""
         self.now += duration
         if self.random.random() < self.shape.drift:
-            self._happen()
+            self.happen()
 
-    def _happen(self) -> None:
+    def happen(self) -> None:
+        """Let one thing happen."""
         kind = self.random.choices(["touch", "new", "late", "delete"], [6, 3, 2, 1])[0]
         rows = list(self.rows.values())
         if kind == "touch" and rows:
@@ -171,12 +175,14 @@ class World:
         if by == "inserted_at":
             sorts = filters = "inserted_at"
         rows = [row for row in self.rows.values() if row.stored <= seen]
-        times_of = {row.id: {"updated_at": row.touched(seen), "inserted_at": row.stored} for row in rows}
-        found = [row for row in rows if self._within(times_of[row.id][filters], query)]
-        found.sort(key=lambda row: (times_of[row.id][sorts], row.id), reverse=not shape.ascending)
+        both = {
+            row.id: {"updated_at": row.touched(seen), "inserted_at": row.stored} for row in rows
+        }
+        found = [row for row in rows if self._within(both[row.id][filters], query)]
+        found.sort(key=lambda row: (both[row.id][sorts], row.id), reverse=not shape.ascending)
         cut = self.random.randint(1, shape.cut) if shape.varying_cut else shape.cut
         found = found[self._offset(found, query, cut) :][:cut]
-        return Answer([self._wire(row, times_of[row.id]["updated_at"]) for row in found], asked)
+        return Answer([self._wire(row, both[row.id]["updated_at"]) for row in found], asked)
 
     def _offset(self, found: list[Row], query: Query, cut: int) -> int:
         if self.shape.paging == "page":
@@ -239,31 +245,43 @@ class Warehouse:
     )
     warnings: list[str] = field(default_factory=list)
     failure: str | None = None
+    """Why the last run ended early, as its exit code says."""
+
+    @property
+    def said_late(self) -> bool:
+        """Whether the last run has said that rows which came late may be missing."""
+        return any("may be missing" in warning for warning in self.warnings)
+
+    def is_complete(self, listing: Listing, streams: tuple[str, ...], since: int) -> bool:
+        """Tell whether the last run has left nothing open, and looked for all that was stored."""
+        parts = [self.state[stream] for stream in streams]
+        if self.failure is not None or any(part.get("open") for part in parts):
+            return False
+        marks = [times.micros(mark) for part in parts if (mark := part.get("late"))]
+        return not listing.late or self.said_late or min(marks, default=since) >= since
 
 
 MOST_CALLS = 4000
 
 
-class TooMany(Exception):  # noqa: N818
+class TooMany(Exception):
     """The run does not end."""
 
 
-class Killed(Exception):  # noqa: N818
+class Killed(Exception):
     """The run was killed."""
 
 
-def read(
+def read(  # noqa: C901 - what a run is: asking, writing, and its ends
     world: World,
     warehouse: Warehouse,
     listing: Listing,
     *,
     back: int = 15 * MINUTE,
-    first_back: int = DAY,
     start: int | None = None,
     kill_at: int | None = None,
     ahead: int = 0,
     streams: tuple[str, ...] = ("rows", "messages"),
-    refresh: float = 1e9,
 ) -> None:
     """Let one run read the world into a warehouse, until it ends or is killed at some call.
 
@@ -272,60 +290,64 @@ def read(
     warehouse.warnings.clear()
     warehouse.failure = None
     began = world.calls
-    stop_at = None if kill_at is None else world.calls + kill_at
+    stop_at = began + (kill_at or 10 * MOST_CALLS)
 
-    def ask(query: Query) -> Answer:
-        if stop_at is not None and world.calls >= stop_at:
+    def count() -> None:
+        if world.calls >= stop_at:
             raise Killed
         if world.calls - began > MOST_CALLS:
             raise TooMany
+
+    def ask(query: Query) -> Answer:
+        count()
         return world.ask(query)
 
-    begin = {} if start is None else {"start": start}
-    share = {
-        name: Share(
-            Bookmark(warehouse.state[name], "updated_at", incremental=True, **begin),
-            first_back=first_back if name == "rows" else back,
-            back=back,
-            opens_to_top=name == "messages",
-        )
-        for name in streams
-    }
-    facts = [s.bookmark.fact("sorts") for s in share.values()]
-    live = LiveList(listing, ask, now=world.now, sorts=next(filter(None, facts), None))
-    selection = Selection(
-        PAGE,
-        live,
-        rows=share.get("rows"),
-        children=share.get("messages"),
-        memory=Memory(),
-        aside={},
-    )
+    def write(part: Part) -> None:
+        if part.row is not None and part.is_wanted:
+            warehouse.rows.add(part.row["id"])
+        if part.row is not None and part.since is not None:
+            world.calls += 1
+            count()
+            warehouse.messages.update(world.messages(part.row["id"], part.since))
+            world.pass_time(world.shape.call)
+        part.then()
+
+    shares = {name: _share(warehouse, name, back, start) for name in streams}
     warn = warehouse.warnings.append
-    late = None
-    if listing.late:
-        late = LateRows(LiveList(listing.by_late(), ask, now=world.now), selection, warn)
-    head = Head(live, selection, None, warn)
-    reader = ListReader(live, selection, head, late, refresh=refresh, warn=warn)
-    parts = reader.parts()
-    waiting: deque[Any] = deque()
+    parts = _reader(listing, ask, warn, world.now, shares).parts()
+    waiting: deque[Part] = deque()
     try:
         while True:
             waiting.extend(islice(parts, ahead + 1 - len(waiting)))
             if not waiting:
                 return
-            part = waiting.popleft()
-            if part.row is not None:
-                if part.is_wanted:
-                    warehouse.rows.add(part.row["id"])
-                if part.since is not None:
-                    world.calls += 1
-                    if stop_at is not None and world.calls >= stop_at:
-                        return
-                    warehouse.messages.update(world.messages(part.row["id"], part.since))
-                    world.pass_time(world.shape.call)
-            part.then()
+            write(waiting.popleft())
     except Killed:
         return
     except (HeadFault, Unsettled, Stray) as failure:
         warehouse.failure = repr(failure)
+
+
+def _share(warehouse: Warehouse, name: str, back: int, start: int | None) -> Share:
+    begin = BEGINNING if start is None else start
+    bookmark = Bookmark(warehouse.state[name], "updated_at", incremental=True, start=begin)
+    first_back = DAY if name == "rows" else back
+    return Share(bookmark, first_back=first_back, back=back, opens_to_top=name == "messages")
+
+
+def _reader(
+    listing: Listing,
+    ask: Ask,
+    warn: Callable[[str], object],
+    now: int,
+    shares: dict[str, Share],
+) -> ListReader:
+    facts = [share.bookmark.fact("sorts") for share in shares.values()]
+    live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
+    rows, children = shares.get("rows"), shares.get("messages")
+    selection = Selection(PAGE, live, rows=rows, children=children, memory=Memory(), aside={})
+    late = None
+    if listing.late:
+        late = LateRows(LiveList(listing.by_late(), ask, now=now), selection, warn)
+    head = Head(live, selection, None, warn)
+    return ListReader(live, selection, head, late, refresh=1e9, warn=warn)

@@ -56,7 +56,7 @@ class ListStream(PancakeStream):
                 " (if several runs over a day see the same, it is accepted)"
             )
         except Stray as stray:
-            msg = f"{self.place(context)}: the list {stray}, so it cannot be read whole"
+            msg = f"{self.place(context)}: the list {stray}: report this, with the log"
         except Unsettled:
             msg = (
                 f"{self.place(context)}: the list changes faster than it can be read: what is"
@@ -98,9 +98,17 @@ class ListStream(PancakeStream):
         aside: Mapping[str, int] | None = None,
     ) -> ListReader:
         """Return what reads the list of a page in this run."""
+        shares = [share for share in (rows, children) if share is not None]
+        top = max(share.plan.top or BEGINNING for share in shares)
 
         def ask(query: Query) -> Answer:
             reply = self.fetch_at(context, query)
+            if top > self.run.latest() + MINUTE:
+                msg = (
+                    f"{self.place(context)}: the state has {times.from_micros(top)}, which is in"
+                    " the future: give the state that the tap wrote, or run without state"
+                )
+                raise PageFailed(msg)
             rows = self.rows_of(reply.body, context)
             return Answer(rows, reply.asked, rows.answered)
 
@@ -108,7 +116,7 @@ class ListStream(PancakeStream):
             self.logger.warning("%s: %s", self.place(context), text)
 
         listing, now = self.listing, int(time.time() * SECOND)
-        facts = [share.bookmark.fact("sorts") for share in (rows, children) if share is not None]
+        facts = [share.bookmark.fact("sorts") for share in shares]
         live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
         selection = Selection(
             context["page_id"],

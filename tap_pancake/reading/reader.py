@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from tap_pancake.reading.head import Head
-    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.listing import Answer, LiveList, Query
     from tap_pancake.reading.selection import Row, Selection
     from tap_pancake.reading.state import Bookmark
 
@@ -274,7 +274,7 @@ class ListReader:
         rows = next(walk.answers, None)
         for row in rows or ():
             note = partial(walk.note, self._live.at(row))
-            proven = self._live.evidence.ordered
+            proven = self._live.evidence.sure
             yield self._selection.part(row, self._selection.note(note) if proven else nothing)
             if self._head_read and time.monotonic() - self._head_read >= self._refresh:
                 yield from self._read_head()
@@ -290,7 +290,9 @@ class ListReader:
             return
         for reading in range(READINGS):
             unread = self._selection.unread
-            yield from self._read_head(deep=not reading and self._late is not None)
+            # Where a platform's own times count, a row may have moved to any place that was read.
+            deep = not reading and self._late is not None and not self._selection.forgets
+            yield from self._read_head(deep=deep)
             if not self._walks:  # the head was all, or shows no order
                 return
             while self._walks:
@@ -321,22 +323,22 @@ class ListReader:
         self._walks.clear()
         self._walked.clear()
         live, shares = self._live, self._selection.shares
-        if live.listing.longest is not None:
-            msg = f"does not sort or filter by `{live.listing.key}`"
-            raise Stray(msg)
         low = min(share.plan.lowest for share in shares)
         if not live.evidence.ordered and not self._is_due():
+            self._warn(
+                "no answer shows by which time it is sorted, so it is read whole, once a day since"
+                " that takes many calls: some changes of today may come tomorrow"
+            )
             return
-        sorted_alone = len(live.listing.times) == 1 and not live.listing.newest_first
-        query = live.query(since=max(FIRST_SECOND, second(low)) if sorted_alone else None)
 
         def is_past(row: Row) -> bool:
             at = live.at(row)
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
         calls = live.calls
-        for rows in Sweeps(live, query, is_past).rows():
-            yield from map(self._selection.part, rows)
+        for query in self._whole_queries(low):
+            for rows in Sweeps(live, query, is_past).rows():
+                yield from map(self._selection.part, rows)
         whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
 
         def note(bookmark: Bookmark) -> None:
@@ -348,6 +350,19 @@ class ListReader:
         yield Part(then=self._selection.note(note))
         if self._late is not None:
             yield from self._late.parts()
+
+    def _whole_queries(self, low: int) -> Iterator[Query]:
+        """Return what asks for all of the list: one query, unless its bounds are limited."""
+        listing = self._live.listing
+        if listing.longest is None:
+            # Where there is one time only, what `since` leaves out is not wanted.
+            bounded = len(listing.times) == 1 and not listing.newest_first
+            yield self._live.query(since=max(FIRST_SECOND, second(low)) if bounded else None)
+            return
+        query = self._live.query()
+        while query.until is not None and query.until * SECOND >= low:
+            yield query
+            query = self._live.query(until=query.until - listing.longest)
 
     def _is_due(self) -> bool:
         """Tell whether the list was not read whole within a day, or is so with few calls."""

@@ -118,10 +118,15 @@ class Memory:
     which was 69 % of the calls of a busy page.
     """
 
-    def __init__(self, most: int = 200_000) -> None:
+    def __init__(self, most: int = 150_000) -> None:
         """Remember nothing yet."""
         self._most = most
         self._rows: dict[int, _Read] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether some rows may not be remembered."""
+        return len(self._rows) >= self._most
 
     def get(self, page_id: str, row_id: str) -> _Read | None:
         """Return how a row was read; None if it was not, or is forgotten."""
@@ -168,6 +173,11 @@ class Selection:
         self._children = children
         self._memory = memory
         self._aside = aside
+
+    @property
+    def forgets(self) -> bool:
+        """Whether rows may have been read that are not remembered."""
+        return self._memory.is_full
 
     def part(self, row: Row, then: Callable[[], object] = nothing) -> Part:
         """Decide what is read of a row, and remember that it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -21,6 +21,7 @@ from tap_pancake.reading.buckets import (
     told_zone,
     zone_of,
 )
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -118,19 +119,20 @@ class StatisticsStream(PancakeStream):
         Raises:
             PageFailed: the state says that the future was read.
         """
-        unit, now = self.unit, datetime.now(UTC)
+        unit, now = self.unit, times.instant(self.run.clock())
         bounds = Bounds.of(
             self.config, unit=unit, zone=zone, added=added, now=now, slack=timedelta(days=slack)
         )
         bookmark = self.bookmark(context, form=unit.form, start=unit.place(bounds.start))
         if bookmark is None:
             return None
-        top, tomorrow = bookmark.coverage.top, unit.floor(local(now + timedelta(days=1), zone))
-        if top is not None and top > unit.place(tomorrow):
+        latest = times.instant(self.run.latest())
+        tomorrow = unit.floor(local(latest + timedelta(days=1), zone))
+        if (bookmark.coverage.top or 0) > unit.place(tomorrow):
             msg = (
-                f"{self.place(context)}: the state says that all was read up to"
-                f" {unit.form.text(top)}, which is in the future: set the clock of the machine that"
-                " wrote it, and run once without this stream's state"
+                f"{self.place(context)}: the state says that all was read up to a time in the"
+                " future: set the clock of the machine that wrote it, and run once without this"
+                " stream's state"
             )
             raise PageFailed(msg)
         walk = BucketWalk(
@@ -141,18 +143,15 @@ class StatisticsStream(PancakeStream):
             tell=lambda failure, known: self._tell(failure, context, known=known),
         )
         unknown = not added and not self.config.get("start_date")
-        if unknown and min(walk.open_days(), default=date.max) == bounds.start.date():
-            self._warn_of_unknown_age(context)
-        return walk
-
-    def _warn_of_unknown_age(self, context: Context | None) -> None:
-        if self.run.is_new("no beginning of statistics"):
+        begins = unknown and bounds.start.date() in walk.open_days()
+        if begins and self.run.is_new("no beginning of statistics"):
             self.logger.warning(
                 "%s: it is not known when the page was added to Pancake, so statistics are"
                 " read from %d on, some a day a call: set `start_date`, which is much faster",
                 self.place(context),
                 BEGINNING.year,
             )
+        return walk
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:

@@ -103,7 +103,12 @@ def micros_or_none(value: object) -> int | None:
 
 def from_micros(at: int) -> str:
     """Write microseconds since 1970 in the tap's one form, at most the year 9999's last second."""
-    return text(_EPOCH + min(at, _LATEST) * _MICROSECOND)
+    return text(instant(at))
+
+
+def instant(at: int) -> datetime:
+    """Return the aware UTC time of microseconds since 1970, at most the year 9999's last second."""
+    return _EPOCH + min(at, _LATEST) * _MICROSECOND
 
 
 def from_unix(seconds: float) -> datetime:

@@ -153,6 +153,10 @@ class Run:
         """Return the time now by the earlier of the two clocks, in microseconds since 1970."""
         return int((time.time() - max(0.0, self._ahead)) * 1_000_000)
 
+    def latest(self) -> int:
+        """Return the time now by the later of the two clocks, in microseconds since 1970."""
+        return int((time.time() - min(0.0, self._ahead)) * 1_000_000)
+
     def compare_clocks(self, ahead: float) -> None:
         """Say once if the clocks of machine and API differ; any thread may.
 

@@ -111,7 +111,7 @@ class ConversationsStream(ListStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         yield from super().get_records(context)
-        reading = self.readings[context["page_id"]]
+        reading = self.readings.pop(context["page_id"])
         if reading.aside is not None:
             self._guard(reading, context, reading.aside.end)
 
@@ -241,7 +241,7 @@ class ConversationsStream(ListStream):
                 "page_id": context["page_id"],
                 "conversation_id": entry.conversation_id,
                 "customer_id": entry.customer_id,
-                "message_count": 0,
+                "message_count": 1,  # at least
             }
             reading.part = Part(since=entry.since)
             reading.messages = self._messages.batches(child, entry.since, persist=False)

@@ -1,0 +1,171 @@
+"""Lists of any world are read whole, or the run says that they are not.
+
+Thousands of worlds, drawn by hypothesis, apart from HTTP: what `tests/list_world.py` can be, runs
+that stop at any call, and things that happen between any two. `WORLDS` sets how many are tried.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
+from tap_pancake.reading.listing import Listing
+from tap_pancake.rows import times
+from tests.list_world import START, Shape, TooMany, Warehouse, World, read
+
+WORLDS = int(os.environ.get("WORLDS", "300"))
+# So many runs that are not disturbed are enough, a day apart, since a list that shows no order may
+# be read whole once a day only.
+RUNS_AT_THE_END = 6
+
+BOTH = ("updated_at", "inserted_at")
+LISTS = {
+    "conversations": Listing(BOTH, late="inserted_at", page_size=60),
+    "conversations of v1": Listing(BOTH, late="inserted_at", bounded=True, longest=28 * 86_400),
+    "customers and posts": Listing(BOTH, bounded=True, page_size=30),
+    "ad conversations": Listing(BOTH, bounded=True, newest_first=False),
+}
+PAGING = dict(zip(LISTS, ("cursor", "page", "page", "offset"), strict=True))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: where it is killed, if it is, and what comes after it."""
+
+    kill_at: int | None
+    ahead: int
+    pause: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Story:
+    """A world, and the runs that read it."""
+
+    kind: str
+    shape: Shape
+    seed: int
+    back: int
+    streams: tuple[str, ...]
+    plans: tuple[Plan, ...]
+
+
+PLANS = st.builds(
+    Plan,
+    kill_at=st.none() | st.integers(1, 40),
+    ahead=st.sampled_from([0, 3]),
+    pause=st.sampled_from([SECOND, MINUTE, 15 * MINUTE, DAY]),
+    events=st.sampled_from([0, 0, 5, 30]),
+)
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> Story:
+    """Draw a world and its runs."""
+    kind = draw(st.sampled_from(sorted(LISTS)))
+    with_children = "conversations" in kind and kind != "ad conversations"
+    back = draw(st.sampled_from([MINUTE, 15 * MINUTE]))
+    cut = draw(st.sampled_from([1, 2, 3, 7, 20, 50, 60]))
+    shape = Shape(
+        rows=draw(st.sampled_from([0, 1, 2, 5, 20, 40])),
+        spread=draw(st.sampled_from([MINUTE, DAY, 30 * DAY])),
+        bunched=draw(st.booleans()),
+        cut=cut,
+        varying_cut=PAGING[kind] != "page" and draw(st.booleans()),
+        sorts=draw(st.sampled_from(["updated_at", "updated_at", "inserted_at"])),
+        filters=draw(st.sampled_from(["updated_at", "updated_at", "inserted_at"])),
+        ascending=draw(st.booleans()) if kind == "ad conversations" else False,
+        inclusive=draw(st.booleans()),
+        whole_seconds=draw(st.booleans()),
+        heeds_order_by=draw(st.sampled_from([True, True, True, False])),
+        paging=PAGING[kind],
+        lost_cursor=draw(st.sampled_from(["top", "end"])),
+        empties=draw(st.sampled_from([0, 0, 0.01, 0.1])),
+        lag=draw(st.sampled_from([back // 3, back // 2])),
+        lag_share=draw(st.sampled_from([0, 0, 0.05])),
+        drift=draw(st.sampled_from([0, 0.005, 0.02, 0.05])),
+        platform_time=draw(st.sampled_from([0, back // 2, 3 * DAY])),
+        late_rows=with_children and draw(st.booleans()),
+        deletes=draw(st.booleans()),
+        timeless=draw(st.booleans()),
+        call=SECOND // draw(st.sampled_from([1, 4, 20])),
+    )
+    streams: tuple[str, ...] = ("rows",)
+    if with_children:
+        streams = draw(st.sampled_from([("rows", "messages"), ("messages",), ("rows",)]))
+    plans = tuple(draw(st.lists(PLANS, min_size=1, max_size=4)))
+    return Story(kind, shape, draw(st.integers(0, 2**32)), back, streams, plans)
+
+
+def tell(story: Story) -> tuple[World, Warehouse, dict[str, set[str]] | None]:
+    """Let the runs read the world.
+
+    Returns:
+        The world, what was written, and what was there when the last complete run began; None if
+        no run came to its end, which each of them has said.
+    """
+    world = World(story.shape, story.seed, story.back)
+    warehouse = Warehouse()
+    common: dict[str, Any] = {
+        "back": story.back,
+        "streams": story.streams,
+        # v1 is asked for 28 days at a time, from its beginning on.
+        "start": START - 100 * DAY if story.kind == "conversations of v1" else None,
+    }
+    listing = LISTS[story.kind]
+    for plan in story.plans:
+        read(world, warehouse, listing, kill_at=plan.kill_at, ahead=plan.ahead, **common)
+        world.pass_time(plan.pause)
+        for _ in range(plan.events):
+            world.happen()
+    for _ in range(RUNS_AT_THE_END):
+        before, began = world.truth(), world.now
+        read(world, warehouse, listing, ahead=3, **common)
+        if warehouse.is_complete(listing, story.streams, began - story.back - 2 * SECOND):
+            return world, warehouse, before
+        world.pass_time(DAY)
+    return world, warehouse, None
+
+
+def check(story: Story) -> None:
+    """Assert that what was there when a complete run began was written."""
+    try:
+        world, warehouse, before = tell(story)
+    except TooMany:  # a list that moves faster than so small answers can follow
+        return
+    if before is None or warehouse.said_late:
+        return
+    for row_id, messages in before.items():
+        row = world.rows.get(row_id)
+        if row is None or row.moved_far:  # deleted; or moved to where it had been read
+            continue
+        if "rows" in story.streams:
+            assert row_id in warehouse.rows
+        if "messages" in story.streams:
+            assert messages <= warehouse.messages
+
+
+@settings(
+    max_examples=WORLDS, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+@given(stories())
+def test_a_list_of_any_world_is_read_whole_or_the_run_says_so(story: Story) -> None:
+    check(story)
+
+
+def test_undisturbed_worlds_do_come_to_an_end() -> None:
+    # Else the test above would show nothing.
+    for kind, listing in LISTS.items():
+        for number in range(10):
+            shape = Shape(rows=40, cut=20, drift=0.02, paging=PAGING[kind])
+            story = Story(kind, shape, number, 15 * MINUTE, ("rows",), ())
+            _, warehouse, before = tell(story)
+            assert before is not None
+            assert before.keys() <= warehouse.rows
+            assert listing.key == "updated_at"
+            assert times.micros(warehouse.state["rows"]["replication_key_value"]) > START
