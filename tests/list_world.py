@@ -14,12 +14,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
-from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
+from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Stray
-from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Memory, Part, Selection, Share
 from tap_pancake.reading.state import Bookmark
+from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:

@@ -102,13 +102,17 @@ class Run:
         keys = Counter(key_of(stream, row) for row in self.records.get(stream, []))
         return [key for key, count in keys.items() if count > 1]
 
-    def bookmark(self, stream: str, page_id: str) -> str | None:
-        """A page's bookmark in the last STATE."""
+    def part(self, stream: str, page_id: str) -> Json:
+        """What the last STATE holds of a stream of a page; empty if that is nothing."""
         for partition in self.state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
             if partition["context"] == {"page_id": page_id}:
-                value: str | None = partition.get("replication_key_value")
-                return value
-        return None
+                found: Json = partition
+                return found
+        return {}
+
+    def bookmark(self, stream: str, page_id: str) -> str | None:
+        """A page's bookmark in the last STATE."""
+        return self.part(stream, page_id).get("replication_key_value")
 
     def check_records(self) -> None:
         """Assert that every record is valid against the SCHEMA before it."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
+from tap_pancake.reading.coverage import BEGINNING
+from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,10 @@ def message(number: int) -> Row:
     return {"id": f"m{number}", "inserted_at": at.isoformat()[:19]}
 
 
+def sent(row: Row) -> int:
+    return times.micros(row["inserted_at"])
+
+
 def conversation(count: int) -> list[Row]:
     """Messages of a conversation, oldest first, a second apart."""
     return [message(number) for number in range(count)]
@@ -32,22 +38,24 @@ def read(
     held: list[Row],
     *,
     batch: tuple[int, int] = (30, 30),
-    since: str = "",
+    since: int = BEGINNING,
     expected: int | None = None,
     sizes: BatchSizes | None = None,
     before_call: Callable[[int], object] | None = None,
     newest_first: bool = False,
+    spoil: Callable[[int, list[Row]], list[Row]] = lambda _, rows: rows,
 ) -> tuple[list[Row], int]:
     """Read a conversation as the API answers; give what came, and the number of calls.
 
     Args:
         held: its messages, oldest first; it may grow meanwhile.
         batch: the size of a batch on the first call, and on later ones.
-        since: messages sent before are not wanted.
+        since: messages sent before are not wanted; microseconds since 1970.
         expected: how many messages the conversation is said to have; the truth by default.
         sizes: of the run; new ones by default.
         before_call: what happens before each call, by its number.
         newest_first: the order inside of a batch.
+        spoil: what becomes of the batch of each call.
     """
     batches = MessageBatches(
         since=since,
@@ -63,7 +71,7 @@ def read(
         if before_call is not None:
             before_call(calls)
         end = max(0, len(held) - offset)
-        rows = held[max(0, end - batch[bool(offset)]) : end]
+        rows = spoil(calls, held[max(0, end - batch[bool(offset)]) : end])
         new = batches.take(rows[::-1] if newest_first else rows)
         assert new == sorted(new, key=lambda row: row["inserted_at"])
         came += new
@@ -90,8 +98,8 @@ def known(batch: tuple[int, int]) -> BatchSizes:
 
 
 def calls_needed(count: int, batch: tuple[int, int]) -> int:
-    """Calls until one is not full, and so must be the last."""
-    return 1 if count < batch[0] else 2 + (count - batch[0]) // batch[1]
+    """Calls until one is not full, and so must be the last; each begins with the last one's end."""
+    return 1 if count < batch[0] else 2 + (count - batch[0]) // (batch[1] - 1)
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
@@ -129,7 +137,7 @@ def test_a_wrong_message_count_loses_nothing(
 def test_older_messages_than_wanted_are_not_asked_for(
     wanted: int, batch: tuple[int, int], known: BatchSizes
 ) -> None:
-    since = message(300 - wanted)["inserted_at"]
+    since = sent(message(300 - wanted))
     came, calls = read(conversation(300), batch=batch, sizes=known, since=since)
 
     assert set(numbers(came)) >= set(range(300 - wanted, 300))
@@ -139,14 +147,14 @@ def test_older_messages_than_wanted_are_not_asked_for(
 def test_a_message_with_an_odd_time_does_not_end_a_conversation(batch: tuple[int, int]) -> None:
     held = conversation(59)
     held[50] |= {"inserted_at": "2020-01-01T00:00:00"}
-    came, _ = read(held, batch=batch, since=message(0)["inserted_at"])
+    came, _ = read(held, batch=batch, since=sent(message(0)))
     assert numbers(came) == list(range(59))
 
 
 def test_messages_of_the_very_moment_are_wanted() -> None:
     """The batch ends just at the moment, and more messages of that moment are below."""
     held = [message(7) | {"id": f"m{number}"} for number in range(50)]
-    came, _ = read(held, since=message(7)["inserted_at"])
+    came, _ = read(held, since=sent(message(7)))
     assert numbers(came) == list(range(50))
 
 
@@ -174,3 +182,95 @@ def test_messages_that_arrive_meanwhile_hide_none(
         )
         assert set(numbers(came)) >= set(range(count)), seed
         assert len(set(numbers(came))) == len(came), seed
+
+
+# What is there already begins each batch; so nothing is believed that did not come.
+
+
+@pytest.mark.parametrize("many", [1, 2, 19, 24, 29, 30, 31, 60])
+@pytest.mark.parametrize("call", [2, 3, 4])
+def test_messages_that_are_deleted_meanwhile_hide_none(
+    call: int, many: int, batch: tuple[int, int]
+) -> None:
+    """The newest ones, which moves all others up."""
+    held = conversation(150)
+
+    def delete(number: int) -> None:
+        if number == call:
+            del held[-many:]
+
+    came, calls = read(held, batch=batch, expected=150, before_call=delete)
+    assert set(numbers(came)) >= set(range(150 - many))
+    assert len(set(numbers(came))) == len(came)
+    assert calls <= calls_needed(150, batch) + 6
+
+
+@pytest.mark.parametrize("many", [19, 24, 28, 29, 30, 31, 60])
+def test_many_messages_that_arrive_at_once_hide_none(many: int, batch: tuple[int, int]) -> None:
+    """As many as a batch moves on by bring the very same one again."""
+    held = conversation(100)
+
+    def arrive(number: int) -> None:
+        if number == 2:
+            held.extend(message(100 + each) for each in range(many))
+
+    came, _ = read(held, batch=batch, expected=100, before_call=arrive)
+    assert set(numbers(came)) >= set(range(100))
+
+
+def test_all_that_were_known_may_be_deleted(batch: tuple[int, int]) -> None:
+    held = conversation(90)
+
+    def delete(number: int) -> None:
+        if number == 2:
+            del held[-60:]
+
+    came, _ = read(held, batch=batch, expected=90, before_call=delete)
+    assert set(numbers(came)) >= set(range(30))
+
+
+def test_a_conversation_that_is_emptied_meanwhile_ends(batch: tuple[int, int]) -> None:
+    held = conversation(90)
+
+    def delete(number: int) -> None:
+        if number == 2:
+            held.clear()
+
+    came, calls = read(held, batch=batch, expected=90, before_call=delete)
+    assert numbers(came) == list(range(90 - batch[0], 90))
+    assert calls <= 10
+
+
+@pytest.mark.parametrize("empty", [1, 2, 3, 4])
+def test_an_empty_batch_among_others_hides_nothing_and_costs_a_call(
+    empty: int, batch: tuple[int, int], known: BatchSizes
+) -> None:
+    came, calls = read(
+        conversation(100),
+        batch=batch,
+        sizes=known,
+        spoil=lambda number, rows: [] if number == empty else rows,
+    )
+    assert numbers(came) == list(range(100))
+    assert calls == calls_needed(100, batch) + 1
+
+
+def test_a_conversation_without_messages_is_asked_for_twice_only_if_it_should_have_some() -> None:
+    assert read([], expected=0) == ([], 1)
+    assert read([], expected=3) == ([], 2)
+
+
+def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(
+    batch: tuple[int, int], known: BatchSizes
+) -> None:
+    """It cuts an offset that is too large to where the last full batch begins."""
+    held = conversation(100)
+    came, calls = read(
+        held,
+        batch=batch,
+        sizes=known,
+        expected=200,
+        spoil=lambda number, rows: rows if len(rows) > 20 or number == 1 else held[: batch[1]],
+    )
+    assert numbers(came) == list(range(100))
+    assert calls <= calls_needed(100, batch) + 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pancake_api import Account, Call, PancakeServer
-from tests.tap import config_for, run_tap, select, sync
+from tests.tap import config_for, log_lines, select, sync
 from tests.truth import assert_all_arrived, assert_bookmarks_hold, rows_of
 
 if TYPE_CHECKING:
@@ -73,9 +73,13 @@ def test_many_messages_of_one_moment(tmp_path: Path, dialect: str) -> None:
         assert not run.repeated("messages")
 
 
-@pytest.mark.parametrize(("dialect", "calls"), [("observed", 60), ("older", 250)])
+@pytest.mark.parametrize(("dialect", "calls"), [("observed", 20), ("older", 4 * 220 + 20)])
 def test_years_without_data_cost_few_calls(tmp_path: Path, dialect: str, calls: int) -> None:
-    """The v1 list shows a month at a time; from 2010 on these are some 206."""
+    """The v1 list shows four weeks at a time; from 2010 on these are some 220.
+
+    An empty answer is asked for again, and all that was open is looked at once more in the end: a
+    row may have come into sight there meanwhile.
+    """
     account = Account()
     page = account.add_page()
     for year in (2012, 2026):
@@ -91,7 +95,7 @@ def test_years_without_data_cost_few_calls(tmp_path: Path, dialect: str, calls: 
 
 
 @pytest.mark.parametrize("filter_", ["ignored", "inserted_at"])
-def test_a_v2_list_that_does_not_filter_is_read_whole_with_one_warning(
+def test_a_v2_list_that_does_not_filter_is_read_whole_with_a_warning_a_page(
     tmp_path: Path, filter_: str
 ) -> None:
     account = Account.generate(seed=17, pages=2, conversations=70, messages=(1, 2))
@@ -106,8 +110,10 @@ def test_a_v2_list_that_does_not_filter_is_read_whole_with_one_warning(
 
         assert_all_arrived(server, run)
         assert_bookmarks_hold(server, run)
-        assert len(warned) == 1
-        assert any(f"page {page.id}, conversations" in warned[0] for page in account.pages[:2])
+        assert len(warned) == 2
+        for page in account.pages[:2]:
+            (line,) = [line for line in warned if f"page {page.id}, conversations: " in line]
+            assert "it is read page after page" in line
 
 
 def test_a_v2_list_that_does_not_filter_can_be_read_incrementally(tmp_path: Path) -> None:
@@ -125,17 +131,13 @@ def test_a_v2_list_that_does_not_filter_can_be_read_incrementally(tmp_path: Path
         assert len(second.records["messages"]) == server.count("messages") == len(moved)
 
 
-def test_a_v1_list_that_does_not_filter_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_v1_list_that_does_not_filter_is_read_whole_with_a_warning(tmp_path: Path) -> None:
     account = Account.generate(seed=17, pages=1, conversations=100, messages=(1, 1))
     with PancakeServer(account, "older", window_filter="ignored") as server:
-        run = run_tap(tmp_path, config_for(server))
-        error = run.stderr.splitlines()[-1]
-
-        assert run.returncode != 0
-        assert account.pages[0].id in error
-        assert "`conversations_api`" in error
-        assert run.bookmark("conversations", account.pages[0].id) is None
-        assert run.bookmark("messages", account.pages[0].id) is None
+        run = sync(tmp_path, config_for(server))
+        (line,) = log_lines(run, "WARNING")
+        assert f"page {account.pages[0].id}, conversations: " in line
+        assert_all_arrived(server, run)
 
 
 # Cursors that leave their place.

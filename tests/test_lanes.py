@@ -13,6 +13,7 @@ import pytest
 from tap_pancake.running.lanes import Lanes
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import INBOX, assert_complete, config_for, log_lines, run_tap, select, sync
+from tests.truth import show_the_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,18 +63,21 @@ def test_answers_of_a_page_are_asked_for_ahead_and_written_in_order(tmp_path: Pa
         assert_complete(server, run)
     assert traffic.most_of_a_page >= 4
     times = [row["updated_at"] for row in run.records["conversations"]]
-    assert times == sorted(times)
+    assert times == sorted(times, reverse=True)
     order = [row["conversation_id"] for row in run.records["messages"]]
     assert list(dict.fromkeys(order)) == [row["id"] for row in run.records["conversations"]]
 
 
-def test_an_unchanged_page_costs_one_call_a_stream(tmp_path: Path) -> None:
+def test_an_unchanged_page_costs_two_calls(tmp_path: Path) -> None:
+    """One in each order: by the last message, and by when rows were stored."""
     account = Account.generate(seed=4, pages=3, conversations=70, messages=(1, 3))
+    for page in account.pages:
+        show_the_order(page)
     with PancakeServer(account) as server:
         state = sync(tmp_path, config_for(server)).state
         server.reset_calls()
         sync(tmp_path, config_for(server), state=state)
-        assert server.count() == 1 + 3
+        assert server.count() == 1 + 3 * 2
 
 
 @pytest.mark.parametrize("at", [1, 2, 30])
@@ -88,9 +92,10 @@ def test_a_page_that_fails_ends_its_own_lane_only(tmp_path: Path, at: int) -> No
         (line,) = log_lines(failed, "ERROR")
         assert line.startswith(f"page {page.id}")
         assert "Settings → Tools" in line
-        assert failed.bookmark("messages", page.id) is None
+        unread = failed.part("messages", page.id)
+        assert not unread or unread["open"]
         for other in others:
-            assert failed.bookmark("messages", other.id)
+            assert "open" not in failed.part("messages", other.id)
         server.faults.clear()
         assert_complete(server, failed, sync(tmp_path, config_for(server), state=failed.state))
 

@@ -1,4 +1,4 @@
-"""What bookmarks and the walk over a page mean, and which states are refused."""
+"""What bookmarks, coverage and its use by a run mean, and which states are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import pytest
 
 from tap_pancake.api.errors import ConfigurationError
 from tap_pancake.reading import state as states
-from tap_pancake.reading.state import BEGINNING, Bookmark, PageWalk, StateClock
+from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, MOST, Coverage, Stretch
+from tap_pancake.reading.selection import Share
+from tap_pancake.reading.state import DATE, FACTS, Bookmark, StateClock
+from tap_pancake.rows import times
 from tests.tap import REPLICATION_KEYS
 
 JANUARY = "2026-01-01T00:00:00.000000Z"
@@ -16,274 +19,271 @@ FEBRUARY = "2026-02-01T00:00:00.000000Z"
 MARCH = "2026-03-01T00:00:00.000000Z"
 APRIL = "2026-04-01T00:00:00.000000Z"
 MAY = "2026-05-01T00:00:00.000000Z"
-SETTINGS = {"lookback_days": 1, "message_lookback_minutes": 15}
 
 State = dict[str, Any]
+CONTEXT = {"page_id": "1"}
 
 
-def bookmark(state: State | None = None, *, incremental: bool = True) -> Bookmark:
-    return Bookmark({} if state is None else state, "updated_at", incremental=incremental)
+def at(text: str) -> int:
+    return times.micros(text)
 
 
-def at(value: str, **more: Any) -> State:
-    return {"replication_key": "updated_at", "replication_key_value": value, **more}
+def state_at(top: str, *stretches: tuple[str, str], floor: str = "", **more: Any) -> State:
+    """A page's part of the state, as it is written."""
+    part: State = {"context": CONTEXT, "replication_key": "updated_at"}
+    part["replication_key_value"] = top
+    if stretches:
+        part["open"] = [list(stretch) for stretch in stretches]
+    return {**part, "floor": floor, **more}
 
 
-def walk(
-    conversations: State | None, messages: State | None, now: str = MAY, **settings: Any
-) -> PageWalk:
-    """Begin a walk; None is a stream that is not selected."""
-    return PageWalk(
-        SETTINGS | settings,
-        rows=None if conversations is None else bookmark(conversations),
-        messages=None if messages is None else bookmark(messages),
-        now=now,
-    )
+def bookmark(state: State, *, start: str = "", **options: Any) -> Bookmark:
+    options.setdefault("incremental", True)
+    return Bookmark(state, "updated_at", start=at(start) if start else BEGINNING, **options)
 
 
-# Bookmarks.
+def saved(place: Bookmark) -> Bookmark:
+    """A bookmark whose coverage was written into the state."""
+    place.save()
+    return place
 
 
-def test_a_bookmark_moves_forward_and_never_back() -> None:
-    state: State = {}
-    place = bookmark(state)
-    assert place.value == BEGINNING
-    place.advance(FEBRUARY)
-    place.advance(JANUARY)
-    assert place.value == FEBRUARY
-    place.advance(MARCH)
-    assert state == at(MARCH)
+# What the state holds.
 
 
-def test_a_bookmark_does_not_move_to_the_beginning() -> None:
-    state: State = {}
-    bookmark(state).advance(BEGINNING)
-    assert state == {}
+def test_coverage_is_written_as_it_is_read() -> None:
+    state = state_at(APRIL, (FEBRUARY, MARCH), ("", JANUARY))
+    kept = dict(state)
+    coverage = saved(bookmark(state)).coverage
+    assert state == kept
+    assert coverage.top == at(APRIL)
+    assert coverage.open == [
+        Stretch(at(FEBRUARY), at(MARCH)),
+        Stretch(BEGINNING, at(JANUARY)),
+    ]
+
+
+def test_nothing_is_written_before_the_first_reading() -> None:
+    state: State = {"context": CONTEXT}
+    saved(bookmark(state))
+    assert state == {"context": CONTEXT}
 
 
 def test_a_full_table_keeps_and_knows_no_bookmark() -> None:
-    state = at(MARCH, resume={"start": "", "reached": FEBRUARY})
-    before = at(MARCH, resume={"start": "", "reached": FEBRUARY})
+    state, kept = (state_at(MARCH, ("", FEBRUARY), late=MARCH) for _ in range(2))
     place = bookmark(state, incremental=False)
-    assert place.value == BEGINNING
-    assert place.resume_from(BEGINNING, None) == BEGINNING
-    place.advance(APRIL)
-    place.reached(BEGINNING, None, APRIL)
-    assert state == before
+    assert place.coverage.top is None
+    assert place.fact("late") is None
+    place.coverage.begin(at(APRIL), 0)
+    place.note("late", APRIL)
+    place.save()
+    assert state == kept
 
 
-@pytest.mark.parametrize("start", [FEBRUARY, MARCH], ids=["same", "later"])
-def test_a_walk_goes_on_from_one_that_began_at_the_same_time_or_earlier(start: str) -> None:
-    state: State = {"resume": {"start": FEBRUARY, "reached": APRIL}}
-    assert bookmark(state).resume_from(start, None) == APRIL
+def test_dates_are_kept_as_dates() -> None:
+    state = state_at("2026-03-01", ("2026-02-01", "2026-02-03"), floor="2026-01-01")
+    kept = dict(state)
+    saved(bookmark(state, form=DATE))
+    assert state == kept
 
 
-def test_a_walk_never_goes_on_before_its_own_start() -> None:
-    state: State = {"resume": {"start": JANUARY, "reached": FEBRUARY}}
-    assert bookmark(state).resume_from(MARCH, None) == MARCH
-
-
-def test_a_walk_that_begins_earlier_forgets_the_other_one() -> None:
-    """What the other walk did not look at would be lost."""
-    state: State = {"resume": {"start": FEBRUARY, "reached": APRIL}}
+def test_what_is_over_is_taken_out_of_the_state() -> None:
+    state = state_at(APRIL, (FEBRUARY, MARCH))
     place = bookmark(state)
-    assert place.resume_from(JANUARY, None) == JANUARY
-    assert "resume" not in state
+    place.note("doubt", [MARCH, 1])
+    assert state["doubt"] == place.fact("doubt") == [MARCH, 1]
+    place.note("doubt", [])
+    place.coverage.close(at(FEBRUARY), at(MARCH))
+    place.save()
+    assert state == state_at(APRIL)
 
 
-def test_a_walk_over_everything_is_not_shortened_by_one_from_a_start_date() -> None:
-    state: State = {"resume": {"start": JANUARY, "reached": APRIL}}
-    assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
-
-
-def test_the_reached_place_moves_forward_only_and_is_forgotten_in_the_end() -> None:
+def test_the_state_of_a_stream_of_no_page_has_each_name_also_of_what_is_empty() -> None:
+    """Meltano merges states, and would bring back one that is not there."""
     state: State = {}
-    place = bookmark(state)
-    place.reached(JANUARY, None, MARCH)
-    place.reached(JANUARY, None, FEBRUARY)
-    assert state["resume"]["reached"] == MARCH
-    assert bookmark(state).resume_from(JANUARY, None) == MARCH
-    place.finish()
-    assert state == {}
+    place = Bookmark(state, "date", incremental=True, form=DATE)
+    place.coverage.begin(at(APRIL), 0)
+    place.coverage.close(BEGINNING, at(APRIL))
+    place.note("aside", [])
+    place.save()
+    assert state["open"] == state["aside"] == []
 
 
-def test_a_walk_from_a_later_start_does_not_vouch_for_what_lies_before_it() -> None:
-    state: State = {"resume": {"start": BEGINNING, "reached": JANUARY}}
-    place = bookmark(state)
-    assert place.resume_from(MARCH, None) == MARCH
-    place.reached(MARCH, None, APRIL)
-    assert bookmark(state).resume_from(BEGINNING, None) == BEGINNING
+def test_a_state_that_is_frozen_or_taken_back_does_not_change_any_more() -> None:
+    frozen, back, kept = (state_at(JANUARY) for _ in range(3))
+    for state in (frozen, back):
+        place = bookmark(state)
+        place.coverage.begin(at(FEBRUARY), 0)
+        place.save()
+        assert state["replication_key_value"] == FEBRUARY
+        (place.freeze if state is frozen else place.take_back)()
+        place.coverage.begin(at(MARCH), 0)
+        place.note("late", MARCH)
+        place.save()
+    assert frozen == state_at(FEBRUARY, (JANUARY, FEBRUARY))
+    assert back == kept
 
 
-def test_the_bookmark_of_a_walk_in_two_runs_stops_where_the_first_could_have_left_it() -> None:
-    """The second does not read that again, so the lookback of a third must reach there."""
-    state: State = {}
-    walk(state, None, now=MARCH, message_lookback_minutes=0).passed(FEBRUARY)
-    second = walk(state, None, now=MAY, message_lookback_minutes=0)
-    second.passed(APRIL)
-    second.finish(APRIL)
-    assert state == at(MARCH)
+# Coverage.
 
 
-def test_what_was_passed_above_an_end_is_read_again_for_another_end() -> None:
-    state: State = {}
-    bookmark(state).reached(JANUARY, FEBRUARY, APRIL)
-    assert bookmark(state).resume_from(JANUARY, FEBRUARY) == APRIL
-    place = bookmark(state)
-    assert place.resume_from(JANUARY, None) == FEBRUARY
-    place.reached(JANUARY, None, MARCH)
-    assert bookmark(state).resume_from(JANUARY, None) == MARCH
+def coverage(state: State, **options: Any) -> Coverage:
+    return bookmark(state, **options).coverage
 
 
-# A walk: where it begins.
+def test_a_first_reading_opens_everything_and_shrinks_from_the_newest_row_down() -> None:
+    read = coverage({})
+    assert read.begin(at(MAY), DAY) == Stretch(BEGINNING, at(MAY))
+    assert read.top == at(MAY)
+    read.read(at(MARCH), at(MAY))
+    assert read.open == [Stretch(BEGINNING, at(MARCH))], "more rows may have the very same time"
+    assert read.holds(at(MARCH))
+    assert not read.holds(at(MARCH) + 1)
+    read.close(BEGINNING, at(MAY))
+    assert not read.open
+    assert read.lowest == at(MAY)
 
 
-def test_a_first_walk_begins_at_the_beginning_of_all() -> None:
-    first = walk({}, {})
-    assert first.start is None
-    assert first.stop is None
-    assert first.wants_row("2009-01-01T00:00:00.000000Z")
-    assert first.wants_messages("2009-01-01T00:00:00.000000Z")
-    assert first.wants_message("2009-01-01T00:00:00.000000Z")
+def test_a_list_that_is_oldest_first_shrinks_up() -> None:
+    read = coverage({})
+    read.begin(at(MAY), 0)
+    read.read_up(BEGINNING, at(MARCH))
+    assert read.open == [Stretch(at(MARCH), at(MAY))]
 
 
-def test_a_later_walk_begins_before_the_bookmarks_by_the_lookbacks() -> None:
-    later = walk(at(APRIL), at(APRIL), lookback_days=2, message_lookback_minutes=30)
-    assert later.start == "2026-03-30T00:00:00.000000Z"
-    assert later.wants_row("2026-03-30T00:00:00.000000Z")
-    assert not later.wants_row("2026-03-29T23:59:59.999999Z")
-    assert later.wants_messages("2026-03-31T23:30:00.000000Z")
-    assert not later.wants_messages("2026-03-31T23:29:59.999999Z")
-    assert later.wants_message("2026-03-31T23:30:00.000000Z")
-    assert not later.wants_message("2026-03-31T23:29:59.999999Z")
+def test_a_later_reading_begins_before_the_top_and_keeps_what_is_open() -> None:
+    read = coverage(state_at(APRIL, ("", JANUARY)))
+    assert read.begin(at(MAY), DAY) == Stretch(at(APRIL) - DAY, at(MAY))
+    assert read.open == [Stretch(at(APRIL) - DAY, at(MAY)), Stretch(BEGINNING, at(JANUARY))]
+    assert read.lowest == BEGINNING
 
 
-@pytest.mark.parametrize(
-    ("conversations", "messages"), [(at(APRIL), {}), ({}, at(APRIL))], ids=["messages", "rows"]
-)
-def test_a_stream_that_was_selected_later_gets_its_whole_history(
-    conversations: State, messages: State
-) -> None:
-    assert walk(conversations, messages).start is None
+def test_the_top_never_moves_back() -> None:
+    """As it would with the clock of a machine, or an end date that is earlier."""
+    read = coverage(state_at(APRIL))
+    read.begin(at(MARCH), 0)
+    assert read.top == at(APRIL)
+    read.begin(at(MAY), 0)
+    assert read.top == at(MAY)
 
 
-def test_only_the_selected_stream_decides_where_to_begin() -> None:
-    assert walk(None, at(APRIL)).start == "2026-03-31T23:45:00.000000Z"
-    assert walk(at(APRIL), None).start == "2026-03-31T00:00:00.000000Z"
-    assert not walk(None, at(APRIL)).wants_row(MAY)
-    assert not walk(at(APRIL), None).wants_messages(MAY)
+def test_an_earlier_start_opens_what_is_below_the_floor() -> None:
+    read = coverage(state_at(APRIL, floor=MARCH), start=JANUARY)
+    read.lower()
+    assert read.open == [Stretch(at(JANUARY), at(MARCH))]
+    assert read.floor == at(JANUARY)
+    read.lower()
+    assert len(read.open) == 1
 
 
-def test_the_start_date_bounds_the_lookback_too() -> None:
-    bounded = walk(at(APRIL), at(APRIL), start_date=APRIL)
-    assert bounded.start == APRIL
-    assert not bounded.wants_message("2026-03-31T23:59:59.999999Z")
+def test_an_earlier_start_concerns_messages_of_conversations_of_any_time() -> None:
+    bare = bookmark(state_at(APRIL, floor=MARCH), start=JANUARY)
+    share = Share(bare, first_back=0, back=0, opens_to_top=True)
+    assert share.plan.open == [Stretch(at(JANUARY), at(APRIL))]
 
 
-def test_an_earlier_start_date_does_not_bring_history_back() -> None:
-    assert (
-        walk(at(APRIL), at(APRIL), start_date="2020-01-01").start == "2026-03-31T00:00:00.000000Z"
-    )
+def test_a_later_start_keeps_what_is_open_below_it_and_does_not_read_it() -> None:
+    state = state_at(APRIL, ("", FEBRUARY))
+    read = saved(bookmark(state, start=MARCH)).coverage
+    assert not read.open
+    assert read.lowest == at(APRIL)
+    read.begin(at(MAY), 90 * DAY)
+    assert read.open == [Stretch(at(MARCH), at(MAY))], "no lookback reaches below the start"
+    assert state == state_at(APRIL, ("", FEBRUARY))
+    across = coverage(state_at(APRIL, (JANUARY, APRIL)), start=MARCH)
+    assert across.open == [Stretch(at(MARCH), at(APRIL))]
+    across.close(at(MARCH), at(APRIL))
+    assert across.stretches == [Stretch(at(JANUARY), at(MARCH) - 1)]
 
 
-def test_a_row_without_a_time_is_always_wanted() -> None:
-    later = walk(at(APRIL), at(APRIL))
-    assert later.wants_row(None)
-    assert later.wants_messages(None)
-    assert later.wants_message(None)
+def test_what_was_read_is_opened_again_as_a_whole() -> None:
+    read = coverage(state_at(APRIL, floor=JANUARY))
+    read.reopen()
+    assert read.open == [Stretch(at(JANUARY), at(APRIL))]
 
 
-# A walk: what it keeps.
+def test_of_too_many_stretches_the_nearest_are_joined_and_nothing_is_closed() -> None:
+    read = coverage(state_at(MAY))
+    lows = [at(JANUARY) + number * DAY for number in range(MOST + 4)]
+    for low in lows:
+        read.top = low
+        read.begin(low + 6 * 3600 * 1_000_000, 0)
+    assert len(read.stretches) == MOST
+    assert all(read.holds(low) for low in lows)
+    assert read.stretches == sorted(read.stretches, reverse=True)
 
 
-def test_a_finished_walk_moves_messages_to_its_own_start_and_rows_to_the_newest() -> None:
-    conversations: State = at(JANUARY)
-    messages: State = at(JANUARY)
-    done = walk(conversations, messages)
-    done.passed(FEBRUARY)
-    assert messages["replication_key_value"] == JANUARY
-    done.finish(MARCH)
-    assert conversations == at(MARCH)
-    assert messages == at(MAY)
+# What a run reads of it.
 
 
-def test_an_unfinished_walk_is_gone_on_with_by_the_next() -> None:
-    conversations: State = {}
-    messages: State = {}
-    walk(conversations, messages).passed(MARCH)
-    again = walk(conversations, messages)
-    assert again.start == MARCH
-    assert not again.wants_messages(FEBRUARY)
-    assert again.wants_message(JANUARY), "an old message of a conversation that is still to come"
+def share(state: State, *, start: str = "", end: str | None = None, **options: int) -> Share:
+    backs = {"first_back": DAY, "back": 15 * MINUTE} | options
+    return Share(bookmark(state, start=start), end=end and at(end), **backs)  # type: ignore[arg-type]
 
 
-def test_the_cleared_place_needs_no_row() -> None:
-    conversations: State = {}
-    messages: State = {}
-    walk(conversations, messages).cleared(MARCH)
-    assert "replication_key_value" not in conversations
-    assert walk(conversations, messages).start == MARCH
+def test_a_first_run_wants_everything() -> None:
+    first = share({})
+    assert first.wants(at("2009-01-01T00:00:00Z"))
+    assert first.wants(None)
+    assert first.next_low == first.unread_low == BEGINNING
 
 
-def test_what_may_still_appear_late_is_not_settled() -> None:
-    """Messages of the last minutes can show up late, so a walk that goes on reads them again."""
-    conversations: State = {}
-    messages: State = {}
-    walk(conversations, messages, message_lookback_minutes=60).passed(MAY)
-    assert walk(conversations, messages).start == "2026-04-30T23:00:00.000000Z"
+def test_a_run_wants_what_is_above_the_top_open_or_in_the_lookback() -> None:
+    later = share(state_at(APRIL, (JANUARY, FEBRUARY)))
+    assert later.next_low == at(APRIL) - DAY
+    assert later.unread_low == at(JANUARY)
+    later.begin(at(MAY))
+    for wanted in (at(MAY) + 1, at(APRIL) - DAY, at(FEBRUARY), at(JANUARY), None):
+        assert later.wants(wanted), wanted
+    for read in (at(APRIL) - DAY - 1, at(FEBRUARY) + 1, at(JANUARY) - 1):
+        assert not later.wants(read), read
 
 
-def test_a_second_that_a_run_began_in_is_read_again() -> None:
-    """Where the API cuts off fractions, what was sent later in it seems to be from before."""
-    now = "2026-05-01T00:00:00.700000Z"
-    conversations: State = {}
-    messages: State = {}
-    walk(conversations, messages, now=now, message_lookback_minutes=0).finish("2026-06")
-    again = walk(conversations, messages, message_lookback_minutes=0, lookback_days=0)
-    assert again.wants_row(MAY)
-    assert again.wants_message(MAY)
+def test_the_lookback_in_days_reaches_back_once_a_run() -> None:
+    """Readings of the head between use the one in minutes, which is one at least."""
+    for back, expected in ((15 * MINUTE, 15 * MINUTE), (0, MINUTE)):
+        running = share(state_at(APRIL), back=back)
+        running.begin(at(MAY))
+        # Though what was open is still on its way.
+        assert running.next_low == at(MAY) - expected
 
 
-def test_no_bookmark_passes_the_end_date() -> None:
-    conversations: State = {}
-    messages: State = {}
-    capped = walk(conversations, messages, end_date=MARCH)
-    assert capped.wants_row(MARCH)
-    assert not capped.wants_row("2026-03-01T00:00:00.000001Z")
-    assert capped.wants_message(MARCH)
-    assert not capped.wants_message("2026-03-01T00:00:00.000001Z")
-    assert capped.wants_messages(APRIL), "it can hold messages from before the end date"
-    capped.passed(APRIL)
-    assert "replication_key_value" not in conversations
-    assert messages["resume"] == {"start": BEGINNING, "reached": APRIL, "end": MARCH}
-    capped.finish(APRIL)
-    assert conversations == at(MARCH)
-    assert messages == at(MARCH)
+def test_a_run_notes_in_the_state_only_what_the_lane_has_written() -> None:
+    state = state_at(APRIL)
+    running = share(state)
+    note = running.begin(at(MAY))
+    assert state == state_at(APRIL)
+    note()
+    assert state == state_at(MAY, (times.from_micros(at(APRIL) - DAY), MAY))
 
 
-def test_a_time_in_the_future_does_not_move_the_bookmark_of_conversations_there() -> None:
-    """Rows that appear between now and then would be passed over."""
-    conversations: State = {}
-    begun = walk(conversations, None, now=APRIL, message_lookback_minutes=15)
-    begun.passed(MAY)
-    begun.finish(MAY)
-    assert conversations["replication_key_value"] == "2026-03-31T23:45:00.000000Z"
+def test_a_run_that_was_ended_is_gone_on_with_by_the_next() -> None:
+    state: State = {"context": CONTEXT}
+    running = share(state)
+    running.begin(at(APRIL))()
+    running.bookmark.coverage.read(at(MARCH), at(APRIL))
+    running.bookmark.save()
+    again = share(state)
+    assert again.next_low == at(APRIL) - DAY
+    again.begin(at(MAY))
+    assert again.plan.open == [Stretch(at(APRIL) - DAY, at(MAY)), Stretch(BEGINNING, at(MARCH))]
+    assert not again.wants(at(MARCH) + DAY)
+    assert again.wants(at(MARCH))
 
 
-def test_an_end_date_in_the_future_does_not_move_messages_ahead_of_now() -> None:
-    messages: State = {}
-    walk(None, messages, now=MARCH, end_date=MAY).finish(BEGINNING)
-    assert messages["replication_key_value"] == MARCH
-
-
-def test_the_list_ends_at_the_end_date_unless_messages_need_what_is_after() -> None:
-    assert walk({}, None, end_date=MARCH).stop == MARCH
-    assert walk({}, {}, end_date=MARCH).stop is None
+def test_nothing_before_the_start_or_after_the_end_is_wanted() -> None:
+    bounded = share({}, start=FEBRUARY, end=MARCH)
+    assert bounded.wants(at(FEBRUARY))
+    assert not bounded.wants(at(FEBRUARY) - 1)
+    assert bounded.wants(at(MARCH))
+    assert not bounded.wants(at(MARCH) + 1)
 
 
 def test_a_lookback_of_a_million_years_is_everything() -> None:
-    far = walk(at(APRIL), at(APRIL), lookback_days=365_000_000)
-    assert far.wants_row("0001-01-01T00:00:00.000000Z")
+    far = share(state_at(APRIL), first_back=365_000_000 * DAY)
+    assert far.next_low == BEGINNING
+    far.begin(at(MAY))
+    assert far.wants(at("0001-01-01T00:00:00Z"))
 
 
 # When STATE is written.
@@ -319,6 +319,10 @@ def state_of(**partition: Any) -> State:
     return {"bookmarks": {"conversations": {"partitions": [part]}}}
 
 
+def with_top(**more: Any) -> State:
+    return state_of(replication_key_value=MARCH, floor="", **more)
+
+
 def check(state: Any) -> None:
     """Check a state as the tap does, with the streams that it has."""
     states.check(state, REPLICATION_KEYS)
@@ -337,12 +341,24 @@ def check(state: Any) -> None:
     ],
 )
 def test_bookmarks_in_any_form_of_time_come_to_one(given: str, kept: str) -> None:
-    """They are compared as text."""
-    state = state_of(replication_key_value=given, resume={"start": given, "reached": given})
+    state = state_of(replication_key_value=given, floor=given, open=[[given, given]])
     check(state)
     [partition] = state["bookmarks"]["conversations"]["partitions"]
-    assert partition["replication_key_value"] == kept
-    assert partition["resume"] == {"start": kept, "reached": kept}
+    saved(bookmark(partition))
+    assert partition["replication_key_value"] == partition["floor"] == kept
+    assert partition["open"] == [[kept, kept]]
+
+
+WHOLE = {
+    "aside": [["1_2", None, "", JANUARY, MARCH], ["1_3", "u", MARCH, JANUARY, MARCH]],
+    "doubt": [MARCH, 2],
+    "late": MARCH,
+    "newest": FEBRUARY,
+    "sorts": "updated_at",
+    "whole": [MARCH, 3],
+    "zone": "7.0",
+}
+"""Facts as they are written."""
 
 
 @pytest.mark.parametrize(
@@ -354,12 +370,30 @@ def test_bookmarks_in_any_form_of_time_come_to_one(given: str, kept: str) -> Non
         {"bookmarks": {"conversations": {"partitions": []}}},
         state_of(),
         state_of(replication_key_value=None),
-        state_of(resume={"start": "", "reached": MARCH}),
+        state_of(newest=MARCH),
+        with_top(),
+        with_top(open=[]),
+        with_top(open=[["", MARCH], [JANUARY, JANUARY]]),
+        *(with_top(**{name: value}) for name, value in WHOLE.items()),
+        with_top(**FACTS),
         {"bookmarks": {"a stream of another version": {"is": "kept"}, "posts": {}}},
     ],
 )
-def test_a_state_without_bookmarks_is_fine(state: State) -> None:
+def test_a_state_with_or_without_bookmarks_is_fine(state: State) -> None:
     check(state)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        state_of(replication_key_value=MARCH),
+        with_top(resume={"start": "", "reached": MARCH}),
+        with_top(ordered=True),
+    ],
+)
+def test_a_state_of_before_coverage_is_refused(state: State) -> None:
+    with pytest.raises(ConfigurationError, match="page 1 was written by an earlier version"):
+        check(state)
 
 
 DAMAGED: dict[str, tuple[Any, str]] = {
@@ -370,7 +404,6 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "of another tap": ({"bookmarks": {"orders": {"partitions": []}}}, "but orders"),
     "by another key": (state_of(replication_key="inserted_at"), "is by `inserted_at`"),
     "an unknown progress": (state_of(progress_markers={}), "page 1 has `progress_markers`"),
-    "an unknown place": (state_of(resume={"start": "", "reached": MARCH, "id": "1"}), "`id`"),
     "as singer-python had it": ({"bookmarks": {"posts": {"inserted_at": MARCH}}}, "`inserted_at`"),
     "a stream as text": ({"bookmarks": {"messages": "x"}}, "messages"),
     "a stream as null": ({"bookmarks": {"messages": None}}, "messages"),
@@ -390,19 +423,40 @@ DAMAGED: dict[str, tuple[Any, str]] = {
         {"bookmarks": {"messages": {"partitions": [{"context": {"page_id": "1"}}] * 2}}},
         "messages",
     ),
-    "a time as number": (state_of(replication_key_value=1_767_225_600), "page 1"),
-    "a time as list": (state_of(replication_key_value=[MARCH]), "page 1"),
-    "no time": (state_of(replication_key_value="yesterday"), "page 1"),
-    "a month too many": (state_of(replication_key_value="2026-13-01T00:00:00Z"), "page 1"),
-    "a year too many": (state_of(replication_key_value="9999-12-31T23:00:00-05:00"), "page 1"),
-    "resume as text": (state_of(resume="2026-03-01T00:00:00Z"), "page 1"),
-    "resume as list": (state_of(resume=[MARCH]), "page 1"),
-    "resume without place": (state_of(resume={"start": ""}), "page 1"),
-    "resume without start": (state_of(resume={"reached": MARCH}), "page 1"),
-    "resume at no time": (state_of(resume={"start": "", "reached": "soon"}), "page 1"),
-    "resume at a number": (state_of(resume={"start": 5, "reached": MARCH}), "page 1"),
-    "resume at null": (state_of(resume={"start": None, "reached": None}), "page 1"),
-    "resume at zero": (state_of(resume={"start": 0, "reached": MARCH}), "page 1"),
+    "a time as number": (state_of(replication_key_value=1_767_225_600, floor=""), "page 1"),
+    "a time as list": (state_of(replication_key_value=[MARCH], floor=""), "page 1"),
+    "no time": (state_of(replication_key_value="yesterday", floor=""), "page 1"),
+    "a month too many": (
+        state_of(replication_key_value="2026-13-01T00:00:00Z", floor=""),
+        "page 1",
+    ),
+    "a year too many": (
+        state_of(replication_key_value="9999-12-31T23:00:00-05:00", floor=""),
+        "page 1",
+    ),
+    "a floor as number": (state_of(replication_key_value=MARCH, floor=5), "page 1"),
+    "a floor at no time": (state_of(replication_key_value=MARCH, floor="soon"), "page 1"),
+    "open as text": (with_top(open=MARCH), "page 1"),
+    "open as number": (with_top(open=5), "page 1"),
+    "open of texts": (with_top(open=[MARCH]), "page 1"),
+    "open without an end": (with_top(open=[[MARCH]]), "page 1"),
+    "open to nowhere": (with_top(open=[["", ""]]), "page 1"),
+    "open at numbers": (with_top(open=[[1, 2]]), "page 1"),
+    "aside as text": (with_top(aside="1_2"), "page 1"),
+    "aside of texts": (with_top(aside=["1_2"]), "page 1"),
+    "aside of two": (with_top(aside=[["1_2", None]]), "page 1"),
+    "aside at no time": (with_top(aside=[["1_2", None, "", "soon", MARCH]]), "page 1"),
+    "aside without id": (with_top(aside=[[None, None, "", MARCH, MARCH]]), "page 1"),
+    "doubt of one": (with_top(doubt=[MARCH]), "page 1"),
+    "doubt at no time": (with_top(doubt=["soon", 1]), "page 1"),
+    "doubt of no number": (with_top(doubt=[MARCH, "1"]), "page 1"),
+    "late at no time": (with_top(late="soon"), "page 1"),
+    "late as number": (with_top(late=5), "page 1"),
+    "newest at no time": (with_top(newest="soon"), "page 1"),
+    "sorts by a number": (with_top(sorts=5), "page 1"),
+    "whole of one": (with_top(whole=[MARCH]), "page 1"),
+    "whole at no time": (with_top(whole=["soon", 1]), "page 1"),
+    "whole of no number": (with_top(whole=[MARCH, None]), "page 1"),
 }
 
 

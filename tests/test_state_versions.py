@@ -1,22 +1,21 @@
-"""A state file of every released shape still loads, and the next run goes on from it.
+"""States of versions before coverage, of which none was released, are refused in one line.
 
-`states/0.1.json` was written by version 0.1: by a run up to 4 May, and a second one up to 10 May
-that SIGTERM ended in the middle of the first page's messages. Such a file is never written again.
+`states/0.1.json` was written by such a version: by a run up to 4 May, and a second one up to 10 May
+that SIGTERM ended in the middle of the first page's messages.
 """
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.reading.state import check
 from tests.pancake_api import Account, PancakeServer
-from tests.stream_truth import OTHERS, records
-from tests.tap import KEYS, REPLICATION_KEYS, config_for, select, sync
-from tests.truth import rows_of
+from tests.tap import KEYS, REPLICATION_KEYS, config_for, log_lines, run_tap, select
 
 if TYPE_CHECKING:
     from tests.tap import Json
@@ -24,55 +23,38 @@ if TYPE_CHECKING:
 STATES = sorted((Path(__file__).parent / "states").glob("*.json"))
 
 
-def account() -> Account:
-    """The account whose state the files are."""
-    start, end = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 9, tzinfo=UTC)
-    return Account.generate(
-        seed=71, pages=2, conversations=30, messages=(1, 40), start=start, end=end
-    )
-
-
-def settings_of(server: PancakeServer) -> Json:
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
-    return config_for(
-        server, sip_package_ids=packages, start_date="2026-05-01", end_date="2026-05-10"
-    )
+def state_in(path: Path) -> Json:
+    state: Json = json.loads(path.read_text(encoding="utf-8"))
+    return state
 
 
 @pytest.mark.parametrize("path", STATES, ids=lambda path: path.stem)
-def test_a_run_goes_on_from_a_state_that_was_released(tmp_path: Path, path: Path) -> None:
-    state = json.loads(path.read_text(encoding="utf-8"))
-    places = {stream: places_of(bookmark) for stream, bookmark in state["bookmarks"].items()}
-    with PancakeServer(account()) as server:
-        run = sync(tmp_path, settings_of(server), catalog=select(*KEYS), state=state)
-        truth = rows_of(server) | {stream: records(server, stream) for stream in OTHERS}
-    for stream, rows in truth.items():
-        arrived = run.by_key(stream).keys()
-        key = REPLICATION_KEYS[stream]
-        due = {
-            name
-            for name, row in rows.items()
-            if key is None or row[key] >= places[stream].get(row.get("page_id"), "")
-        }
-        assert due <= arrived, stream
-        assert key is None or arrived < rows.keys(), f"{stream} began again"
-    assert "resume" not in json.dumps(run.state)
-    assert run.state["bookmarks"].keys() >= state["bookmarks"].keys()
+def test_a_state_of_before_is_refused_in_one_line(tmp_path: Path, path: Path) -> None:
+    """Before anything is asked for."""
+    account = Account.generate(seed=71, pages=2, conversations=3)
+    with PancakeServer(account) as server:
+        run = run_tap(tmp_path, config_for(server), catalog=select(*KEYS), state=state_in(path))
+        assert server.count() == 0
+    assert run.returncode == 1
+    assert not run.stdout
+    assert "Traceback" not in run.stderr
+    (line,) = log_lines(run, "CRITICAL")
+    assert "was written by an earlier version" in line
+    assert "run once without state" in line
 
 
-def places_of(bookmark: Json) -> dict[str | None, str]:
-    """Give what a stream's state says has been read of each page."""
-    return {
-        part.get("context", {}).get("page_id"): part.get("resume", {}).get("reached")
-        or part.get("replication_key_value", "")
-        for part in bookmark.get("partitions", [bookmark])
-    }
+@pytest.mark.parametrize("path", STATES, ids=lambda path: path.stem)
+def test_one_stream_of_such_a_state_is_enough(path: Path) -> None:
+    """The others of it may have been read anew meanwhile."""
+    for stream, bookmark in state_in(path)["bookmarks"].items():
+        with pytest.raises(ConfigurationError, match=rf"stream {stream}\b.* an earlier version"):
+            check({"bookmarks": {stream: bookmark}}, REPLICATION_KEYS)
 
 
-def test_every_kind_of_state_is_in_the_files() -> None:
+def test_there_is_a_state_of_before_with_each_kind_of_place() -> None:
     assert STATES
     for path in STATES:
-        bookmarks = json.loads(path.read_text(encoding="utf-8"))["bookmarks"]
+        bookmarks = state_in(path)["bookmarks"]
         assert bookmarks.keys() == KEYS.keys() - {"pages", "tags", "users"}
         parts = [part for one in bookmarks.values() for part in one.get("partitions", [one])]
         assert {name for part in parts for name in part} >= {"replication_key_value", "resume"}

@@ -17,10 +17,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.tap import read_output
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.pancake_api import PancakeServer
+    from tests.tap import Run
 
     Json = dict[str, Any]
 
@@ -46,22 +49,10 @@ class Scale:
         server.dialect = dialect
 
     def shrink_tap(self) -> None:
-        """Let the tap, in this process, know such answers."""
+        """Let the tap, in this process, know such batches; of a list it need not know."""
         from tap_pancake.reading import batches  # noqa: PLC0415 - in the tap's process only
-        from tap_pancake.reading.windows import Cut  # noqa: PLC0415
-        from tap_pancake.streams.ads import AdConversationsStream  # noqa: PLC0415
-        from tap_pancake.streams.content import CallLogsStream, PostsStream  # noqa: PLC0415
-        from tap_pancake.streams.conversations import ConversationsStream  # noqa: PLC0415
-        from tap_pancake.streams.people import CustomersStream  # noqa: PLC0415
 
-        if self == Scale():
-            return
-        ConversationsStream.cut = Cut.of(self.rows)
-        assumed = Cut.assumed(self.rows, at_least=self.rows - 1)
-        for stream in (CustomersStream, PostsStream, CallLogsStream, AdConversationsStream):
-            stream.cut = assumed
-        Cut.assumed = lambda *_, **__: replace(assumed)  # type: ignore[method-assign]
-        batches._SHORTEST_FULL = self.messages  # noqa: SLF001
+        batches._SHORTEST_FULL = min(batches._SHORTEST_FULL, self.messages)  # noqa: SLF001
 
 
 @dataclass(frozen=True)
@@ -76,6 +67,10 @@ class Job:
     scale: Scale
     directory: str
     """Where to put `stdout` and `stderr`."""
+
+    def of(self, config: Json, state: Json | None = None) -> Job:
+        """The same with other settings and another state."""
+        return replace(self, config=config, state=state)
 
 
 class WarmTap:
@@ -109,6 +104,17 @@ class WarmTap:
         """Wait for the end of the run; give its exit code."""
         return int(self._ask("wait"))
 
+    def finish(self, job: Job) -> Run:
+        """Wait for the end of the run, and read what it wrote."""
+        code = self.wait()
+        files = [Path(job.directory, name).read_text("utf-8") for name in ("stdout", "stderr")]
+        return read_output(files[0], code, files[1])
+
+    def run(self, job: Job) -> Run:
+        """Run the tap to its end, whatever that is."""
+        self.start(job)
+        return self.finish(job)
+
     def _ask(self, line: str) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -140,12 +146,14 @@ def _run(job: Json) -> None:
     from tap_pancake.api.limits import Limiter  # noqa: PLC0415
     from tap_pancake.reading import state  # noqa: PLC0415
     from tap_pancake.running import interrupts  # noqa: PLC0415
+    from tap_pancake.running import run as running  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
 
     for name, number in (("stdout", 1), ("stderr", 2)):
         path = Path(job["directory"]) / name
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    state.STATE_INTERVAL, state.STATE_RATE = 0.0, sys.maxsize
+    running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined] # imported there
+    state.STATE_RATE = sys.maxsize
     interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
     sleep, pause = time.sleep, Limiter.pause
     time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))

@@ -26,6 +26,8 @@ _PAST = 3
 _FURTHER = 8
 # So often is a batch asked for again that should have messages, or one that is known.
 _TRIES = 5
+# So often the same batch comes with nothing new between, until that is the end.
+_SAME = 2
 
 
 class BatchSizes:
@@ -63,6 +65,7 @@ class MessageBatches:
         self._last: set[str] = set()
         self._offset = 0
         self._missed = 0
+        self._same = 0
         self.finished = False
 
     @property
@@ -81,7 +84,7 @@ class MessageBatches:
             Its new messages, oldest first.
         """
         ids = {str(row["id"]) for row in rows}
-        first = not self._seen
+        first = not self._offset
         size = len(rows) if size is None else size
         if self._is_missing(ids):
             self._ask_again(ids)
@@ -90,9 +93,11 @@ class MessageBatches:
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
         short = self._sizes.is_short(size, first=first)
-        # An API that does not end with an empty batch answers with the same one again. A batch that
-        # only has nothing new was pushed down by as many messages as it holds.
-        end = not rows or (not new and (short or ids == self._last))
+        # An API that does not end with an empty batch answers with the same one again and again.
+        # Once, it may have been pushed down by as many messages as it holds, or be the one that was
+        # gone back to since messages were deleted.
+        self._same = 0 if new else self._same + (ids == self._last)
+        end = not rows or (not new and (short or self._same >= _SAME))
         self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
         self._last = ids
         self._offset = max(0, self._offset + size - 1)

@@ -16,9 +16,10 @@ from typing_extensions import override
 
 from tap_pancake.reading.coverage import SECOND
 from tap_pancake.reading.listing import FIRST_SECOND, Stray, second
+from tap_pancake.reading.sweeps import Sweeps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tap_pancake.reading.listing import Answer, LiveList, Query
 
@@ -26,16 +27,8 @@ if TYPE_CHECKING:
 
 # So often is asked for what must be there: one answer in a hundred was seen to be empty.
 _TRIES = 4
-# So often is asked again for a page that brings nothing new.
-_AGAIN = 2
 # So many rows that were read last are known, and may be the overlap.
 _KNOWN = 120
-# So many sweeps may be led astray by rows that move.
-_SWEEPS = 10
-
-
-class Unsettled(Exception):
-    """A list moves faster than it can be read."""
 
 
 class StepDown:
@@ -77,6 +70,8 @@ class StepDown:
             rows = self._enter()
         else:
             self._check_order()
+            # Where it demands bounds, rows between those of the head and the stretch may be wanted.
+            self._place = max(self._place, self._live.now)
             rows = head.rows or self._enter(1)
         while rows is not None:
             self.finished = any(map(self._is_past, rows))
@@ -154,8 +149,9 @@ class StepDown:
             if self._live.is_full or at != self._place:
                 return self._page_through(query)
             # The end, it seems: the same again, what follows it, and what is a second beyond it.
-            follows = self._live.after(query, rows)
-            for again in (query, follows, self._query(self._place - self.sign * SECOND)):
+            follows = self._live.follow(rows)
+            beyond = self._query(self._place - self.sign * SECOND)
+            for again in (query, follows, follows, beyond):
                 if self._leads_on(self._asked(again)):
                     return self._page_through(query)
             return self._after_gap()
@@ -278,79 +274,3 @@ class StepUp(StepDown):
     @override
     def _next_gap(self) -> int | None:
         return None
-
-
-class Sweeps:
-    """Pages through a list, again and again until a sweep finds nothing new.
-
-    A row that moves while it is the cursor, or between two pages, can hide others from one sweep;
-    it is in another place in the next one.
-    """
-
-    def __init__(self, live: LiveList, query: Query, is_past: Callable[[Row], bool]) -> None:
-        """Begin with nothing seen.
-
-        Args:
-            live: the list.
-            query: asks for its first answer.
-            is_past: tells of a row that neither it nor what follows it is wanted.
-        """
-        self._live = live
-        self._query = query
-        self._is_past = is_past
-        self._seen: set[int] = set()
-        self._began = 0
-        self._reached = False
-
-    def rows(self) -> Iterator[list[Row]]:
-        """Give the rows of each answer that no answer before it had, or that have moved since.
-
-        Raises:
-            Unsettled: each sweep finds more.
-        """
-        for sweep in range(_SWEEPS):
-            found = False
-            for rows in self._sweep():
-                keys = [hash((self._live.id(row), self._live.at(row))) for row in rows]
-                new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
-                self._seen.update(keys)
-                found = found or any(self._counts(row) or not sweep for row in new)
-                yield new
-            if self._reached and not found:
-                return
-        raise Unsettled
-
-    def _counts(self, row: Row) -> bool:
-        """Tell whether a new row asks for one more sweep; one touched meanwhile does not."""
-        at = self._live.at(row)
-        return at is None or at < self._began
-
-    def _sweep(self) -> Iterator[list[Row]]:
-        """Page from the top to what is past, or to where nothing more comes."""
-        self._reached, self._began = False, self._live.now
-        query, asked_again = self._query, 0
-        here: set[str] = set()
-        before: tuple[Query, list[Row]] | None = None
-        while True:
-            rows = self._live.ask(query).rows
-            ids = {self._live.id(row) for row in rows}
-            if here.issuperset(ids):
-                if asked_again == _AGAIN:
-                    # An API may answer with its last page again; but a cursor may lead back, too.
-                    last = {self._live.id(row) for row in before[1]} if before else set()
-                    self._reached = last.issuperset(ids)
-                    return
-                asked_again += 1
-                if rows:  # pushed down by rows that moved to the top
-                    query = self._live.after(query, rows)
-                elif before is not None and len(before[1]) > 1:
-                    # From one row further up: the last one may be gone, or have moved.
-                    query = before[0].after(before[1][:-1], self._live.listing.row_id)
-                continue
-            yield rows
-            here |= ids
-            if any(map(self._is_past, rows)):
-                self._reached = True
-                return
-            before, asked_again = (query, rows), 0
-            query = self._live.after(query, rows)

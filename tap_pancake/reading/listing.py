@@ -45,6 +45,8 @@ class Listing:
     """Whether it demands both bounds."""
     longest: int | None = None
     """Seconds that its bounds may be apart."""
+    first: int = FIRST_SECOND
+    """The Unix second before which it has no rows."""
     page_size: int = 0
     """Rows that a full answer is known to hold; 0 if that is not known. It is never relied on."""
     newest_first: bool = True
@@ -212,6 +214,8 @@ class LiveList:
         self.now = now
         """When the last answer was asked for, in the server's microseconds."""
         self.calls = 0
+        self.asked = Query(listing.key)
+        """The last query."""
         self._longest = 0
         self._ask = ask
 
@@ -232,9 +236,9 @@ class LiveList:
             since = max(lowest, since or FIRST_SECOND)
         return Query(listing.key, since, until)
 
-    def after(self, query: Query, rows: Sequence[Row]) -> Query:
+    def follow(self, rows: Sequence[Row]) -> Query:
         """Return the query for what follows the last answer."""
-        return query.after(rows, self.listing.row_id, self.size)
+        return self.asked.after(rows, self.listing.row_id, self.size)
 
     def ask(self, query: Query) -> Answer:
         """Ask once; an answer of rows without a time is paged past."""
@@ -242,8 +246,7 @@ class LiveList:
         rows = list(answer.rows)
         known = {self.id(row) for row in rows}
         while answer.rows and all(self.at(row) is None for row in answer.rows):
-            query = self.after(query, answer.rows)
-            answer = self._asked(query)
+            answer = self._asked(self.follow(answer.rows))
             new = [row for row in answer.rows if self.id(row) not in known]
             if not new:
                 break
@@ -253,6 +256,7 @@ class LiveList:
 
     def _asked(self, query: Query) -> Answer:
         self.calls += 1
+        self.asked = query
         answer = self._ask(query)
         self.evidence.see(answer.rows)
         self.size = len(answer.rows) if answer.size is None else answer.size

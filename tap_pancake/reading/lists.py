@@ -10,11 +10,12 @@ from typing_extensions import override
 from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
-from tap_pancake.reading.descent import Unsettled
 from tap_pancake.reading.head import Head, HeadFault
+from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Query, Stray
-from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Selection, Share
+from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ListStream(PancakeStream):
         if bookmark is None:
             return None
         first_back = int(float(self.config["lookback_days"]) * DAY)
+        first_back = max(self.back, first_back)
         return Share(bookmark, first_back=first_back, back=self.back, end=self.end)
 
     def reader(

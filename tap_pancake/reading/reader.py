@@ -15,29 +15,24 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tap_pancake.reading.coverage import MINUTE, SECOND, Stretch, joined
-from tap_pancake.reading.descent import StepDown, StepUp, Sweeps, Unsettled
+from tap_pancake.reading.coverage import Stretch, joined
+from tap_pancake.reading.descent import StepDown, StepUp
 from tap_pancake.reading.head import HeadFault
-from tap_pancake.reading.listing import FIRST_SECOND, Stray, second
+from tap_pancake.reading.listing import Stray
 from tap_pancake.reading.selection import NEVER, Part, nothing
-from tap_pancake.rows import times
+from tap_pancake.reading.sweeps import Unsettled, WholeList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from tap_pancake.reading.head import Head
-    from tap_pancake.reading.listing import Answer, LiveList, Query
-    from tap_pancake.reading.selection import Row, Selection
+    from tap_pancake.reading.late import LateRows
+    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.selection import Selection
     from tap_pancake.reading.state import Bookmark
 
 READINGS = 10
 """So often is the head read again at the end, while each reading finds something unread."""
-# A list that must be read whole, since nothing shows its order, is so once a day if that takes many
-# calls; a daily run may start a little earlier than the one before.
-_WHOLE_AGAIN = 23 * 60 * MINUTE
-_MANY = 500
-# So often an empty answer is asked for again, where there are rows.
-_LATE_TRIES = 3
 
 
 class Walk:
@@ -81,75 +76,6 @@ class Walk:
         bookmark.coverage.close(self.stretch.low, self.stretch.high)
 
 
-class LateRows:
-    """Reads rows that came into sight after their time was read, by when they were stored.
-
-    In this order a list only grows at its top. A pass goes down to where the last one began.
-    """
-
-    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
-        """Take from the state where the last pass began.
-
-        Args:
-            live: the list in the order of when rows were stored.
-            selection: decides what is read of each row.
-            warn: says something about the list to the user.
-        """
-        self._live = live
-        self._selection = selection
-        self._warn = warn
-        self._given_up = False
-
-    def begin(self, asked: int) -> Callable[[Bookmark], object]:
-        """Begin a run, whose first head was asked for then; return what to note."""
-        shares = self._selection.shares
-        marks = [mark for share in shares if (mark := share.bookmark.fact("late"))]
-        self._selection.stored_since = min([asked, *map(times.micros, marks)])
-
-        def note(bookmark: Bookmark) -> None:
-            bookmark.note("late", bookmark.fact("late") or times.from_micros(asked))
-
-        return note
-
-    def parts(self) -> Iterator[Part]:
-        """Make one pass."""
-        live, selection = self._live, self._selection
-        if self._given_up or selection.stored_since is None:
-            return
-        asked = 0
-        try:
-            answer = self._ask()
-            asked = answer.asked - SECOND
-            for rows in StepDown(live, selection.stored_since, asked).answers(answer):
-                yield from map(selection.part, rows)
-        except Stray as stray:
-            self._given_up = True
-            self._warn(
-                f"in the order of `{live.listing.key}` it {stray}: rows that Pancake shows long"
-                " after their time may be missing until they change again"
-            )
-            return
-        if not live.evidence.sure:
-            # Nothing shows that the order is heeded: once a day, all of the list is looked at.
-            if asked - selection.stored_since < _WHOLE_AGAIN:
-                return
-            for rows in Sweeps(live, live.query(), lambda _: False).rows():
-                yield from map(selection.part, rows)
-        mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
-        selection.stored_since = mark
-        text = times.from_micros(mark)
-        yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
-
-    def _ask(self) -> Answer:
-        """Ask for the rows that were stored last; there are some, as the head has shown."""
-        for _ in range(_LATE_TRIES):
-            answer = self._live.ask(self._live.query())
-            if answer.rows:
-                return answer
-        msg = "is empty"
-        raise Stray(msg)
-
-
 class ListReader:
     """Reads one list of one page, in one run."""
 
@@ -177,6 +103,7 @@ class ListReader:
         self._selection = selection
         self._head = head
         self._late = late
+        self._whole = WholeList(live, selection, warn)
         self._refresh = refresh
         self._warn = warn
         self.after_head: Callable[[], object] = nothing
@@ -206,8 +133,14 @@ class ListReader:
         except Stray as stray:
             self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
-        if self._walked:  # and no answer has shown by which time the list sorts and filters
-            yield from self._read_whole()
+        else:
+            if self._walked:  # and no answer has shown by which time the list sorts and filters
+                yield from self._read_whole()
+
+    def _read_whole(self) -> Iterator[Part]:
+        yield from self._whole.parts()
+        if self._late is not None:
+            yield from self._late.parts()
 
     # The head
 
@@ -315,59 +248,3 @@ class ListReader:
             bookmark.note("sorts", evidence.sorts)
 
         yield Part(then=self._selection.note(note))
-
-    # A list that cannot be walked
-
-    def _read_whole(self) -> Iterator[Part]:
-        """Page through all of the list; one that shows its order, down to what was read."""
-        self._walks.clear()
-        self._walked.clear()
-        live, shares = self._live, self._selection.shares
-        low = min(share.plan.lowest for share in shares)
-        if not live.evidence.ordered and not self._is_due():
-            self._warn(
-                "no answer shows by which time it is sorted, so it is read whole, once a day since"
-                " that takes many calls: some changes of today may come tomorrow"
-            )
-            return
-
-        def is_past(row: Row) -> bool:
-            at = live.at(row)
-            return live.evidence.sorts == live.listing.key and at is not None and at < low
-
-        calls = live.calls
-        for query in self._whole_queries(low):
-            for rows in Sweeps(live, query, is_past).rows():
-                yield from map(self._selection.part, rows)
-        whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
-
-        def note(bookmark: Bookmark) -> None:
-            if (top := bookmark.coverage.top) is not None:
-                bookmark.coverage.close(bookmark.coverage.start, top)
-            bookmark.note("whole", whole)
-            bookmark.note("sorts", sorts)
-
-        yield Part(then=self._selection.note(note))
-        if self._late is not None:
-            yield from self._late.parts()
-
-    def _whole_queries(self, low: int) -> Iterator[Query]:
-        """Return what asks for all of the list: one query, unless its bounds are limited."""
-        listing = self._live.listing
-        if listing.longest is None:
-            # Where there is one time only, what `since` leaves out is not wanted.
-            bounded = len(listing.times) == 1 and not listing.newest_first
-            yield self._live.query(since=max(FIRST_SECOND, second(low)) if bounded else None)
-            return
-        query = self._live.query()
-        while query.until is not None and query.until * SECOND >= low:
-            yield query
-            query = self._live.query(until=query.until - listing.longest)
-
-    def _is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day, or is so with few calls."""
-        for share in self._selection.shares:
-            at, calls = share.bookmark.fact("whole") or [None, 0]
-            if at is None or calls <= _MANY or self._live.now - times.micros(at) >= _WHOLE_AGAIN:
-                return True
-        return False

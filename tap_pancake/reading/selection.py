@@ -64,6 +64,7 @@ class Share:
         self.plan = bookmark.coverage.copy()
         self.back = max(back, MINUTE)
         self._next_back = first_back
+        self._begun = False
         self._end = end
 
     @property
@@ -72,6 +73,8 @@ class Share:
         if self.plan.top is None:
             return self.plan.start
         low = max(self.plan.start, self.plan.top - self._next_back)
+        if self._begun:  # what is open is on its way
+            return low
         return min([low, *(each.low for each in self.plan.open if each.high >= low)])
 
     @property
@@ -83,7 +86,7 @@ class Share:
 
     def begin(self, asked: int) -> Callable[[], object]:
         """Begin a reading of the head; return what notes it."""
-        back, self._next_back = self._next_back, self.back
+        back, self._next_back, self._begun = self._next_back, self.back, True
         self.plan.begin(asked, back)
 
         def then() -> None:

@@ -215,7 +215,7 @@ def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
     if (by := part.get(KEY, key)) != key:
         msg = f"the state of {what} is by `{by}` and not by `{key}`: {_REMEDY}"
         raise ConfigurationError(msg)
-    if _EARLIER & part.keys() or (TOP in part and FLOOR not in part):
+    if _EARLIER & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
         msg = (
             f"the state of {what} was written by an earlier version, whose states are not read any"
             " more: run once without state"
@@ -230,11 +230,43 @@ def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
     form = DATE if key == "date" else INSTANT
     try:
         Bookmark(part, key or "", incremental=True, form=form)
-        for name, nothing in FACTS.items():
-            if type(part.get(name, nothing)) not in {type(nothing), str}:
-                raise TypeError  # noqa: TRY301 - as what reads it would raise
-        if key in {"date", "hour_utc"}:  # of statistics, stretches like the open ones
-            [(form.read(low), form.read(high)) for low, high in part.get("aside", [])]
+        _check_facts(part, form if key in {"date", "hour_utc"} else None)
     except (TypeError, ValueError, AttributeError):
         msg = f"the state of {what} has no valid time: {_REMEDY}"
         raise ConfigurationError(msg) from None
+
+
+def _check_facts(part: dict[str, Any], buckets: Form | None) -> None:
+    """Read the facts of a part, as a run would in the middle of its work.
+
+    Args:
+        part: of the state.
+        buckets: the form of the times of statistics, of which stretches are set aside; None is
+            another stream, of which conversations are.
+
+    Raises:
+        TypeError, ValueError, AttributeError: they are not as the tap writes them.
+    """
+    for name, nothing in FACTS.items():
+        if type(part.get(name, nothing)) not in {
+            type(nothing),
+            *([str] if nothing is None else []),
+        }:
+            raise TypeError(name)
+    for value in filter(None, (part.get("late"), part.get("newest"))):
+        times.micros(value)
+    for at, count in filter(None, (part.get("doubt"), part.get("whole"))):
+        if not isinstance(count, int):
+            raise TypeError(count)
+        times.micros(at)
+    for each in part.get("aside", []):
+        if buckets is not None:
+            low, high = each
+            buckets.read(low)
+            buckets.read(high)
+            continue
+        conversation_id, customer_id, since, first, last = each
+        if not isinstance(conversation_id, str) or not isinstance(customer_id, str | None):
+            raise TypeError(each)
+        for value in (first, last, *filter(None, [since])):
+            times.micros(value)

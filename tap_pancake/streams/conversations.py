@@ -10,7 +10,7 @@ from typing_extensions import override
 from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, is_id
 from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
 from tap_pancake.reading.aside import Aside
-from tap_pancake.reading.listing import Listing, Query
+from tap_pancake.reading.listing import Listing, Query, second
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.selection import Part, nothing
 from tap_pancake.rows import times
@@ -30,7 +30,13 @@ V1_LONGEST = 28 * 86_400
 """Seconds that the bounds of v1 may be apart: a month, of any length (reference, section 7.2)."""
 V1_BEGINNING = times.micros("2010-01-01T00:00:00")
 """Where all history begins for v1, which demands bounds: before Pancake and its channels did."""
-V1 = Listing(times=V2.times, late=V2.late, bounded=True, longest=V1_LONGEST)
+V1 = Listing(
+    times=V2.times,
+    late=V2.late,
+    bounded=True,
+    longest=V1_LONGEST,
+    first=second(V1_BEGINNING),
+)
 
 
 @dataclass

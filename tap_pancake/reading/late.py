@@ -1,0 +1,97 @@
+"""Rows that come into sight late: long after their own time, and so below what was read.
+
+On TikTok a conversation was seen up to 55 hours late (reference, 24.1). The same list in the order
+of when rows were stored shows each of them, whatever its delay, at one call on a quiet page.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_pancake.reading.coverage import SECOND
+from tap_pancake.reading.descent import StepDown
+from tap_pancake.reading.listing import Stray
+from tap_pancake.reading.selection import Part
+from tap_pancake.reading.sweeps import WHOLE_AGAIN, Sweeps
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.selection import Selection
+    from tap_pancake.reading.state import Bookmark
+
+# So often an empty answer is asked for again, where there are rows.
+_TRIES = 3
+
+
+class LateRows:
+    """Reads rows that came into sight after their time was read, by when they were stored.
+
+    In this order a list only grows at its top. A pass goes down to where the last one began.
+    """
+
+    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
+        """Take from the state where the last pass began.
+
+        Args:
+            live: the list in the order of when rows were stored.
+            selection: decides what is read of each row.
+            warn: says something about the list to the user.
+        """
+        self._live = live
+        self._selection = selection
+        self._warn = warn
+        self._given_up = False
+
+    def begin(self, asked: int) -> Callable[[Bookmark], object]:
+        """Begin a run, whose first head was asked for then; return what to note."""
+        shares = self._selection.shares
+        marks = [mark for share in shares if (mark := share.bookmark.fact("late"))]
+        self._selection.stored_since = min([asked, *map(times.micros, marks)])
+
+        def note(bookmark: Bookmark) -> None:
+            bookmark.note("late", bookmark.fact("late") or times.from_micros(asked))
+
+        return note
+
+    def parts(self) -> Iterator[Part]:
+        """Make one pass."""
+        live, selection = self._live, self._selection
+        if self._given_up or selection.stored_since is None:
+            return
+        asked = 0
+        try:
+            answer = self._ask()
+            asked = answer.asked - SECOND
+            for rows in StepDown(live, selection.stored_since, asked).answers(answer):
+                yield from map(selection.part, rows)
+        except Stray as stray:
+            self._given_up = True
+            self._warn(
+                f"in the order of `{live.listing.key}` it {stray}: rows that Pancake shows long"
+                " after their time may be missing until they change again"
+            )
+            return
+        if not live.evidence.sure:
+            # Nothing shows that the order is heeded: once a day, all of the list is looked at.
+            if asked - selection.stored_since < WHOLE_AGAIN:
+                return
+            for rows in Sweeps(live, live.query(), lambda _: False).rows():
+                yield from map(selection.part, rows)
+        mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
+        selection.stored_since = mark
+        text = times.from_micros(mark)
+        yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
+
+    def _ask(self) -> Answer:
+        """Ask for the rows that were stored last; there are some, as the head has shown."""
+        for _ in range(_TRIES):
+            answer = self._live.ask(self._live.query())
+            if answer.rows:
+                return answer
+        if self._live.listing.longest is not None:
+            return answer  # within its bounds none may have been stored
+        msg = "is empty"
+        raise Stray(msg)

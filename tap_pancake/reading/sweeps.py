@@ -1,0 +1,182 @@
+"""A list that is read page after page, since its answers do not show that it can be walked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tap_pancake.reading.coverage import MINUTE
+from tap_pancake.reading.listing import FIRST_SECOND, second
+from tap_pancake.reading.selection import Part
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tap_pancake.reading.listing import LiveList, Query
+    from tap_pancake.reading.selection import Row, Selection
+    from tap_pancake.reading.state import Bookmark
+
+WHOLE_AGAIN = 23 * 60 * MINUTE
+"""A list that takes many calls is read whole once a day; a daily run may start a little earlier."""
+_MANY = 500
+# So many sweeps may be led astray by rows that move.
+_SWEEPS = 10
+# So many sweeps that find nothing new are enough where answers had different lengths.
+_QUIET = 3
+# So often is asked again for a page that brings nothing new.
+_AGAIN = 2
+
+
+class Unsettled(Exception):
+    """A list moves faster than it can be read."""
+
+
+class Sweeps:
+    """Pages through a list, again and again until a sweep finds nothing new.
+
+    A row that moves while it is the cursor, or between two pages, can hide others from one sweep;
+    it is in another place in the next one.
+    """
+
+    def __init__(self, live: LiveList, query: Query, is_past: Callable[[Row], bool]) -> None:
+        """Begin with nothing seen.
+
+        Args:
+            live: the list.
+            query: asks for its first answer.
+            is_past: tells of a row that neither it nor what follows it is wanted.
+        """
+        self._live = live
+        self._query = query
+        self._is_past = is_past
+        self._seen: set[int] = set()
+        self._began = 0
+        self._reached = False
+        self._ragged = False
+        """Whether an answer before the last one was short, as that of a copy that lags may be."""
+
+    def rows(self) -> Iterator[list[Row]]:
+        """Give the rows of each answer that no answer before it had, or that have moved since.
+
+        Raises:
+            Unsettled: each sweep finds more.
+        """
+        quiet = 0
+        for sweep in range(_SWEEPS):
+            found = False
+            for rows in self._sweep():
+                keys = [hash((self._live.id(row), self._live.at(row))) for row in rows]
+                new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
+                self._seen.update(keys)
+                found = found or any(self._counts(row) or not sweep for row in new)
+                yield new
+            quiet = quiet + 1 if self._reached and not found else 0
+            if quiet and (quiet == _QUIET or not self._ragged):
+                return
+        raise Unsettled
+
+    def _counts(self, row: Row) -> bool:
+        """Tell whether a new row asks for one more sweep; one touched meanwhile does not."""
+        at = self._live.at(row)
+        return at is None or at < self._began
+
+    def _sweep(self) -> Iterator[list[Row]]:
+        """Page from the top to what is past, or to where nothing more comes."""
+        self._reached, self._ragged, self._began = False, False, self._live.now
+        query, asked_again, longest = self._query, 0, 0
+        here: set[str] = set()
+        before: tuple[Query, list[Row]] | None = None
+        while True:
+            rows = self._live.ask(query).rows
+            ids = {self._live.id(row) for row in rows}
+            if here.issuperset(ids):
+                if asked_again == _AGAIN:
+                    # An API may answer with its last page again; but a cursor may lead back, too.
+                    last = {self._live.id(row) for row in before[1]} if before else set()
+                    self._reached = last.issuperset(ids)
+                    return
+                asked_again += 1
+                if rows:  # pushed down by rows that moved to the top
+                    query = self._live.follow(rows)
+                elif before is not None and len(before[1]) > 1:
+                    # From one row further up: the last one may be gone, or have moved.
+                    query = before[0].after(before[1][:-1], self._live.listing.row_id)
+                continue
+            if before is not None and len(before[1]) < longest:
+                self._ragged = True
+            longest = max(longest, len(rows))
+            yield rows
+            here |= ids
+            if any(map(self._is_past, rows)):
+                self._reached = True
+                return
+            before, asked_again = (self._live.asked, rows), 0
+            query = self._live.follow(rows)
+
+
+class WholeList:
+    """Reads all of a list in whose order nothing can be trusted."""
+
+    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            live: the list.
+            selection: decides what is read of each row.
+            warn: says something about the list to the user.
+        """
+        self._live = live
+        self._selection = selection
+        self._warn = warn
+
+    def parts(self) -> Iterator[Part]:
+        """Page through all of the list; one that shows its order, down to what was read."""
+        live, shares = self._live, self._selection.shares
+        low = min(share.plan.lowest for share in shares)
+        if not live.evidence.ordered and not self._is_due():
+            self._warn(
+                "no answer shows by which time it is sorted, so it is read whole, once a day since"
+                " that takes many calls: some changes of today may come tomorrow"
+            )
+            return
+
+        def is_past(row: Row) -> bool:
+            at = live.at(row)
+            return live.evidence.sorts == live.listing.key and at is not None and at < low
+
+        calls = live.calls
+        for query in self._queries(low):
+            for rows in Sweeps(live, query, is_past).rows():
+                yield from map(self._selection.part, rows)
+        whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
+
+        def note(bookmark: Bookmark) -> None:
+            if (top := bookmark.coverage.top) is not None:
+                bookmark.coverage.close(bookmark.coverage.start, top)
+            bookmark.note("whole", whole)
+            bookmark.note("sorts", sorts)
+
+        yield Part(then=self._selection.note(note))
+
+    def _queries(self, low: int) -> Iterator[Query]:
+        """Return what asks for all of the list: one query, unless its bounds are limited."""
+        listing = self._live.listing
+        if listing.longest is None:
+            # Where there is one time only, what `since` leaves out is not wanted.
+            bounded = len(listing.times) == 1 and not listing.newest_first
+            yield self._live.query(since=max(FIRST_SECOND, second(low)) if bounded else None)
+            return
+        # By which time bounds filter may not be known: then an old row may be one touched today.
+        last = second(low) if self._live.evidence.filters_shown else listing.first
+        query = self._live.query()
+        while query.until is not None and query.until >= last:
+            yield query
+            query = self._live.query(until=query.until - listing.longest)
+
+    def _is_due(self) -> bool:
+        """Tell whether the list was not read whole within a day, or is so with few calls."""
+        for share in self._selection.shares:
+            at, calls = share.bookmark.fact("whole") or [None, 0]
+            if at is None or calls <= _MANY or self._live.now - times.micros(at) >= WHOLE_AGAIN:
+                return True
+        return False
