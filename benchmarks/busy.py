@@ -15,7 +15,7 @@ from unittest.mock import patch
 from benchmarks.inbox import Inbox, Reading
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
-from tap_pancake.reading.descent import Unsettled
+from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.head import Head
+from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList
-from tap_pancake.reading.reader import LateRows, ListReader
+from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Memory, Selection, Share
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.rows import times
