@@ -6,6 +6,7 @@ JSON. Each line on standard input is then a command, and is answered by one line
 - `reset`: forget all calls;
 - `books`: what was asked since then, see `books`;
 - `truth FILE`: write the keys of all rows that a full extraction holds to a file, see `truth`;
+- `fresh`: when the last day was complete, see `fresh`;
 - `receive NUMBER`: let so many conversations of each page get a message, and say which;
 - `move NUMBER`: from now on let so many messages a second arrive, in any conversation;
 - `rest`: let none arrive any more, and say how many did.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIST_CUT = 60  # rows of a list of conversations, the reference, section 7.1
-TOO_MANY = 429
+HTTP_OK, TOO_MANY = 200, 429
 BATCH_CUT = 30  # messages of a call, the reference, section 8
 IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
 # Each hits every so many calls: primes, so that they seldom meet. Together 2 %.
@@ -53,8 +54,8 @@ class Data:
     messages: tuple[int, int]
     """Fewest and most of a conversation; most conversations are short."""
     seed: int = 7
-    spread: Literal["even", "uneven", "year"] = "even"
-    """Over 17 months, evenly or not, or evenly over the year before now."""
+    spread: Literal["even", "uneven", "year", "month"] = "even"
+    """Over 17 months, evenly or not, or evenly over the year or the month before now."""
     rate: float = 0.0
     """Calls a second for each page; 0 for no limit."""
     latency: float = 0.0
@@ -93,10 +94,10 @@ def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]
     if data.spread == "even":
         while True:
             yield SEASONS_START, SEASONS_END
-    if data.spread == "year":
+    if data.spread in {"year", "month"}:
         now = datetime.now(UTC)
         while True:
-            yield now - timedelta(days=365), now
+            yield now - timedelta(days=365 if data.spread == "year" else 30), now
     # Uneven: a shop that grows, with silent weeks, and campaigns of two days each.
     whole = SEASONS_END - SEASONS_START
     campaigns = [rng.random() for _ in range(4)]
@@ -174,6 +175,44 @@ def receive(account: Account, number: int) -> list[tuple[str, str]]:
     return changed
 
 
+def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, Any]:
+    """Say when the messages of the last day had all been answered, and how long that must take.
+
+    Returns:
+        `seconds` from `began` on, None if some were not asked for; `conversations` of the last day;
+        `calls` of the largest page, at least.
+    """
+    needed: dict[str, set[int]] = {}
+    most = 0
+    for page in server.account.pages:
+        calls = conversations = 0
+        for talk in page.conversations.values():
+            new = sum(message.inserted_at >= last_day for message in talk.messages)
+            if new:
+                conversations += 1
+                # Offsets from the newest on, until one reaches past the last day.
+                needed[talk.id] = set(range(new))
+                calls += math.ceil(new / BATCH_CUT)
+        most = max(most, calls + math.ceil(conversations / LIST_CUT))
+    total, done = len(needed), 0.0
+    with server.account.lock:
+        made = list(server.calls)
+    for call in made:
+        left = needed.get(call.conversation_id or "")
+        if left is None or call.status != HTTP_OK or call.fault:
+            continue
+        offset = int(call.params.get("current_count") or 0)
+        left.difference_update(range(offset, offset + BATCH_CUT))
+        if not left:
+            del needed[call.conversation_id or ""]
+            done = call.time
+    return {
+        "seconds": None if needed else done - began,
+        "conversations": total,
+        "calls": most,
+    }
+
+
 class Mover:
     """Lets messages arrive while somebody reads, in a thread of its own."""
 
@@ -204,14 +243,17 @@ class Mover:
 def serve(server: PancakeServer) -> None:
     """Obey commands until there are no more."""
     mover: Mover | None = None
-    cpu_before = time.process_time()
+    cpu_before, began = time.process_time(), time.time()
+    last_day = datetime.now(UTC) - timedelta(days=1)
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
         answer: Any = None
         match command:
             case "reset":
                 server.reset_calls()
-                cpu_before = time.process_time()
+                cpu_before, began = time.process_time(), time.time()
+            case "fresh":
+                answer = fresh(server, began, last_day)
             case "books":
                 answer = books(server, cpu_before)
             case "truth":

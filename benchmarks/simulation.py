@@ -1,11 +1,12 @@
-"""A worker in simulated time: how long it reads its pages, by the tap's own limiter and windows.
+"""A worker in simulated time: how long it reads its pages, by the tap's own limiter and reader.
 
-The tap's `Limiter` spaces the calls of each page, its `TimeWindows` choose what is asked of the
+The tap's `Limiter` spaces the calls of each page, its `ListReader` chooses what is asked of the
 list of conversations, and its `shard_of` says which pages are a worker's. Simulated are the time,
 the answers (what is there, after so many seconds), the lanes, and the processor, which is one, as a
 Python process has it: whatever is done with an answer waits until what came before it is done.
 
-Not simulated: 429s, faults, and the target, which is a process of its own.
+Not simulated: 429s, faults, messages that arrive meanwhile (`busy.py` has them), and the target,
+which is a process of its own.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.inbox import Inbox, Reading
 from tap_pancake.api.limits import Limiter
-from tap_pancake.reading.windows import Cut, TimeWindows
 from tap_pancake.running.run import reach_at
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     """Calls of which each is made when the one before is answered: the rows of each answer."""
 
 DAY = 86_400.0
-LIST_CUT, BATCH_CUT = 60, 30  # the reference, sections 7.1 and 8
+FULL_BATCH = 29
+"""New messages of a full batch: 30 come, the reference, section 8, and one of them overlaps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,26 +93,20 @@ class Outcome:
     """When each page was done."""
 
 
-def lists(page: Page, now: float) -> Iterator[list[int]]:
-    """Ask for the conversations of a page, as the tap does; give each answer's certain rows."""
-    windows = TimeWindows(
-        start=page.since,
-        end=None,
-        cut=Cut.of(LIST_CUT),
-        time_of=lambda row: row["at"],
-        newest_first=True,
-        settled=now - 900,
-        clock=lambda: now,
-    )
-    while not windows.finished:
-        window = windows.window
-        low = bisect_left(page.touched, window.since or 0.0)
-        high = len(page.touched)
-        if window.until is not None:
-            high = bisect_right(page.touched, window.until)
-        found = range(max(low, high - LIST_CUT), high)
-        rows: list[dict[str, Any]] = [{"id": n, "at": page.touched[n]} for n in reversed(found)]
-        yield [row["id"] for row in windows.take(rows)]
+def lists(page: Page, now: float) -> Iterator[tuple[list[int], int | None]]:
+    """Ask for the conversations of a page, as the tap does.
+
+    Yields:
+        The rows of each call that was made, and then a conversation whose messages are to be read;
+        None if there is none.
+    """
+    begin = int(now * 1e6)
+    inbox = Inbox((int(at * 1e6) for at in page.touched), clock=lambda: begin)
+    for part in Reading(inbox.ask, {}, now=begin, start=page.since).parts():
+        made = [*inbox.answered]
+        inbox.answered.clear()
+        wanted = part.row is not None and part.since is not None
+        yield made, int(part.row["id"]) if part.row is not None and wanted else None
 
 
 class _Lane:
@@ -174,12 +170,14 @@ class _Lane:
             yield rows
 
     def _list(self) -> Chain:
-        rows = next(self._lists, None)
-        if rows is None:
-            self._listed = True
-        else:
-            yield len(rows)
-            self._waiting.extend(row for row in rows if self._page.batches(row)[0])
+        while len(self._waiting) < self._room:
+            made, conversation = next(self._lists, ([], -1))
+            if conversation == -1:
+                self._listed = True
+                break
+            yield from made
+            if conversation is not None and self._page.batches(conversation)[0]:
+                self._waiting.append(conversation)
         self._listing = False
 
 
@@ -192,7 +190,7 @@ class Simulation:
         Args:
             pages: what there is, in the order in which it is read.
             worker: who reads it.
-            now: Unix seconds, for the time windows.
+            now: Unix seconds, for the time of the list.
         """
         self._pages = pages
         self._worker = worker
@@ -305,7 +303,7 @@ class Shops:
         sizes = [1 + int(60 * rng.random() ** 3) for _ in range(number)]
 
         def batches(place: int) -> tuple[int, int]:
-            calls = math.ceil(sizes[place] / BATCH_CUT)
+            calls = math.ceil(sizes[place] / FULL_BATCH)
             return calls, round(sizes[place] / calls)
 
         others = self.others.read(weeks=math.ceil(self.days / 7), days=self.days)

@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import measure
+from benchmarks.busy import Busy, BusyPage
 from benchmarks.contestants import (
     AIRBYTE,
     BARE,
@@ -336,6 +337,81 @@ def calls(plan: Plan) -> Section:
     )
 
 
+def busy(plan: Plan) -> Section:
+    """Simulate a busy page: its first run, and runs an hour apart."""
+    page = Busy(history=100_000 // (20 if plan.small else 1))
+    runs = BusyPage(page).runs(RUNS_OF_BUSY)
+    rows = []
+    for number, run in enumerate(runs, 1):
+        print(f"  run {number}: {run}", file=sys.stderr, flush=True)
+        rows.append(
+            [
+                "first run" if number == 1 else f"an hour later, run {number}",
+                f"{run.hours:.2f}",
+                f"{run.all:,}",
+                f"{run.lists:,}",
+                f"{run.messages:,}",
+                f"{run.again:,}",
+                f"{run.share:.1%}",
+                f"{run.missing:,}",
+                "no" if run.unsettled else "yes",
+            ]
+        )
+    header = ["", "hours", "calls", "lists of conversations", "of messages", "nothing new", "share"]
+    about = (
+        f"Simulated: a page with {page.history:,} conversations, of which {page.a_day:,} a day get"
+        " a message while it is read, a call after the other at 5 calls a second. A third of the"
+        " messages begins a conversation, a third comes in one of the last thousand, a third in"
+        " any. A call brought nothing new if its answer has no row and no message that the tap had"
+        " not read before. Missing are messages that were there when the run began and were never"
+        " read. A run ends with an error if the newest rows change faster than they are read."
+    )
+    return Section(
+        text=[about, table([*header, "missing", "without an error"], rows)],
+        goals=[
+            at_most(
+                "calls of the first run of a busy page that bring nothing new ≤ 15 %",
+                runs[0].share,
+                0.15,
+                "{:.1%}",
+            ),
+            at_most("rows missing", float(sum(run.missing for run in runs)), 0, "{:.0f}"),
+        ],
+    )
+
+
+def fresh(plan: Plan) -> Section:
+    """Measure how long it takes until the last day is complete."""
+    data = plan.sized(FRESH)
+    competing = plan.among(*UNDER_LIMIT)
+    found: dict[str, list[float | None]] = {one.key: [] for one in competing}
+    facts: dict[str, Any] = {}
+    with serving(data) as (server, truth):
+        for number in range(plan.rounds):
+            for contestant in rotated(competing, number):
+                try:
+                    extract(server, truth, contestant, seconds=FRESH_PATIENCE)
+                except Failed as failure:  # a peer that many answers 429 have ended
+                    if contestant is TAP:
+                        raise
+                    print(f"  {str(failure)[-500:]}", file=sys.stderr, flush=True)
+                facts = server.ask("fresh")
+                found[contestant.key].append(facts["seconds"])
+                print(f"  {contestant.title}: {facts}", file=sys.stderr, flush=True)
+    rows = []
+    for one in competing:
+        seconds = [value for value in found[one.key] if value is not None]
+        complete = len(seconds) == len(found[one.key])
+        rows.append([one.title, f"{median(seconds):.1f}" if complete else "not complete"])
+    about = (
+        f"{described(data)} Over the month before now; {facts['conversations']:,} conversations"
+        f" have messages of the last day, so the page with the most of them needs"
+        f" {facts['calls'] / RATE:.1f} s. Seconds from the start until the server has answered the"
+        f" last call for a message of the last day; each is ended after {FRESH_PATIENCE} s."
+    )
+    return Section(text=[about, table(["", "seconds until the last day is complete"], rows)])
+
+
 CHANGED = 40
 
 
@@ -520,6 +596,10 @@ EIGHT = Data(pages=8, conversations=60, messages=(1, 180), rate=RATE, latency=0.
 UNDER_LIMIT = (TAP, STOCK, DLT, AIRBYTE, BARE)
 # The stock tap reads one page after the other: 50 pages would take it six times as long as 8.
 SIDE_BY_SIDE = (TAP, DLT, AIRBYTE, BARE)
+FRESH = Data(pages=8, conversations=2000, messages=(1, 60), spread="month", rate=RATE, latency=0.3)
+FRESH_PATIENCE = 180
+"""Seconds after which a contestant is ended."""
+RUNS_OF_BUSY = 4
 WORKS = {
     "limit8": Work(
         contestants=UNDER_LIMIT, run=limit(EIGHT, 0.95, 1.05, UNDER_LIMIT, (STOCK, AIRBYTE))
@@ -532,6 +612,8 @@ WORKS = {
     "memory": Work(contestants=(TAP,), run=memory),
     "pages2000": Work(contestants=(TAP, STOCK), run=many_pages),
     "calls": Work(contestants=(TAP,), run=calls),
+    "busy": Work(contestants=(), run=busy),
+    "fresh": Work(contestants=UNDER_LIMIT, run=fresh),
     "incremental": Work(contestants=(TAP,), run=incremental),
     "soak": Work(contestants=(TAP,), run=soak),
     "startup": Work(contestants=(TAP,), run=startup),

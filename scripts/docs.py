@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api import errors
 from tap_pancake.api.client import USER_API
+from tap_pancake.reading.lists import ListStream
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -105,8 +106,8 @@ each, as Mermaid writes it. That each stream of a page names its page goes witho
 
 CONVERSATIONS = (1_000, 5_000, 20_000, 50_000, 100_000, 250_000)
 """Of a page, for the table of hours."""
-A_CALL = {"conversations": 40, "messages": 30}
-"""Rows that a call brings: of the list in time windows, of 60 at most; of a batch."""
+NEW_IN_A_CALL = 59
+"""Conversations that a call of the list brings: 60 are documented, and one is known already."""
 
 
 ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
@@ -165,7 +166,7 @@ def streams_table() -> str:
     """Give the table of streams."""
     names: dict[type, str] = {type(stream): stream.name for stream in streams().values()}
     return table(
-        "stream | endpoint | key | replication | parent | cut | one call brings",
+        "stream | endpoint | key | replication | parent | page size | one call brings",
         (
             [
                 f"[`{stream.name}`]({{streams}}#{stream.name})"
@@ -174,12 +175,18 @@ def streams_table() -> str:
                 ", ".join(f"`{name}`" for name in stream.primary_keys),
                 f"`{stream.replication_key}`" if stream.replication_key else "full table",
                 f"`{names[stream.parent_stream_type]}`" if stream.parent_stream_type else "",
-                str(stream.cut.rows) if stream.cut else "",
+                page_size_of(stream),
                 stream.brings,
             ]
             for stream in streams().values()
         ),
     ).replace("{streams}", "docs/streams.md")
+
+
+def page_size_of(stream: PancakeStream) -> str:
+    """Give how many rows a full answer of a list holds; empty if that is not known."""
+    size = stream.listing.page_size if isinstance(stream, ListStream) else 0
+    return str(size or "")
 
 
 def endpoint_of(stream: PancakeStream) -> str:
@@ -327,15 +334,15 @@ def backfill() -> str:
     longer = (1, 3)
 
     def hours(count: int, batches: int) -> str:
-        calls = count / A_CALL["conversations"] + count * batches
+        calls = count / NEW_IN_A_CALL + count * batches
         return f"{calls / rate / 3600:.1f}"
 
     return table(
-        "conversations: | calls, of up to 30 messages each: | hours: | hours, of 90 each:",
+        "conversations: | calls, of up to 29 messages each: | hours: | hours, of 87 each:",
         (
             [
                 f"{count:,}",
-                f"{round(count / A_CALL['conversations'] + count):,}",
+                f"{round(count / NEW_IN_A_CALL + count):,}",
                 *(hours(count, batches) for batches in longer),
             ]
             for count in CONVERSATIONS

@@ -1,0 +1,148 @@
+"""A page's list of conversations without a server, and the tap's own reader of it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
+from tap_pancake.reading.head import Head
+from tap_pancake.reading.late import LateRows
+from tap_pancake.reading.listing import Answer, Listing, LiveList
+from tap_pancake.reading.reader import ListReader
+from tap_pancake.reading.selection import Memory, Selection, Share
+from tap_pancake.reading.state import Bookmark
+from tap_pancake.rows import times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tap_pancake.reading.listing import Ask, Query
+    from tap_pancake.reading.selection import Part
+
+    State = dict[str, dict[str, Any]]
+
+FULL_LIST = 60
+"""Rows of a full answer, the reference, section 7.1."""
+CONVERSATIONS = Listing(
+    times=("updated_at", "inserted_at"), late="inserted_at", page_size=FULL_LIST
+)
+"""As `tap_pancake/streams/conversations.py` declares it, which needs the SDK."""
+BACK = 15 * MINUTE
+"""`message_lookback_minutes`."""
+
+
+class Inbox:
+    """The list of conversations of a page, newest first. Times are microseconds since 1970."""
+
+    def __init__(self, touched: Iterable[int], clock: Callable[[], int]) -> None:
+        """Fill it.
+
+        Args:
+            touched: when each conversation got its last message; its place is its id.
+            clock: tells the time.
+        """
+        self.answered: list[int] = []
+        """The rows of each call."""
+        self.touched = list(touched)
+        # A conversation is stored when its first message comes, a while before its last one.
+        self.stored = [at - 5 * MINUTE for at in self.touched]
+        self._clock = clock
+        self._order = {
+            "updated_at": sorted((at, n) for n, at in enumerate(self.touched)),
+            "inserted_at": sorted((at, n) for n, at in enumerate(self.stored)),
+        }
+
+    def touch(self, conversation: int, at: int) -> None:
+        """Let a conversation get a message; one that is not there is new."""
+        if conversation == len(self.touched):
+            self.touched.append(at)
+            self.stored.append(at)
+            insort(self._order["inserted_at"], (at, conversation))
+        else:
+            order, old = self._order["updated_at"], (self.touched[conversation], conversation)
+            del order[bisect_left(order, old)]
+            self.touched[conversation] = at
+        insort(self._order["updated_at"], (at, conversation))
+
+    def ask(self, query: Query) -> Answer:
+        """Answer a query as Pancake does."""
+        order = self._order[query.order_by]
+        low = 0 if query.since is None else bisect_left(order, (query.since * SECOND, 0))
+        high = len(order)
+        if query.until is not None:
+            high = bisect_right(order, (query.until * SECOND, len(self.touched)))
+        if query.last_id is not None:
+            last = int(query.last_id)
+            at = (self.touched if query.order_by == "updated_at" else self.stored)[last]
+            high = min(high, bisect_left(order, (at, last)))
+        found = [n for _, n in order[max(low, high - FULL_LIST) : high]][::-1]
+        self.answered.append(len(found))
+        rows = [
+            {
+                "id": str(n),
+                "updated_at": times.from_micros(self.touched[n]),
+                "inserted_at": times.from_micros(self.stored[n]),
+            }
+            for n in found
+        ]
+        return Answer(rows, self._clock())
+
+
+class Reading:
+    """One run over an inbox, by the tap's own reader."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        state: State,
+        *,
+        now: int,
+        start: float | None = None,
+        refresh: float = 600.0,
+    ) -> None:
+        """Go on from a state, which is changed as rows are read.
+
+        Args:
+            ask: asks the list for one answer.
+            state: by stream; empty before the first run.
+            now: the time when the run begins.
+            start: Unix seconds; nothing older is read.
+            refresh: seconds after which the head is read again, while history comes.
+        """
+        low = BEGINNING if start is None else int(start * SECOND)
+        shares = {
+            name: Share(
+                Bookmark(
+                    state.setdefault(name, {"context": {}}),
+                    "updated_at",
+                    incremental=True,
+                    start=low,
+                ),
+                first_back=back,
+                back=BACK,
+                opens_to_top=name == "messages",
+            )
+            for name, back in (("conversations", DAY), ("messages", BACK))
+        }
+        facts = [share.bookmark.fact("sorts") for share in shares.values()]
+        live = LiveList(CONVERSATIONS, ask, now=now, sorts=next(filter(None, facts), None))
+        selection = Selection(
+            "page",
+            live,
+            rows=shares["conversations"],
+            children=shares["messages"],
+            memory=Memory(),
+            aside={},
+        )
+        self.warnings: list[str] = []
+        warn = self.warnings.append
+        late = LateRows(LiveList(CONVERSATIONS.by_late(), ask, now=now), selection, warn)
+        head = Head(live, selection, None, warn)
+        self._reader = ListReader(live, selection, head, late, refresh=refresh, warn=warn)
+
+    def parts(self) -> Iterator[Part]:
+        """Give what is read; what is noted of it is in the state when the next one is asked for."""
+        for part in self._reader.parts():
+            yield part
+            part.then()
