@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WHOLE_AGAIN = 23 * 60 * MINUTE
 """A list is read whole once a day; a daily run may start a little earlier than the one before."""
-# One that takes fewer calls is read whole by each run that meets anything new.
+# One that takes fewer calls is read whole by each run that may have met only a part of the news.
 _MANY = 500
 # So many sweeps may be led astray by rows that move.
 _SWEEPS = 10
@@ -177,11 +177,16 @@ class WholeList:
             query = self._live.query(until=query.until - listing.longest)
 
     def _is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day, or has news and is short."""
+        """Tell whether the list was not read whole within a day, or may have news and is short.
+
+        News are not in the head of a list that was shown to sort otherwise.
+        """
+        evidence = self._live.evidence
+        news = self._selection.unread or not (evidence.allows(1) or evidence.allows(-1))
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
             if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
                 return True
-            if self._selection.unread and calls <= _MANY:
+            if news and calls <= _MANY:
                 return True
         return False
