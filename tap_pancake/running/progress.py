@@ -259,9 +259,8 @@ class Progress:
                 self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)
         tallies = self._tallies.values()
         self._logger.info(
-            "%s of %s pages done in %.1f s: %s rows, %s calls, %s answers 429",
-            f"{self._done:,}",
-            f"{self._pages:,}",
+            "%s in %.1f s: %s rows, %s calls, %s answers 429",
+            f"{self._done:,} of {self._pages:,} pages done" if self._pages else "No page was read",
             time.monotonic() - self._began,
             f"{sum(stream.rows_written for stream in self._streams.values()):,}",
             f"{sum(tally.calls for tally in tallies):,}",
