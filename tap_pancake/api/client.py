@@ -59,7 +59,7 @@ PAGE_API_V2 = "/api/public_api/v2"
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # Seconds after which no other try is begun, unless there was but one.
-_LONGEST_CALL = 120.0
+_LONGEST_CALL = 60.0
 # How often a call is made whose refusal nobody knows (reference, section 2.2).
 _UNKNOWN_TRIES = 3
 # Parameters that hold the times asked for.
