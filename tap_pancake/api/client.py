@@ -530,7 +530,7 @@ class PancakeStream(SDKStream):
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
         # What the SDK says at each context would be a line for each conversation; and an error is
-        # told by whoever handles it. The tap's own lines go to `logger`.
+        # logged where it is handled. The tap's own lines go to `logger`.
         quiet = level in {logging.INFO, logging.ERROR}
         super().log(message, *args, level=logging.DEBUG if quiet else level, **kwargs)
 
