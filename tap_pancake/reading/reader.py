@@ -112,6 +112,8 @@ class ListReader:
         """On their way, the newest first."""
         self._walked: list[Walk] = []
         """Read to their end; rows may have moved from them to the head meanwhile."""
+        self._unproven = False
+        """Whether the head does not show by which time the list sorts."""
         self._unread_low = NEVER
         """Where the lowest stretch begins that no earlier run has read."""
         self._lowest = NEVER
@@ -130,13 +132,14 @@ class ListReader:
             yield from self._read_first_head()
             while self._walks:
                 yield from self._step()
-            yield from self._settle()
+            if not self._unproven:
+                yield from self._settle()
         except Stray as stray:
             if self._live.listing.newest_first:  # else no order was promised
                 self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
         else:
-            if self._walked:  # and no answer has shown by which time the list sorts and filters
+            if self._unproven or self._walked:  # whose filter no answer has shown
                 yield from self._read_whole()
 
     def _read_whole(self) -> Iterator[Part]:
@@ -197,7 +200,7 @@ class ListReader:
         yield Part(then=self._selection.note(self._head.note))
         self._head_read = time.monotonic()
         if not self._live.evidence.ordered:
-            self._walked += self._walks  # with what is left of the head, as far as it goes
+            self._unproven = True
             self._walks.clear()
         elif first in self._walked:
             yield from self._close([*before, first])
@@ -230,7 +233,7 @@ class ListReader:
             # Where a platform's own times count, a row may have moved to any place that was read.
             deep = not reading and self._late is not None and not self._selection.forgets
             yield from self._read_head(deep=deep)
-            if not self._walks:  # the head was all, or shows no order
+            if not self._walks:  # the head was all
                 return
             while self._walks:
                 yield from self._step()
