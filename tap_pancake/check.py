@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
     from tap_pancake.streams.pages import PagesStream
 
-# Of a fault that may pass; whoever waits for a test does not wait for a minute.
+# Of a fault that may pass; somebody waits for a test, and not for a minute.
 _TRIES = 3
 # Characters of a page's name that are shown.
 _LONGEST_NAME = 60

@@ -75,7 +75,7 @@ class BatchFiles:
     """Records on their way into files, of all streams.
 
     The SDK makes files of what a stream reads, before fields are selected and maps applied, without
-    its children, and with a STATE after each file, whatever other streams still hold back. Here
+    its children, and with a STATE after each file, whatever other streams still delay. Here
     they are made of the messages that would have been written, and all before each STATE.
     """
 
@@ -288,7 +288,7 @@ _DETAILS = frozenset(
 
 
 def _is_told(record: logging.LogRecord) -> bool:
-    """Tell whether a line of the tap's log is for whoever did not ask for details."""
+    """Tell whether a line of the tap's log is for users who did not ask for details."""
     if isinstance(record.msg, str) and record.msg in _DETAILS:
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)

@@ -59,7 +59,7 @@ PAGE_API_V2 = "/api/public_api/v2"
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # Seconds after which no other try is begun, unless there was but one.
-_LONGEST_CALL = 120.0
+_LONGEST_CALL = 60.0
 # How often a call is made whose refusal nobody knows (reference, section 2.2).
 _UNKNOWN_TRIES = 3
 # Parameters that hold the times asked for.
@@ -530,7 +530,7 @@ class PancakeStream(SDKStream):
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
         # What the SDK says at each context would be a line for each conversation; and an error is
-        # told by whoever handles it. The tap's own lines go to `logger`.
+        # logged where it is handled. The tap's own lines go to `logger`.
         quiet = level in {logging.INFO, logging.ERROR}
         super().log(message, *args, level=logging.DEBUG if quiet else level, **kwargs)
 

@@ -273,7 +273,7 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
         if code is not None:
             known = (_USER_CODES if user_api else _PAGE_CODES).get(code)
             # What nobody knows may come with the status of a fault that passes; but not every
-            # refusal that comes with 403 is for want of a permission, so that it may be skipped.
+            # refusal that comes with 403 means a missing permission, so that it may be skipped.
             passing = _by_status(status, user_api=user_api) is _TRANSIENT
             return known or (_TRANSIENT if passing else _UNKNOWN)
         message = body.get("message")

@@ -154,10 +154,10 @@ class StepDown:
                 return rows
             if self._live.is_full or at != self._place:
                 return self._page_through(query)
-            # The end, it seems: the same again, what follows it, and what is a second beyond it.
+            # The end, it seems: what follows it, twice, and what is a second beyond it.
             follows = self._live.follow(rows)
             beyond = self._query(self._place - self.sign * SECOND)
-            for again in (query, follows, follows, beyond):
+            for again in (follows, follows, beyond):
                 if self._leads_on(self._asked(again)):
                     return self._page_through(query)
             return self._after_gap()

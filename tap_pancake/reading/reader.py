@@ -132,7 +132,8 @@ class ListReader:
                 yield from self._step()
             yield from self._settle()
         except Stray as stray:
-            self._warn(f"it {stray}: it is read page after page")
+            if self._live.listing.newest_first:  # else no order was promised
+                self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
         else:
             if self._walked:  # and no answer has shown by which time the list sorts and filters

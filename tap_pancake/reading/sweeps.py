@@ -137,10 +137,11 @@ class WholeList:
         live, shares = self._live, self._selection.shares
         low = min(share.plan.lowest for share in shares)
         if not live.evidence.ordered and not self._is_due():
-            self._warn(
-                "no answer shows by which time it is sorted, so it is read whole, once a day since"
-                " that takes many calls: some changes of today may come tomorrow"
-            )
+            if self._has_news:
+                self._warn(
+                    "no answer shows by which time it is sorted, so it is read whole, once a day"
+                    " since that takes many calls: some changes of today may come tomorrow"
+                )
             return
 
         def is_past(row: Row) -> bool:
@@ -176,17 +177,18 @@ class WholeList:
             yield query
             query = self._live.query(until=query.until - listing.longest)
 
-    def _is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day, or may have news and is short.
-
-        News are not in the head of a list that was shown to sort otherwise.
-        """
+    @property
+    def _has_news(self) -> bool:
+        """Whether there may be more to read; the head of a list that sorts otherwise lacks it."""
         evidence = self._live.evidence
-        news = self._selection.unread or not (evidence.allows(1) or evidence.allows(-1))
+        return bool(self._selection.unread) or not (evidence.allows(1) or evidence.allows(-1))
+
+    def _is_due(self) -> bool:
+        """Tell whether the list was not read whole within a day, or may have news and is short."""
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
             if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
                 return True
-            if news and calls <= _MANY:
+            if self._has_news and calls <= _MANY:
                 return True
         return False

@@ -121,7 +121,7 @@ class Ahead(Generic[T]):
             except BaseException as error:  # noqa: BLE001 - goes to who takes
                 self._ready.put((None, error))
                 return
-            with self._lock:  # until it is put: whoever takes may begin the next reading
+            with self._lock:  # until it is put: the one who takes it may begin the next reading
                 self._untaken += 1
                 more = self._reading = self._untaken < self._room()
                 self._ready.put((item, None))

@@ -25,7 +25,7 @@ INTERVAL = 10.0
 """Seconds between two lines."""
 # Seconds after which a line names what is waited for.
 _LONG_WAIT = 5.0
-# Pages named in a line: those that have the longest way to go.
+# Pages named in a line: those that are furthest behind.
 _SLOW = 3
 _FACTS = re.compile(r" \([^()]*\)$")
 # Of all that failed or was skipped for the same reason, so many are named.
@@ -217,7 +217,7 @@ class Progress:
         )
 
     def _slow(self, under_way: Mapping[str, _Way | None]) -> Iterable[str]:
-        """Say where the pages are that were read for a while and have the longest way to go."""
+        """Say where the pages are that were read for a while and are furthest behind."""
         now, then = times.text(datetime.now(UTC)), time.monotonic() - INTERVAL
         ways = {page: way for page, way in under_way.items() if way and way.first_seen < then}
         slow = sorted(ways, key=lambda page: ways[page].share(now))[:_SLOW]
