@@ -41,8 +41,9 @@ SHARDS = int(os.environ.get("PANCAKE_SHARDS") or 4)
 RUN = shlex.split(os.environ.get("PANCAKE_RUN") or "tap-pancake target-postgres")
 MELTANO = os.environ.get("PANCAKE_MELTANO") or "meltano"
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 360))
-# What the tap logs at level WARNING of something that it may not read, of one page; and in the end.
-SKIPPED = "Skipped: "
+# What the tap logs at level WARNING of something that it may not read, or cannot read since an
+# earlier run, of one page; and in the end.
+UNREAD = ("Skipped: ", "Still set aside: ")
 DONE = " pages done in "
 # So many are named; of thousands of pages, the log has the rest.
 NAMED = 100
@@ -70,7 +71,7 @@ def run_shard(index: int, count: int) -> list[str]:
     """Run one shard, and show its log.
 
     Returns:
-        What the tap says that it skipped.
+        What the tap says that it skipped, or that is still set aside.
 
     Raises:
         RuntimeError: the run failed; the log tells why. What was read is loaded.
@@ -83,7 +84,7 @@ def run_shard(index: int, count: int) -> list[str]:
         "TAP_PANCAKE_SHARD_INDEX": str(index),
         "TAP_PANCAKE_SHARD_COUNT": str(count),
     }
-    skipped, done = [], False
+    unread, done = [], False
     with (
         subprocess.Popen(
             [MELTANO, "run", f"--state-id-suffix={name}", *RUN],
@@ -103,8 +104,9 @@ def run_shard(index: int, count: int) -> list[str]:
             print(shown(said), flush=True)
             event = str(said.get("event"))
             done = done or DONE in event
-            if event.startswith(SKIPPED) and said.get("level") == "warning":
-                skipped.append(event.removeprefix(SKIPPED))
+            if event.startswith(UNREAD) and said.get("level") == "warning":
+                what, _, text = event.partition(": ")
+                unread.append(f"{what.lower()} {text}")
     if process.returncode:
         msg = f"{name}: `meltano run` ended with code {process.returncode}, see its log above"
         raise RuntimeError(msg)
@@ -114,7 +116,7 @@ def run_shard(index: int, count: int) -> list[str]:
             " let it write JSON at level INFO to standard error"
         )
         raise RuntimeError(msg)
-    return skipped
+    return unread
 
 
 @contextmanager
@@ -165,12 +167,12 @@ def pancake() -> None:
     @task(pool="pancake", multiple_outputs=False)
     def read(shard: dict[str, int]) -> Json:
         """Read one shard. A retry goes on where the try before it was."""
-        skipped = run_shard(shard["index"], shard["count"])
-        return {"shard": shard["index"], "number": len(skipped), "skipped": skipped[:NAMED]}
+        unread = run_shard(shard["index"], shard["count"])
+        return {"shard": shard["index"], "number": len(unread), "unread": unread[:NAMED]}
 
     @task(trigger_rule="all_done", retries=0)
     def check(wanted: list[dict[str, int]], done: list[Json]) -> None:
-        """Fail if a shard failed, or skipped something of a page."""
+        """Fail if a shard failed, or left something of a page unread."""
         ended = {one["shard"]: one for one in done}
         problems = []
         for index in (shard["index"] for shard in wanted):
@@ -178,9 +180,9 @@ def pancake() -> None:
                 problems.append(f"shard {index} failed")
                 continue
             one = ended[index]
-            problems += [f"shard {index} skipped {text}" for text in one["skipped"]]
-            if one["number"] > len(one["skipped"]):
-                problems.append(f"shard {index} skipped {one['number']} in all, see its log")
+            problems += [f"shard {index} {text}" for text in one["unread"]]
+            if one["number"] > len(one["unread"]):
+                problems.append(f"shard {index} left {one['number']} unread in all, see its log")
         if problems:
             raise AirflowFailException("\n".join(problems))
 

@@ -255,9 +255,9 @@ def test_an_empty_batch_among_others_hides_nothing_and_costs_a_call(
     assert calls == calls_needed(100, batch) + 1
 
 
-def test_a_conversation_without_messages_is_asked_for_twice_only_if_it_should_have_some() -> None:
+def test_a_conversation_without_messages_is_asked_for_again_only_if_it_should_have_some() -> None:
     assert read([], expected=0) == ([], 1)
-    assert read([], expected=3) == ([], 2)
+    assert read([], expected=3) == ([], 4)
 
 
 def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pancake_api import Account, Fault, PancakeServer
+from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
     INBOX,
     KEYS,
@@ -17,8 +18,10 @@ from tests.tap import (
     hurried,
     log_lines,
     patched,
+    read_output,
     run_tap,
     select,
+    start_tap,
     sync,
 )
 from tests.test_sdk_standard import MAY, settings_of
@@ -135,11 +138,17 @@ def test_metrics_of_the_sdk_are_details(tmp_path: Path, level: str) -> None:
 
 
 def test_a_run_that_is_interrupted_sums_up_too(tmp_path: Path) -> None:
-    interrupt = "import os, signal, threading\n"
-    interrupt += "threading.Timer(3, os.kill, (os.getpid(), 15)).start()\n"
     with PancakeServer(Account.generate(seed=96, pages=1, conversations=30)) as server:
         server.faults = [Fault("hang", endpoint="messages", at=[9])]
-        run = run_tap(tmp_path, config_for(server), env=patched(tmp_path / "env", interrupt))
+        process = start_tap(tmp_path, config_for(server))
+
+        def interrupt(_: Call) -> None:
+            if server.count("messages") == 9:
+                threading.Timer(1, process.terminate).start()
+
+        server.on_call = interrupt
+        stdout, stderr = process.communicate(timeout=60)
+    run = read_output(stdout, process.returncode, stderr)
     assert run.returncode == 143
     assert summary(run)["messages"][0] == len(run.records["messages"])
     assert log_lines(run, "INFO")[-1].startswith("0 of 1 pages done in ")

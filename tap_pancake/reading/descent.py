@@ -70,6 +70,7 @@ class StepDown:
             rows = self._enter()
         else:
             self._check_order()
+            self._live.head = head.rows
             # Where it demands bounds, rows between those of the head and the stretch may be wanted.
             self._place = max(self._place, self._live.now)
             rows = head.rows or self._enter(1)
@@ -208,7 +209,8 @@ class StepDown:
         self._check_order()
         if any(self._is_out(row, query) for row in rows):
             raise Stray(self._outside())
-        self._live.evidence.see_bounds(query, rows, self._known.values())
+        before = [*self._live.head, *self._known.values()]
+        self._live.evidence.see_bounds(query, rows, before)
         return rows
 
     def _check_order(self) -> None:

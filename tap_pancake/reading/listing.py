@@ -216,6 +216,8 @@ class LiveList:
         self.calls = 0
         self.asked = Query(listing.key)
         """The last query."""
+        self.head: list[Row] = []
+        """The rows of the head: which of them a bound leaves out shows by what it filters."""
         self._longest = 0
         self._ask = ask
 
