@@ -109,13 +109,14 @@ class Evidence:
 
         Args:
             listing: of which list.
-            sorts: the order that an earlier run has seen, if one has. Only the one that was asked
-                for counts: another may not hold any more.
+            sorts: the order that an earlier run has seen, if one has. Only one that is expected
+                counts: another may not hold any more.
         """
         self._listing = listing
         self._orders = {(name, sign) for name in listing.times for sign in (1, -1)}
-        if sorts == _order_text((listing.key, 1)):
-            self._orders = {(listing.key, 1)}
+        for sign in (1,) if listing.newest_first else (1, -1):
+            if sorts == _order_text((listing.key, sign)):
+                self._orders = {(listing.key, sign)}
         self._filters = set(listing.times)
         self._stepped = False
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
-from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped
+from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError
 from tap_pancake.reading.buckets import (
     BEGINNING,
     Bounds,
@@ -214,6 +214,9 @@ class StatisticsStream(PancakeStream):
             PageFailed: each other span would meet the same.
         """
         everywhere = isinstance(failure, (PageSkipped, NothingThere)) or failure.whole_page
+        if isinstance(failure, TransientError) and walk.read and not failure.limited:
+            # Others could be read: a gateway may wait in vain for one heavy day, each time.
+            everywhere = False
         if everywhere or (not walk.read and self._is_idle(failure, context)):
             walk.settle()
             raise failure
