@@ -125,8 +125,8 @@ class Reading:
             )
             for name, back in (("conversations", DAY), ("messages", BACK))
         }
-        facts = [share.bookmark.fact("sorts") for share in shares.values()]
-        live = LiveList(CONVERSATIONS, ask, now=now, sorts=next(filter(None, facts), None))
+        seen = next(iter(shares.values())).bookmark.fact
+        live = LiveList(CONVERSATIONS, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
         selection = Selection(
             "page",
             live,

@@ -343,8 +343,8 @@ def _reader(
     now: int,
     shares: dict[str, Share],
 ) -> ListReader:
-    facts = [share.bookmark.fact("sorts") for share in shares.values()]
-    live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
+    seen = next(iter(shares.values())).bookmark.fact
+    live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
     rows, children = shares.get("rows"), shares.get("messages")
     selection = Selection(PAGE, live, rows=rows, children=children, memory=Memory(), aside={})
     late = None

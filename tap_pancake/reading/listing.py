@@ -104,26 +104,34 @@ def second(at: int) -> int:
 class Evidence:
     """By which time a list sorts and filters, as far as its answers have shown."""
 
-    def __init__(self, listing: Listing, sorts: str | None = None) -> None:
+    def __init__(
+        self, listing: Listing, sorts: str | None = None, filters: str | None = None
+    ) -> None:
         """Begin with what an earlier run has seen.
 
         Args:
             listing: of which list.
             sorts: the order that an earlier run has seen, if one has. Only one that is expected
                 counts: another may not hold any more.
+            filters: the time that its bounds were seen to compare, if they were.
         """
         self._listing = listing
         self._orders = {(name, sign) for name in listing.times for sign in (1, -1)}
         for sign in (1,) if listing.newest_first else (1, -1):
             if sorts == _order_text((listing.key, sign)):
                 self._orders = {(listing.key, sign)}
-        self._filters = set(listing.times)
+        self._filters = {filters} if filters == listing.key else set(listing.times)
         self._stepped = False
 
     @property
     def sorts(self) -> str | None:
         """The one order that the list can have, as text; None if that is not shown."""
         return _order_text(*self._orders) if len(self._orders) == 1 else None
+
+    @property
+    def filters(self) -> str | None:
+        """The one time that its bounds can compare; None if that is not shown."""
+        return next(iter(self._filters)) if len(self._filters) == 1 else None
 
     @property
     def ordered(self) -> bool:
@@ -197,17 +205,26 @@ def _in_order(found: Sequence[int], sign: int) -> bool:
 class LiveList:
     """A list of a page, while a run reads it."""
 
-    def __init__(self, listing: Listing, ask: Ask, *, now: int, sorts: str | None = None) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        ask: Ask,
+        *,
+        now: int,
+        sorts: str | None = None,
+        filters: str | None = None,
+    ) -> None:
         """Ask for nothing yet.
 
         Args:
             listing: its facts.
             ask: asks for one answer.
             now: about the present time.
-            sorts: the time that it was seen to sort by, if it was.
+            sorts: the order that an earlier run has seen, if one has.
+            filters: the time that its bounds were seen to compare, if they were.
         """
         self.listing = listing
-        self.evidence = Evidence(listing, sorts)
+        self.evidence = Evidence(listing, sorts, filters)
         self.is_full = False
         """Whether the last answer was as long as the longest one, and so may have been cut."""
         self.size = 0

@@ -113,8 +113,8 @@ class ListStream(PancakeStream):
             self.logger.warning("%s: %s", self.place(context), text)
 
         listing, now = self.listing, int(time.time() * SECOND)
-        facts = [share.bookmark.fact("sorts") for share in shares]
-        live = LiveList(listing, ask, now=now, sorts=next(filter(None, facts), None))
+        seen = shares[0].bookmark.fact
+        live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
         selection = Selection(
             # Not of the page alone: `ad_conversations` have the ids of `conversations`.
             f"{self.name} {context['page_id']}",

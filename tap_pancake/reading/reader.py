@@ -212,15 +212,24 @@ class ListReader:
         walk = self._walks[0]
         rows = next(walk.answers, None)
         for row in rows or ():
-            note = partial(walk.note, self._live.at(row))
             proven = self._live.evidence.sure
-            yield self._selection.part(row, self._selection.note(note) if proven else nothing)
+            note = self._selection.note(partial(self._note_row, walk, self._live.at(row)))
+            yield self._selection.part(row, note if proven else nothing)
             self._lowest = min(self._lowest, self._live.at(row) or NEVER)
             if self._head_read and time.monotonic() - self._head_read >= self._refresh:
                 yield from self._read_head()
         if rows is None or walk.steps.finished:
             self._walks.remove(walk)
             self._walked.append(walk)
+
+    def _note_row(self, walk: Walk, at: int | None, bookmark: Bookmark) -> None:
+        walk.note(at, bookmark)
+        self._note_evidence(bookmark)
+
+    def _note_evidence(self, bookmark: Bookmark) -> None:
+        """Keep what was shown: a run that goes on may meet no row that shows it."""
+        bookmark.note("sorts", self._live.evidence.sorts)
+        bookmark.note("filters", self._live.evidence.filters)
 
     def _settle(self) -> Iterator[Part]:
         """Read the head until no row can have moved past the walks."""
@@ -253,6 +262,6 @@ class ListReader:
         def note(bookmark: Bookmark) -> None:
             for walk in walks:
                 walk.close(bookmark)
-            bookmark.note("sorts", evidence.sorts)
+            self._note_evidence(bookmark)
 
         yield Part(then=self._selection.note(note))

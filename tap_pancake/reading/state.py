@@ -29,6 +29,7 @@ KEY, TOP, OPEN, FLOOR = "replication_key", "replication_key_value", "open", "flo
 FACTS: dict[str, object] = {
     "aside": [],  # what could not be read, and is tried again by later runs
     "doubt": [],  # how often, and since when, the head was older than what was read before
+    "filters": None,  # which time the bounds of the list were seen to compare
     "late": None,  # rows that were stored before this time were all met
     "newest": None,  # the newest time of a row that was read
     "pages": [],  # which pages a total is of
