@@ -37,7 +37,7 @@ from tests.fault_matrix import (
 from tests.pancake_api import Answer, PancakeServer
 from tests.stream_truth import CHILDREN, assert_same, records
 from tests.tap import Run, run_here, select
-from tests.truth import part_of
+from tests.truth import part_of, text
 
 if TYPE_CHECKING:
     from tests.fault_matrix import Question
@@ -53,7 +53,8 @@ def test_a_missing_page_token_ends_the_run_and_the_next_one_makes_up_for_it(stre
     before, questions, _ = read_before(stream)
     wrong: dict[str, object] = {}
     for form in ENDING:
-        for position in POSITIONS:
+        # Other forms of the same are judged alike, as their first call shows.
+        for position in POSITIONS if form is ENDING[0] else POSITIONS[:1]:
             case = Case(form, form.page, position, at_position(questions, position))
             try:
                 end_at(stream, before, case)
@@ -87,7 +88,14 @@ def end_at(stream: str, before: Json, case: Case) -> None:
         assert_same(by_page(run, stream).get(good, {}), due(server, good, stream, before))
         bookmarks = [part_of(run.state, stream, page) for page in (struck, untouched)]
         assert bookmarks[1] == part_of(state, stream, untouched)
-        if case.position == "first" or stream == "messages":
+        if stream == "messages":
+            # The top moves with the head; what was not read below it stays open.
+            came = by_page(run, stream).get(struck, {})
+            conversations = server.account.page(struck).conversations
+            for key, row in due(server, struck, stream, before).items():
+                at = text(conversations[row["conversation_id"]].updated_at)
+                assert key in came or not is_claimed(bookmarks[0], at)
+        elif case.position == "first":
             value = before[stream].get("replication_key_value")
             assert bookmarks[0].get("replication_key_value") == value
         server.instead = None
