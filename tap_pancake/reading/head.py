@@ -74,8 +74,7 @@ class Head:
         while tries < (_TRIES if self.newest else _TRIES - 1) and self._is_doubtful(answer):
             answer = live.ask(query)
             tries += 1
-        if not live.listing.newest_first or live.listing.longest is not None:
-            # Its lower bound leaves rows out, by whichever time it compares.
+        if not live.listing.newest_first:
             live.evidence.see_bounds(query, answer.rows, ())
         asked = answer.asked - SECOND
         # What is far in the future says nothing about what is there.
