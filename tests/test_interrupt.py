@@ -430,7 +430,7 @@ def test_the_final_state_holds_bookmarks_of_pages_and_nothing_else(tmp_path: Pat
             for partition in bookmark["partitions"]:
                 assert partition.keys() == {
                     "context", "replication_key", "replication_key_value",
-                    "floor", "late", "newest", "sorts",
+                    "filters", "floor", "late", "newest", "sorts",
                 }  # fmt: skip
     assert len(json.dumps(large)) == len(json.dumps(small))
 

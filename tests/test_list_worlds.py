@@ -18,7 +18,7 @@ from tap_pancake.reading.listing import Listing
 from tap_pancake.rows import times
 from tests.list_world import START, Shape, TooMany, Warehouse, World, read
 
-WORLDS = int(os.environ.get("WORLDS", "300"))
+WORLDS = int(os.environ.get("WORLDS", "150"))
 # So many runs that are not disturbed are enough, a day apart, since a list that shows no order may
 # be read whole once a day only.
 RUNS_AT_THE_END = 6
@@ -78,7 +78,12 @@ def stories(draw: st.DrawFn) -> Story:
         cut=cut,
         varying_cut=PAGING[kind] != "page" and draw(st.booleans()),
         sorts=draw(st.sampled_from(["updated_at", "updated_at", "inserted_at"])),
-        filters=draw(st.sampled_from(["updated_at", "updated_at", "inserted_at"])),
+        # v1 is asked for a month at a time: by another time, that leaves out what nothing shows.
+        filters=(
+            "updated_at"
+            if kind == "conversations of v1"
+            else draw(st.sampled_from(["updated_at", "updated_at", "inserted_at"]))
+        ),
         ascending=draw(st.booleans()) if kind == "ad conversations" else False,
         inclusive=draw(st.booleans()),
         whole_seconds=draw(st.booleans()),

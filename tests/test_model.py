@@ -795,7 +795,7 @@ def test_a_target_holds_what_the_server_held_whatever_happened() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES or 7,
+            max_examples=EXAMPLES or 4,
             stateful_step_count=12 if EXAMPLES else 8,
             derandomize=not EXAMPLES,
             database=None,

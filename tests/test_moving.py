@@ -52,7 +52,7 @@ def read_twice(directory: Path, server: PancakeServer, *, settles: bool = True) 
     first.check_records()
     assert first.returncode == (not settles), first.stderr
     assert [line.split(": ")[-2:] for line in log_lines(first, "ERROR")] == [
-        ["the list changes faster than it can be read", "what is missing is read by the next run"]
+        ["the list changes faster than it can be read", "the next run reads what is missing"]
     ] * (not settles)
     assert_bookmarks_hold(server, first)
     server.movers.clear()

@@ -178,7 +178,7 @@ def test_a_page_that_is_deactivated_is_skipped_as_a_whole() -> None:
         server.faults = [Fault("error:125", page_id=idle.id)]
         run = run_here(config_for(server), catalog=select("tags", "users", *INBOX))
         assert run.returncode == 0
-        (line, _) = log_lines(run, "WARNING")
+        (line,) = log_lines(run, "WARNING")
         assert line.startswith(f"Skipped: page {idle.id}, ")
         assert server.count(page_id=idle.id) == 1
         assert {row["page_id"] for row in run.records["conversations"]} == {good.id}

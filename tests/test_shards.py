@@ -241,6 +241,7 @@ def bookmarks_of(state: Json) -> dict[tuple[str, str | None], Json]:
         (stream, part.get("context", {}).get("page_id")): {
             **part,
             "sorts": None,
+            "filters": None,
             "whole": None,
             "late": None,
         }

@@ -323,9 +323,7 @@ ODDITIES = {
     "half open bounds": Odd(bounds="[)", calls_ascending=True),
     "no totals": Odd(totals=False, bounds="(]"),
     "customers filter by inserted_at": Odd(customers_filter="inserted_at", warned=True),
-    "customers know one time only": Odd(
-        customers_filter="inserted_at", customers_ordered=False, warned=True
-    ),
+    "customers know one time only": Odd(customers_filter="inserted_at", customers_ordered=False),
     "short answers": Odd(cuts=(("customers", 50), ("posts", 25), ("call_logs", 20))),
     "short answers without totals": Odd(
         cuts=(("customers", 40), ("posts", 25), ("call_logs", 20), ("ad_conversations", 40)),

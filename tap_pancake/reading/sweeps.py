@@ -50,6 +50,7 @@ class Sweeps:
         self._live = live
         self._query = query
         self._is_past = is_past
+        self._ids: set[int] = set()
         self._seen: set[int] = set()
         self._began = 0
         self._reached = False
@@ -69,7 +70,10 @@ class Sweeps:
                 keys = [hash((self._live.id(row), self._live.at(row))) for row in rows]
                 new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
                 self._seen.update(keys)
-                found = found or any(self._counts(row) or not sweep for row in new)
+                ids = {hash(self._live.id(row)): row for row in rows}
+                unmet = [row for key, row in ids.items() if key not in self._ids]
+                self._ids.update(ids)
+                found = found or any(self._counts(row) or not sweep for row in unmet)
                 yield new
             quiet = quiet + 1 if self._reached and not found else 0
             if quiet and (quiet == _QUIET or not self._ragged):
