@@ -199,7 +199,7 @@ class ListReader:
         yield from self._step()
         yield Part(then=self._selection.note(self._head.note))
         self._head_read = time.monotonic()
-        if not self._live.evidence.ordered:
+        if not self._live.evidence.ordered and self._whole.is_due():
             self._unproven = True
             self._walks.clear()
         elif first in self._walked:

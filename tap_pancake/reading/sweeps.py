@@ -140,7 +140,7 @@ class WholeList:
         """Page through all of the list; one that shows its order, down to what was read."""
         live, shares = self._live, self._selection.shares
         low = min(share.plan.lowest for share in shares)
-        if not live.evidence.ordered and not self._is_due():
+        if not live.evidence.ordered and not self.is_due():
             if self._has_news:
                 self._warn(
                     "no answer shows by which time it is sorted, so it is read whole, once a day"
@@ -153,9 +153,19 @@ class WholeList:
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
         calls = live.calls
-        for query in self._queries(low):
-            for rows in Sweeps(live, query, is_past).rows():
-                yield from map(self._selection.part, rows)
+        queries = list(self._queries(low))
+        for _ in range(_SWEEPS):
+            unread = self._selection.unread
+            for query in queries:
+                for rows in Sweeps(live, query, is_past).rows():
+                    yield from map(self._selection.part, rows)
+            if live.listing.longest is None or self._selection.unread == unread:
+                break
+            # A row may have moved out of a stretch of time that was to come, to where all was read.
+            queries = [live.query()]
+        else:
+            msg = "changes faster than it can be read"
+            raise Unsettled(msg)
         whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
 
         def note(bookmark: Bookmark) -> None:
@@ -187,7 +197,7 @@ class WholeList:
         evidence = self._live.evidence
         return bool(self._selection.unread) or not (evidence.allows(1) or evidence.allows(-1))
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
         """Tell whether the list was not read whole within a day, or may have news and is short."""
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
