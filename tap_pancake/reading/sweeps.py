@@ -20,6 +20,8 @@ WHOLE_AGAIN = 23 * 60 * MINUTE
 """A list is read whole once a day; a daily run may start a little earlier than the one before."""
 # One that takes fewer calls is read whole by each run that may have met only a part of the news.
 _MANY = 500
+# And one that takes so few by each run.
+_FEW = 50
 # So many sweeps may be led astray by rows that move.
 _SWEEPS = 10
 # So many sweeps that find nothing new are enough where answers had different lengths.
@@ -203,6 +205,6 @@ class WholeList:
             at, calls = share.bookmark.fact("whole") or [None, 0]
             if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
                 return True
-            if self._has_news and calls <= _MANY:
+            if calls <= (_MANY if self._has_news else _FEW):
                 return True
         return False
