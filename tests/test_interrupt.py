@@ -432,7 +432,8 @@ def test_the_final_state_holds_bookmarks_of_pages_and_nothing_else(tmp_path: Pat
                 known = {"context", "replication_key", "replication_key_value", "floor"}
                 learnt = {"late", "newest", "sorts", "filters", "whole"}
                 assert known <= partition.keys() <= known | learnt
-    assert len(json.dumps(large)) == len(json.dumps(small))
+    # But for what was learnt, it is as long for a large inbox as for a small one.
+    assert abs(len(json.dumps(large)) - len(json.dumps(small))) < 200  # of 2 pages in 2 streams
 
 
 def test_a_second_signal_ends_a_run_whose_target_does_not_read(tmp_path: Path) -> None:
