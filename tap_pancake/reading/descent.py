@@ -49,8 +49,6 @@ class StepDown:
         self.high = high
         self.finished = False
         """Whether the last answer that was given was the last one."""
-        self.reached_end = False
-        """Whether the walk ended at the end of the list."""
         self._live = live
         self._place = high
         self._known: OrderedDict[str, Row] = OrderedDict()
@@ -81,13 +79,12 @@ class StepDown:
                 return
             self._remember(rows)
             if head is not None and self._is_all(head):
-                break
+                return
             head = None
             if not self._known:
                 msg = "has rows without a time only"
                 raise Stray(msg)
             rows = self._step()
-        self.reached_end = True
 
     # What differs between down and up
 

@@ -122,13 +122,3 @@ def before(value: str, *, days: float = 0, minutes: float = 0) -> str:
         return text(parse(value) - timedelta(days=days, minutes=minutes))
     except OverflowError:
         return text(datetime.min.replace(tzinfo=UTC))
-
-
-def unix_or_none(value: object) -> float | None:
-    """Give the Unix seconds of a row's time; None if it has none that can be read."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return unix(value)
-    except ValueError:
-        return None
