@@ -139,7 +139,9 @@ class Reading:
         warn = self.warnings.append
         late = LateRows(LiveList(CONVERSATIONS.by_late(), ask, now=now), selection, warn)
         head = Head(live, selection, None, warn)
-        self._reader = ListReader(live, selection, head, late, refresh=refresh, warn=warn)
+        self._reader = ListReader(
+            live, selection, head, late, refresh=refresh, reach=3 * DAY, warn=warn
+        )
 
     def parts(self) -> Iterator[Part]:
         """Give what is read; what is noted of it is in the state when the next one is asked for."""

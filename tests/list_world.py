@@ -351,4 +351,4 @@ def _reader(
     if listing.late:
         late = LateRows(LiveList(listing.by_late(), ask, now=now), selection, warn)
     head = Head(live, selection, None, warn)
-    return ListReader(live, selection, head, late, refresh=1e9, warn=warn)
+    return ListReader(live, selection, head, late, refresh=1e9, reach=3 * DAY, warn=warn)

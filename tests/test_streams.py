@@ -425,6 +425,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, share: float) -> None:
         config = settings_of(server, **BEFORE_AND_AFTER)
         whole = sync(tmp_path, config, catalog=select(*KEYS))
         calls = server.count()
+        unordered = server.count("posts") + server.count("ad_conversations")
         reached = int(calls * share)
         config["requests_per_second"] = 100  # or the run may end before the signal gets its turn
         server.reset_calls()
@@ -440,9 +441,10 @@ def test_an_interrupted_run_resumes(tmp_path: Path, share: float) -> None:
         second = sync(tmp_path, config, catalog=select(*KEYS), state=first.state)
         for stream in OTHERS:
             assert_same(merged(stream, first, second), records(server, stream))
-        # The lookback, a stream's first window, what has no state, and what was asked for ahead.
+        # The lookback, the head of each list, what has no state, and what was asked for ahead; and
+        # a list whose order no answer shows is read whole by each run.
         pages, streams = 3, len(OTHERS)
-        assert server.count() <= calls + (4 * 4 + AHEAD + streams) * pages
+        assert server.count() <= calls + unordered + (4 * 4 + AHEAD + streams) * pages
         for stream, page in itertools.product(DATED, server.account.pages):
             assert second.bookmark(stream, page.id) == whole.bookmark(stream, page.id)
 

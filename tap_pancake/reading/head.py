@@ -52,6 +52,8 @@ class Head:
         known = [str(newest) for bookmark in bookmarks if (newest := bookmark.fact("newest"))]
         self.newest = max(map(times.micros, known), default=None)
         """The newest time that was read."""
+        self._since = 0
+        """Where the bounds of the head begin, in Unix seconds."""
         self._doubt: list[Any] = max((b.fact("doubt") for b in bookmarks), key=len, default=[])
 
     def ask(self) -> tuple[Answer, int]:
@@ -66,30 +68,61 @@ class Head:
         live = self._live
         low = min(share.next_low for share in self._selection.shares)
         query = live.query(since=None if live.listing.newest_first else max(1, second(low)))
+        self._since = 0 if query.since is None else query.since
         answer = live.ask(query)
         tries = 1
-        if self.newest is not None and self._is_doubtful(answer):
+        if self._expected is not None and self._is_doubtful(answer):
             self._warn("its newest row is older than one that was read before: asked again")
         # An empty list is asked for once more only: its page may be new.
-        while tries < (_TRIES if self.newest else _TRIES - 1) and self._is_doubtful(answer):
+        while tries < (_TRIES if self._expected else _TRIES - 1) and self._is_doubtful(answer):
             answer = live.ask(query)
             tries += 1
         if not live.listing.newest_first:
             live.evidence.see_bounds(query, answer.rows, ())
-        asked = answer.asked - SECOND
-        # What is far in the future says nothing about what is there.
-        found = [
-            at for row in answer.rows if (at := live.at(row)) is not None and at < asked + MINUTE
-        ]
-        if self._is_doubtful(answer) and self.newest is not None:
-            back = min(share.back for share in self._selection.shares)
-            if found and max(found) >= self.newest - back:
+        asked, found = answer.asked - SECOND, self._newest_of(answer)
+        if self._expected is not None and self._is_doubtful(answer):
+            if found is not None and found >= self._expected - self._back:
                 # What a copy lacks that lags less than is read again, the next run reads.
-                asked = min(asked, max(found))
-            else:
+                asked = min(asked, found)
+            elif live.evidence.ordered or not answer.rows:  # else the newest row may be elsewhere
                 self._doubted(answer.asked)
-        self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
+        if live.evidence.ordered:
+            self._see(found)
         return answer, asked if self._end is None else min(asked, self._end)
+
+    def check(self) -> None:
+        """Check all that was read: a head that does not show its order says nothing.
+
+        Raises:
+            HeadFault: it is older than what was read before.
+        """
+        if not self._live.listing.newest_first:
+            return
+        met, expected = self._live.newest, self._expected
+        if expected is not None and (met is None or met < expected - self._back):
+            self._doubted(self._live.now)
+        self._see(met)
+
+    def _see(self, at: int | None) -> None:
+        """Remember the newest time; one in the future says nothing of what is there."""
+        if at is not None and at >= self._live.now + MINUTE:
+            return
+        self.newest = max((each for each in (at, self.newest) if each is not None), default=None)
+
+    def _newest_of(self, answer: Answer) -> int | None:
+        found = (self._live.at(row) for row in answer.rows)
+        return max((at for at in found if at is not None), default=None)
+
+    @property
+    def _expected(self) -> int | None:
+        """The newest time that was read, if the bounds of the head allow for it."""
+        if self.newest is None or self.newest < (self._since + 1) * SECOND:
+            return None
+        return self.newest
+
+    @property
+    def _back(self) -> int:
+        return min(share.back for share in self._selection.shares)
 
     def note(self, bookmark: Bookmark) -> None:
         """Keep for later runs what this one has seen."""
@@ -100,12 +133,10 @@ class Head:
         """Tell whether an answer lacks what must be there, or has nothing at all."""
         if not self._live.listing.newest_first:
             return False
-        if self.newest is None or not answer.rows:
+        if self._expected is None or not answer.rows:
             return not answer.rows
-        found = [at for row in answer.rows if (at := self._live.at(row)) is not None]
-        if not found or not self._live.evidence.allows(1):  # the newest row is not in the head
-            return False
-        return max(found) < self.newest
+        found = self._newest_of(answer)
+        return found is not None and self._live.evidence.allows(1) and found < self._expected
 
     def _doubted(self, asked: int) -> None:
         """Believe what several runs over a day have seen.

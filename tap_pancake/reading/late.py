@@ -44,11 +44,14 @@ class LateRows:
         self._selection = selection
         self._warn = warn
         self._given_up = False
+        self.is_first = False
+        """Whether no run has made a pass: then what is late is met below the head."""
 
     def begin(self, asked: int) -> Callable[[Bookmark], object]:
         """Begin a run, whose first head was asked for then; return what to note."""
         shares = self._selection.shares
         marks = [mark for share in shares if (mark := share.bookmark.fact("late"))]
+        self.is_first = not marks
         self._selection.stored_since = min([asked, *map(times.micros, marks)])
 
         def note(bookmark: Bookmark) -> None:

@@ -231,11 +231,14 @@ class LiveList:
         """How many rows the last answer held."""
         self.now = now
         """When the last answer was asked for, in the server's microseconds."""
+        self.newest: int | None = None
+        """The newest time of a row that any answer held."""
         self.calls = 0
         self.asked = Query(listing.key)
         """The last query."""
         self.head: list[Row] = []
         """The rows of the head: which of them a bound leaves out shows by what it filters."""
+        self._is_probed = False
         self._longest = 0
         self._ask = ask
 
@@ -274,6 +277,25 @@ class LiveList:
             known.update(map(self.id, new))
         return Answer(rows, first.asked, first.size)
 
+    def probe(self) -> None:
+        """Ask once for what shows by which time bounds filter, if no answer has shown it so far.
+
+        For a list that is newest first, with its head known: there a row that another time lets in
+        would be at the top.
+        """
+        if self._is_probed:
+            return
+        others = [name for name in self.listing.times if name != self.listing.key]
+        for row in self.head:
+            at = self.at(row)
+            for other in (times.micros_or_none(row.get(name)) for name in others):
+                # Below the one time and above the other.
+                if at is not None and other is not None and second(at) - 2 > second(other):
+                    self._is_probed = True
+                    query = self.query(until=second(at) - 2)
+                    self.evidence.see_bounds(query, self.ask(query).rows, self.head)
+                    return
+
     def _asked(self, query: Query) -> Answer:
         self.calls += 1
         self.asked = query
@@ -283,4 +305,6 @@ class LiveList:
         self._longest = max(self._longest, self.size)
         self.is_full = self.size == self._longest
         self.now = max(self.now, answer.asked)
+        found = [at for row in answer.rows if (at := self.at(row)) is not None]
+        self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
         return answer

@@ -132,6 +132,7 @@ class ListStream(PancakeStream):
             selection,
             Head(live, selection, self.end, warn),
             late,
+            reach=int(float(self.config["message_refresh_days"]) * DAY),
             refresh=float(self.config["head_refresh_minutes"]) * 60,
             warn=warn,
         )

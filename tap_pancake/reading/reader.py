@@ -23,7 +23,7 @@ from tap_pancake.reading.selection import NEVER, Part, nothing
 from tap_pancake.reading.sweeps import Unsettled, WholeList
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tap_pancake.reading.head import Head
     from tap_pancake.reading.late import LateRows
@@ -87,6 +87,7 @@ class ListReader:
         late: LateRows | None,
         *,
         refresh: float,
+        reach: int,
         warn: Callable[[str], object],
     ) -> None:
         """Ask for nothing yet.
@@ -97,14 +98,16 @@ class ListReader:
             head: reads the list's first answer.
             late: reads what came into sight late; None if the list cannot be asked for that.
             refresh: seconds after which the head is read again, while history comes.
+            reach: how far in the past a row may move to, by a platform's own time, in microseconds.
             warn: says something about the list to the user.
         """
         self._live = live
         self._selection = selection
         self._head = head
         self._late = late
-        self._whole = WholeList(live, selection, warn)
+        self._whole = WholeList(live, selection, head, warn)
         self._refresh = refresh
+        self._reach = reach
         self._warn = warn
         self.after_head: Callable[[], object] = nothing
         """Is called by the lane when the first head was written."""
@@ -118,6 +121,8 @@ class ListReader:
         """Where the lowest stretch begins that no earlier run has read."""
         self._lowest = NEVER
         """The lowest time of a row that was met."""
+        self._began = 0
+        """When the first head was asked for."""
         self._head_read: float | None = None
         """When the head was read last; None while it is."""
 
@@ -128,6 +133,14 @@ class ListReader:
             HeadFault: the head is older than what was read before.
             Unsettled: it moves faster than it can be read; what is missing stays open.
         """
+        try:
+            yield from self._parts()
+        except HeadFault as fault:
+            doubt = fault.doubt
+            yield Part(then=self._selection.note(lambda bookmark: bookmark.note("doubt", doubt)))
+            raise
+
+    def _parts(self) -> Iterator[Part]:
         try:
             yield from self._read_first_head()
             while self._walks:
@@ -151,7 +164,8 @@ class ListReader:
 
     def _read_first_head(self) -> Iterator[Part]:
         """Read the head, and open what is below it."""
-        answer, asked = yield from self._ask_head()
+        answer, asked = self._ask_head()
+        self._began = asked
         selection = self._selection
         self._unread_low = min(share.unread_low for share in selection.shares)
         note_begin = selection.begin(asked)
@@ -165,29 +179,24 @@ class ListReader:
         yield Part(then=note)
         stretches = joined(stretch for share in selection.shares for stretch in share.plan.open)
         yield from self._walk(stretches, answer)
-        if self._late is not None and answer.rows:
+        if self._late is not None and answer.rows and not self._late.is_first:
             yield from self._late.parts()
         yield Part(then=self.after_head)
 
     def _read_head(self, *, deep: bool = False) -> Iterator[Part]:
         """Read the head again, down to where it was read last."""
-        answer, asked = yield from self._ask_head()
+        answer, asked = self._ask_head()
         low = min(share.next_low for share in self._selection.shares)
         yield Part(then=self._selection.begin(asked))
-        if deep:  # to the lowest row that was read: below it, nothing can have moved up
-            low = min(low, max(self._unread_low, self._lowest + 1))
+        if deep:  # as far as a row may have moved up to, out of what was unread
+            low = min(low, max(self._unread_low, self._lowest + 1, self._began - self._reach))
         yield from self._walk([Stretch(min(low, asked), asked)], answer)
         if self._late is not None and answer.rows:
             yield from self._late.parts()
 
-    def _ask_head(self) -> Generator[Part, None, tuple[Answer, int]]:
+    def _ask_head(self) -> tuple[Answer, int]:
         self._head_read = None
-        try:
-            return self._head.ask()
-        except HeadFault as fault:
-            doubt = fault.doubt
-            yield Part(then=self._selection.note(lambda bookmark: bookmark.note("doubt", doubt)))
-            raise
+        return self._head.ask()
 
     def _walk(self, stretches: Sequence[Stretch], head: Answer) -> Iterator[Part]:
         """Begin to walk; if the head is all there is in the first stretch, nothing has moved."""
@@ -197,7 +206,8 @@ class ListReader:
         before = [*self._walked]
         self._walks[:0] = [first, *(Walk(self._live, stretch, sign) for stretch in stretches[1:])]
         yield from self._step()
-        yield Part(then=self._selection.note(self._head.note))
+        if self._live.evidence.ordered:
+            yield Part(then=self._selection.note(self._head.note))
         self._head_read = time.monotonic()
         if not self._live.evidence.ordered and self._whole.is_due():
             self._unproven = True
@@ -221,6 +231,8 @@ class ListReader:
         if rows is None or walk.steps.finished:
             self._walks.remove(walk)
             self._walked.append(walk)
+        elif walk.steps.sign > 0 and not self._live.evidence.filters_shown:
+            self._live.probe()
 
     def _note_row(self, walk: Walk, at: int | None, bookmark: Bookmark) -> None:
         walk.note(at, bookmark)
@@ -258,8 +270,10 @@ class ListReader:
         if not walks or not evidence.sure:
             return
         self._walked = [walk for walk in self._walked if walk not in walks]
+        self._head.check()
 
         def note(bookmark: Bookmark) -> None:
+            self._head.note(bookmark)
             for walk in walks:
                 walk.close(bookmark)
             self._note_evidence(bookmark)

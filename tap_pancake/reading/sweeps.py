@@ -12,6 +12,7 @@ from tap_pancake.rows import times
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tap_pancake.reading.head import Head
     from tap_pancake.reading.listing import LiveList, Query
     from tap_pancake.reading.selection import Row, Selection
     from tap_pancake.reading.state import Bookmark
@@ -126,20 +127,29 @@ class Sweeps:
 class WholeList:
     """Reads all of a list in whose order nothing can be trusted."""
 
-    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, live: LiveList, selection: Selection, head: Head, warn: Callable[[str], object]
+    ) -> None:
         """Ask for nothing yet.
 
         Args:
             live: the list.
             selection: decides what is read of each row.
+            head: is told when all was read.
             warn: says something about the list to the user.
         """
         self._live = live
         self._selection = selection
+        self._head = head
         self._warn = warn
 
     def parts(self) -> Iterator[Part]:
-        """Page through all of the list; one that shows its order, down to what was read."""
+        """Page through all of the list; one that shows its order, down to what was read.
+
+        Raises:
+            HeadFault: all of it is older than what was read before.
+            Unsettled: it moves too fast.
+        """
         live, shares = self._live, self._selection.shares
         low = min(share.plan.lowest for share in shares)
         if not live.evidence.ordered and not self.is_due():
@@ -168,6 +178,7 @@ class WholeList:
         else:
             msg = "changes faster than it can be read"
             raise Unsettled(msg)
+        self._head.check()
         whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
 
         def note(bookmark: Bookmark) -> None:
@@ -175,6 +186,7 @@ class WholeList:
                 bookmark.coverage.close(bookmark.coverage.start, top)
             bookmark.note("whole", whole)
             bookmark.note("sorts", sorts)
+            self._head.note(bookmark)
 
         yield Part(then=self._selection.note(note))
 
