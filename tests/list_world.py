@@ -103,13 +103,15 @@ class World:
         Args:
             shape: how it behaves.
             seed: of what happens.
-            far: a message this much older than now counts as come too late.
+            far: a message of a row that was read counts as come too late if it is this much older
+                than now.
         """
         self.shape = shape
         self.random = random.Random(seed)
         self.now = START
         self.calls = 0
         self.far = far
+        self.is_read: Callable[[Row], bool] = lambda _: True
         self.deleted: set[str] = set()
         self._count = 0
         self.rows: dict[str, Row] = {}
@@ -148,7 +150,7 @@ class World:
             row = self.random.choice(rows)
             at = self.now - self.random.randrange(self.shape.platform_time + 1)
             row.messages.append(Message(f"{row.id}m{len(row.messages)}x", at, self.now))
-            row.moved_far = row.moved_far or at < self.now - self.far
+            row.moved_far |= at < self.now - self.far and self.is_read(row)
         elif kind == "new":
             self._add(self.now, self.now)
         elif kind == "late" and self.shape.late_rows:
@@ -247,6 +249,10 @@ class Warehouse:
     warnings: list[str] = field(default_factory=list)
     failure: str | None = None
     """Why the last run ended early, as its exit code says."""
+
+    def has(self, row: Row) -> bool:
+        """Tell whether something of a row was written."""
+        return row.id in self.rows or any(message.id in self.messages for message in row.messages)
 
     @property
     def said_late(self) -> bool:

@@ -116,6 +116,7 @@ def tell(story: Story) -> tuple[World, Warehouse, dict[str, set[str]] | None]:
     """
     world = World(story.shape, story.seed, story.back)
     warehouse = Warehouse()
+    world.is_read = warehouse.has
     common: dict[str, Any] = {
         "back": story.back,
         "streams": story.streams,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # So often is asked for what must be there: one answer in a hundred was seen to be empty.
 _TRIES = 4
+# So often for what follows the last row of all.
+_ENDS = 2
 # So many rows that were read last are known, and may be the overlap.
 _KNOWN = 120
 
@@ -152,15 +154,28 @@ class StepDown:
                 return rows
             if self._live.is_full or at != self._place:
                 return self._page_through(query)
-            # The end, it seems: what follows it, twice, and what is a second beyond it.
-            follows = self._live.follow(rows)
+            # The end, it seems: what follows it, and what is a second beyond it.
             beyond = self._query(self._place - self.sign * SECOND)
-            for again in (follows, follows, beyond):
-                if self._leads_on(self._asked(again)):
-                    return self._page_through(query)
+            if self._goes_on(rows) or self._leads_on(self._asked(beyond)):
+                return self._page_through(query)
             return self._after_gap()
         msg = "does not go on where an answer ended"
         raise Stray(msg)
+
+    def _goes_on(self, rows: list[Row]) -> bool:
+        """Tell whether anything new follows an answer, until nothing at all came twice."""
+        seen = set(map(self._live.id, rows))
+        query, quiet = self._live.follow(rows), 0
+        while quiet < _ENDS:
+            rows = self._asked(query)
+            if self._leads_on(rows):
+                return True
+            if seen.issuperset(map(self._live.id, rows)):
+                quiet += 1
+                continue
+            seen.update(map(self._live.id, rows))
+            query = self._live.follow(rows)
+        return False
 
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:

@@ -252,7 +252,7 @@ class ListReader:
         for reading in range(READINGS):
             unread = self._selection.unread
             # Where a platform's own times count, a row may have moved to any place that was read.
-            deep = not reading and self._late is not None and not self._selection.forgets
+            deep = not reading and not self._selection.forgets
             yield from self._read_head(deep=deep)
             if not self._walks:  # the head was all
                 return
