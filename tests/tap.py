@@ -32,9 +32,10 @@ from tap_pancake.api.limits import Limiter
 from tap_pancake.rows import times
 from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
+from tests import forks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from tests.pancake_api import PancakeServer
 
@@ -187,20 +188,9 @@ def start_tap(
     env: Mapping[str, str] | None = None,
     stdout: Any = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Start the tap, with its files in a directory of the test.
-
-    Without a catalog it reads `INBOX`; with `NO_CATALOG`, what it reads when none is given to it.
-    """
-    if catalog is None:
-        catalog = select(*INBOX)
-    command = [*COMMAND]
-    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
-        if content is not None and content is not NO_CATALOG:
-            path = directory / f"{name}.json"
-            path.write_text(json.dumps(content), encoding="utf-8")
-            command += [f"--{name}", str(path)]
+    """Start the tap, with its files in a directory of the test, see `arguments_of`."""
     return subprocess.Popen(
-        command,
+        [*COMMAND, *arguments_of(directory, config, state, catalog)],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -208,6 +198,27 @@ def start_tap(
         encoding="utf-8",
         env={**os.environ, **(env or {})},
     )
+
+
+def arguments_of(
+    directory: Path,
+    config: Mapping[str, Any],
+    state: Mapping[str, Any] | None,
+    catalog: Mapping[str, Any] | None,
+) -> list[str]:
+    """Write the tap's files, and give the arguments that name them.
+
+    Without a catalog it reads `INBOX`; with `NO_CATALOG`, what it reads when none is given to it.
+    """
+    if catalog is None:
+        catalog = select(*INBOX)
+    arguments = []
+    for name, content in (("config", config), ("state", state), ("catalog", catalog)):
+        if content is not None and content is not NO_CATALOG:
+            path = directory / f"{name}.json"
+            path.write_text(json.dumps(content), encoding="utf-8")
+            arguments += [f"--{name}", str(path)]
+    return arguments
 
 
 def run_tap(
@@ -220,15 +231,13 @@ def run_tap(
     timeout: float = 120,
 ) -> Run:
     """Run the tap to its end, whatever that is."""
-    process = start_tap(directory, config, state=state, catalog=catalog, env=env)
+    arguments = arguments_of(directory, config, state, catalog)
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        stdout, stderr = process.communicate()
-        msg = f"the tap did not end within {timeout} s:\n{stderr[-3000:]}"
+        process = _completed(arguments, env, timeout)
+    except subprocess.TimeoutExpired as late:
+        msg = f"the tap did not end within {timeout} s:\n{str(late.stderr)[-3000:]}"
         raise AssertionError(msg) from None
-    return read_output(stdout, process.returncode, stderr)
+    return read_output(process.stdout, process.returncode, process.stderr)
 
 
 def run_here(
@@ -381,17 +390,27 @@ def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
 
 def run_command(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
     """Run the tap with arguments that `run_tap` does not give, such as `--config=ENV`."""
-    process = subprocess.run(
+    process = _completed(arguments, env, timeout)
+    return Run(process.returncode, process.stdout, process.stderr)
+
+
+def _completed(
+    arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, **(env or {})}
+    # Such names say what Python does when it starts. And tests of a wheel have another command.
+    if COMMAND[0] == sys.executable and not any(name.startswith("PYTHON") for name in env or {}):
+        return forks.run(arguments, whole, timeout)
+    return subprocess.run(
         [*COMMAND, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=False,
-        env={**os.environ, **(env or {})},
+        env=whole,
         timeout=timeout,
     )
-    return Run(process.returncode, process.stdout, process.stderr)
 
 
 def log_lines(run: Run, level: str) -> list[str]:

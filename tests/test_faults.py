@@ -249,7 +249,8 @@ def test_a_page_with_a_fault_that_does_not_end_keeps_its_bookmarks_or_one_conver
             at = page.conversations[endless.struck[kind]].updated_at
             text = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
             stretches = entry_of(endless.run, page.id)["open"]
-            assert any(low <= text <= high for low, high in stretches)
+            # Or above all, as `top` is a second before the call.
+            assert text > new or any(low <= text <= high for low, high in stretches)
     aside = [one for one, *_ in entry_of(endless.run, page.id).get("aside", [])]
     assert aside == ([endless.struck[kind]] if alone else [])
     if alone:
@@ -511,7 +512,7 @@ def obey(directory: Path) -> None:
     directory.mkdir()
     account = inbox(1, conversations=5, messages=1)
     with PancakeServer(account, rate=1, retry_after=2) as server:
-        sync(directory, config_for(server, requests_per_second=4))
+        sync(directory, config_for(server, requests_per_second=2))
         assert_paused(server, 2)
 
 
@@ -519,7 +520,7 @@ def pause(directory: Path) -> None:
     directory.mkdir()
     with PancakeServer(inbox(2, conversations=15), faults=[Fault("429", every=4)]) as server:
         # Spaced, so that at most one other call is under way when the answer comes.
-        sync(directory, config_for(server, requests_per_second=4))
+        sync(directory, config_for(server, requests_per_second=2))
         assert_paused(server, 1)
 
 

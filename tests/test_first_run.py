@@ -17,7 +17,6 @@ from tests.truth import show_the_order
 from tests.warm_tap import Job, Scale, WarmTap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.pancake_api import Call, Page
@@ -31,9 +30,8 @@ TALK = select("conversations", "messages")
 
 
 @pytest.fixture(scope="module")
-def warm() -> Iterator[WarmTap]:
-    with WarmTap() as tap:
-        yield tap
+def warm() -> WarmTap:
+    return WarmTap()
 
 
 @pytest.fixture(name="job")

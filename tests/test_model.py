@@ -782,10 +782,9 @@ def _bookmarks(state: Json) -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTap]:
-    """The process that runs are children of."""
-    with WarmTap() as tap:
-        Machine.warm, Machine.directory = tap, str(tmp_path_factory.mktemp("runs"))
-        yield tap
+    """What runs the tap; the numbers of runs are told at the end."""
+    Machine.warm, Machine.directory = WarmTap(), str(tmp_path_factory.mktemp("runs"))
+    yield Machine.warm
     if EXAMPLES:
         print(dict(Machine.runs))  # noqa: T201
 

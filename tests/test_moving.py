@@ -165,7 +165,7 @@ def test_a_most_lively_inbox(tmp_path: Path, dialect: str) -> None:
                 page.add_conversation()
 
         before = server.expected()
-        server.move_every(3, move)
+        server.move_every(2, move)
         # Each reading of the head costs calls, and so finds what has moved meanwhile.
         first, _ = read_twice(tmp_path, server, settles=False)
         assert before.conversations.keys() <= first.by_key("conversations").keys()

@@ -7,21 +7,18 @@ batches short, so that few rows meet what otherwise takes hundreds.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from tests.forks import forks
 from tests.tap import read_output
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tests.pancake_api import PancakeServer
     from tests.tap import Run
 
@@ -74,35 +71,18 @@ class Job:
 
 
 class WarmTap:
-    """The process that runs are children of."""
-
-    def __enter__(self) -> Self:
-        """Load the tap."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm_tap"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it."""
-        self._process.communicate()
+    """Runs one job after the other."""
 
     def start(self, job: Job) -> int:
         """Begin a run; give the id of its process."""
-        return int(self._ask(json.dumps({**vars(job), "scale": vars(job.scale)})))
+        files = [Path(job.directory, name) for name in ("stdout", "stderr")]
+        with files[0].open("w") as stdout, files[1].open("w") as stderr:
+            self._fork = forks().start({**vars(job), "scale": vars(job.scale)}, stdout, stderr)
+        return self._fork.pid
 
     def wait(self) -> int:
         """Wait for the end of the run; give its exit code."""
-        return int(self._ask("wait"))
+        return self._fork.wait()
 
     def finish(self, job: Job) -> Run:
         """Wait for the end of the run, and read what it wrote."""
@@ -115,29 +95,8 @@ class WarmTap:
         self.start(job)
         return self.finish(job)
 
-    def _ask(self, line: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
 
-
-def _serve() -> None:
-    """Run what comes on standard input, one job a line."""
-    child = 0
-    for line in sys.stdin:
-        if line == "wait\n":
-            answer = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        else:
-            answer = child = os.fork()
-            if not child:
-                _run(json.loads(line))
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
-
-
-def _run(job: Json) -> None:
+def be_the_tap(job: Json) -> None:
     """Be the tap: once, and to the end of this process."""
     import time_machine  # noqa: PLC0415 - in the tap's process only
     from singer_sdk.singerlib import Catalog  # noqa: PLC0415
@@ -149,9 +108,6 @@ def _run(job: Json) -> None:
     from tap_pancake.running import run as running  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
 
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        path = Path(job["directory"]) / name
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined] # imported there
     state.STATE_RATE = sys.maxsize
     interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
@@ -177,11 +133,3 @@ def _run(job: Json) -> None:
         code = 70
     sys.stdout.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    import time_machine  # noqa: F401 - loaded before the runs
-
-    import tap_pancake.tap  # noqa: F401
-
-    _serve()

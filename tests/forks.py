@@ -1,0 +1,183 @@
+"""Runs of the tap that start at once: children of a process in which it is loaded already.
+
+Loading the tap takes half a second, which thousands of runs need not spend. Each run is a process
+of its own all the same, with its own arguments, environment and signals, and ends as Python does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Json = dict[str, Any]
+
+_NAME = "tap-pancake"
+MOST = 1 << 20
+"""Bytes of a job at most."""
+
+
+class Forks:
+    """The process that runs are children of; it ends with the one that made it."""
+
+    def __init__(self) -> None:
+        """Load the tap."""
+        self._directory = tempfile.TemporaryDirectory()
+        self._address = str(Path(self._directory.name, "forks"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forks", self._address], stdin=subprocess.PIPE, text=True
+        )
+        atexit.register(self.close)
+        while not Path(self._address).exists():
+            assert self._process.poll() is None
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+        self._directory.cleanup()
+
+    def start(self, job: Json, stdout: TextIO, stderr: TextIO) -> Fork:
+        """Start a run: of a `warm_tap.Job`, or with arguments and an environment."""
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        link.connect(self._address)
+        socket.send_fds(link, [json.dumps(job).encode()], [stdout.fileno(), stderr.fileno()])
+        return Fork(int(link.recv(99)), link)
+
+
+class Fork:
+    """One run."""
+
+    def __init__(self, pid: int, link: socket.socket) -> None:
+        """Follow it.
+
+        Args:
+            pid: the id of its process.
+            link: tells the exit code at its end.
+        """
+        self.pid = pid
+        self._link = link
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return the exit code.
+
+        Raises:
+            TimeoutError: it did not end.
+        """
+        self._link.settimeout(timeout)
+        code = int(self._link.recv(99))
+        self._link.close()
+        return code
+
+
+@cache
+def forks() -> Forks:
+    """The one that all tests of this process share."""
+    return Forks()
+
+
+def run(
+    arguments: Sequence[str], env: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run `tap-pancake` to its end.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end, and was killed; it has what was written.
+    """
+    job = {"arguments": [*arguments], "env": {**env}, "directory": str(Path.cwd())}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stdout,
+        tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stderr,
+    ):
+        fork = forks().start(job, stdout, stderr)
+        try:
+            code = fork.wait(timeout)
+        except TimeoutError:
+            os.kill(fork.pid, signal.SIGKILL)
+            fork.wait()
+            code = None
+        for file in (stdout, stderr):
+            file.seek(0)
+        texts = stdout.read(), stderr.read()
+        if code is None:
+            raise subprocess.TimeoutExpired(_NAME, timeout, *texts)
+        return subprocess.CompletedProcess([_NAME], code, *texts)
+
+
+# The process itself.
+
+
+def _serve(address: str) -> Json:
+    """Fork a child for each job that comes, until standard input ends; return in a child only."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children: dict[int, socket.socket] = {}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(f"{address}.")
+        door.listen(128)
+        Path(f"{address}.").rename(address)
+        while True:
+            ready, _, _ = select.select([sys.stdin, door, woken], [], [])
+            if sys.stdin in ready:
+                os._exit(0)
+            if woken in ready:
+                os.read(woken, 99)
+            while children and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                with children.pop(pid) as link:
+                    link.send(str(os.waitstatus_to_exitcode(status)).encode())
+            if door not in ready:
+                continue
+            link, _ = door.accept()
+            text, files, _, _ = socket.recv_fds(link, MOST, 2)
+            if pid := os.fork():
+                for file in files:
+                    os.close(file)
+                link.send(str(pid).encode())
+                children[pid] = link
+                continue
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for other in (*children.values(), link):
+                other.close()
+            for number, file in zip((1, 2), files, strict=True):
+                os.dup2(file, number)
+                os.close(file)
+            os.close(woken)
+            os.close(wake)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            return dict(json.loads(text))
+
+
+def _be_the_tap(job: Json) -> None:
+    if "scale" in job:
+        from tests import warm_tap  # noqa: PLC0415 - in the tap's process only
+
+        warm_tap.be_the_tap(job)
+    os.chdir(job["directory"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    time.tzset()
+    sys.argv = [_NAME, *job["arguments"]]
+    main()
+
+
+if __name__ == "__main__":
+    from tap_pancake.__main__ import main
+
+    _be_the_tap(_serve(sys.argv[1]))
