@@ -90,14 +90,21 @@ def forks() -> Forks:
 
 
 def run(
-    arguments: Sequence[str], env: Mapping[str, str], timeout: float
+    arguments: Sequence[str], env: Mapping[str, str], timeout: float, first: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run `tap-pancake` to its end.
+
+    Args:
+        arguments: of its command line.
+        env: all of its environment.
+        timeout: seconds.
+        first: Python that its process runs before.
 
     Raises:
         subprocess.TimeoutExpired: it did not end, and was killed; it has what was written.
     """
     job = {"arguments": [*arguments], "env": {**env}, "directory": str(Path.cwd())}
+    job["first"] = first
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stdout,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stderr,
@@ -173,6 +180,7 @@ def _be_the_tap(job: Json) -> None:
     os.environ.clear()
     os.environ.update(job["env"])
     time.tzset()
+    exec(job["first"], {})
     sys.argv = [_NAME, *job["arguments"]]
     main()
 

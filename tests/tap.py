@@ -398,9 +398,12 @@ def _completed(
     arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     whole = {**os.environ, **(env or {})}
-    # Such names say what Python does when it starts. And tests of a wheel have another command.
-    if COMMAND[0] == sys.executable and not any(name.startswith("PYTHON") for name in env or {}):
-        return forks.run(arguments, whole, timeout)
+    custom = Path((env or {}).get("PYTHONPATH", "").partition(os.pathsep)[0], "sitecustomize.py")
+    first = custom.read_text(encoding="utf-8") if custom.exists() else ""
+    # Other such names say what Python does when it starts; tests of a wheel have another command.
+    others = [name for name in env or {} if name.startswith("PYTHON")]
+    if COMMAND[0] == sys.executable and (first or not others):
+        return forks.run(arguments, whole, timeout, first)
     return subprocess.run(
         [*COMMAND, *arguments],
         stdin=subprocess.DEVNULL,

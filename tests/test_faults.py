@@ -242,7 +242,7 @@ def test_a_page_with_a_fault_that_does_not_end_keeps_its_bookmarks_or_one_conver
         assert old is not None
         assert new is not None
         if alone:
-            assert new > old
+            assert new >= old
         elif not endless.struck:
             assert new == old
         elif stream == "messages":
@@ -501,7 +501,8 @@ def test_a_user_token_that_expires_in_mid_run_keeps_what_was_read(tmp_path: Path
         before = Run(0, "", "", states=[state])
         moved, kept = run.bookmark("messages", first), run.bookmark("messages", second)
         assert moved is not None
-        assert moved > str(before.bookmark("messages", first))
+        assert moved >= str(before.bookmark("messages", first))
+        assert first in {row["page_id"] for row in run.records["messages"]}
         assert kept == before.bookmark("messages", second)
 
 

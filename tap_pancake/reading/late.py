@@ -81,7 +81,8 @@ class LateRows:
             # Nothing shows that the order is heeded: once a day, all of the list is looked at.
             if asked - selection.stored_since < WHOLE_AGAIN:
                 return
-            for rows in Sweeps(live, live.query(), lambda _: False).rows():
+            query, empty = live.query(), live.listing.longest is not None
+            for rows in Sweeps(live, query, lambda _: False, may_be_empty=empty).rows():
                 yield from map(selection.part, rows)
         mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
         selection.stored_since = mark

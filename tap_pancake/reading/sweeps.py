@@ -42,17 +42,26 @@ class Sweeps:
     it is in another place in the next one.
     """
 
-    def __init__(self, live: LiveList, query: Query, is_past: Callable[[Row], bool]) -> None:
+    def __init__(
+        self,
+        live: LiveList,
+        query: Query,
+        is_past: Callable[[Row], bool],
+        *,
+        may_be_empty: bool = False,
+    ) -> None:
         """Begin with nothing seen.
 
         Args:
             live: the list.
             query: asks for its first answer.
             is_past: tells of a row that neither it nor what follows it is wanted.
+            may_be_empty: whether no other answer has shown that there are rows.
         """
         self._live = live
         self._query = query
         self._is_past = is_past
+        self._may_be_empty = may_be_empty
         self._ids: set[int] = set()
         self._seen: set[int] = set()
         self._began = 0
@@ -104,6 +113,7 @@ class Sweeps:
                     # and where one is not heeded, a full answer comes again and again.
                     last = {self._live.id(row) for row in before[1]} if before else set()
                     self._reached = last.issuperset(ids) and not (ids and self._live.is_full)
+                    self._reached &= bool(here) or self._may_be_empty
                     return
                 asked_again += 1
                 if rows:  # pushed down by rows that moved to the top
@@ -169,7 +179,9 @@ class WholeList:
         for _ in range(_SWEEPS):
             unread = self._selection.unread
             for query in queries:
-                for rows in Sweeps(live, query, is_past).rows():
+                whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
+                may_be_empty = live.newest is None or not whole
+                for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or self._selection.unread == unread:
                 break
@@ -179,12 +191,12 @@ class WholeList:
             msg = "changes faster than it can be read"
             raise Unsettled(msg)
         self._head.check()
-        whole, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
+        read, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
 
         def note(bookmark: Bookmark) -> None:
             if (top := bookmark.coverage.top) is not None:
                 bookmark.coverage.close(bookmark.coverage.start, top)
-            bookmark.note("whole", whole)
+            bookmark.note("whole", read)
             bookmark.note("sorts", sorts)
             self._head.note(bookmark)
 
