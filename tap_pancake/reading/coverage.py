@@ -133,8 +133,9 @@ class Coverage:
             The stretch to read.
         """
         low = self.start if self.top is None else max(self.start, self.top - back)
-        stretch = Stretch(min(low, top), top)
+        # A clock may have gone back, or a copy lag: what lies between is met all the same.
         self.top = top if self.top is None else max(top, self.top)
+        stretch = Stretch(min(low, top), self.top)
         self._set([*self.stretches, stretch])
         return stretch
 

@@ -81,11 +81,13 @@ class Head:
             live.evidence.see_bounds(query, answer.rows, ())
         asked, found = answer.asked - SECOND, self._newest_of(answer)
         if self._expected is not None and self._is_doubtful(answer):
-            if found is not None and found >= self._expected - self._back:
-                # What a copy lacks that lags less than is read again, the next run reads.
-                asked = min(asked, found)
-            elif live.evidence.ordered or not answer.rows:  # else the newest row may be elsewhere
+            lags_little = found is not None and found >= self._expected - self._back
+            if not answer.rows or (live.evidence.ordered and not lags_little):
                 self._doubted(answer.asked)
+            # What a copy lacks that lags less than is read again, the next run reads. And without
+            # an order, the newest row may be in another answer.
+            if live.evidence.ordered and found is not None:
+                asked = min(asked, found)
         if live.evidence.ordered:
             self._see(found)
         return answer, asked if self._end is None else min(asked, self._end)

@@ -304,7 +304,8 @@ class LiveList:
         self.size = len(answer.rows) if answer.size is None else answer.size
         self._longest = max(self._longest, self.size)
         self.is_full = self.size == self._longest
-        self.now = max(self.now, answer.asked)
+        # The machine's clock, with which it began, may be hours ahead.
+        self.now = answer.asked if self.calls == 1 else max(self.now, answer.asked)
         found = [at for row in answer.rows if (at := self.at(row)) is not None]
         self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
         return answer

@@ -190,7 +190,8 @@ class ListReader:
         yield Part(then=self._selection.begin(asked))
         if deep:  # as far as a row may have moved up to, out of what was unread
             low = min(low, max(self._unread_low, self._lowest + 1, self._began - self._reach))
-        yield from self._walk([Stretch(min(low, asked), asked)], answer)
+        high = max(share.plan.top or asked for share in self._selection.shares)
+        yield from self._walk([Stretch(min(low, asked), high)], answer)
         if self._late is not None and answer.rows:
             yield from self._late.parts()
 
