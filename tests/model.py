@@ -166,6 +166,8 @@ class Promise:
     """Conversations that a WARNING named, since their messages cannot be read."""
     lag: timedelta = timedelta(0)
     """So far behind were some of the answers that this run got."""
+    looked: datetime = MAX
+    """Up to when rows were stored that the run has looked for, if the list ignores `order_by`."""
 
     def __post_init__(self) -> None:
         """Work out what is to be read."""
@@ -190,6 +192,8 @@ class Promise:
             return True
         appeared = self.history.appeared[self.stream, key]
         if self.lag and appeared > self.history.began - self.lag:
+            return True
+        if self.stream in {"conversations", "messages"} and appeared > self.looked:
             return True
         # Only conversations can be asked for by when they were stored.
         reach = max(self.history.late, self.history.lookback)

@@ -90,7 +90,7 @@ def stories(draw: st.DrawFn) -> Story:
         heeds_order_by=draw(st.sampled_from([True, True, True, False])),
         paging=PAGING[kind],
         lost_cursor=draw(st.sampled_from(["top", "end"])),
-        empties=draw(st.sampled_from([0, 0, 0.01, 0.1])),
+        empties=draw(st.sampled_from([0, 0, 0.01, 0.03])),
         lag=draw(st.sampled_from([back // 3, back // 2])),
         lag_share=draw(st.sampled_from([0, 0, 0.05])),
         drift=draw(st.sampled_from([0, 0.005, 0.02, 0.05])),

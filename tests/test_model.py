@@ -609,6 +609,7 @@ class Machine(RuleBasedStateMachine):
                 config,
                 frozenset(row[0] for row in last.part("messages", page.id).get("aside", [])),
                 timedelta(seconds=LAG if lags else 0),
+                self.looked(last, stream, page),
             )
             for page in activated
             for stream in streams
@@ -628,6 +629,13 @@ class Machine(RuleBasedStateMachine):
                     assert done.returncode or "set aside" in done.stderr
                 check_arrived(self.history, self.target, promise, held[promise.stream], look)
         self.sound = True
+
+    def looked(self, last: Checkpoint, stream: str, page: Page) -> datetime:
+        """Tell up to when late rows were looked for: if nothing shows the order, once a day."""
+        mark = last.part(stream, page.id).get("late")
+        if mark is None or self.server.world.sorted_by.get("conversations") != "updated_at":
+            return datetime.max.replace(tzinfo=UTC)
+        return datetime.fromisoformat(mark)
 
     def config(self, changed: Json) -> Json:
         """The settings of a run."""

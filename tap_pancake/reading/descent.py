@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # So often is asked for what must be there: one answer in a hundred was seen to be empty.
 _TRIES = 4
-# So often for what follows the last row of all.
-_ENDS = 2
 # So many rows that were read last are known, and may be the overlap.
 _KNOWN = 120
 
@@ -38,6 +36,8 @@ class StepDown:
 
     sign = 1
     """-1 for a walk up."""
+    ends = 2
+    """So often is asked for what follows the last row of all: here once in the life of a page."""
 
     def __init__(self, live: LiveList, low: int, high: int) -> None:
         """Begin outside of the stretch.
@@ -166,7 +166,7 @@ class StepDown:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
         seen = set(map(self._live.id, rows))
         query, quiet = self._live.follow(rows), 0
-        while quiet < _ENDS:
+        while quiet < self.ends:
             rows = self._asked(query)
             if self._leads_on(rows):
                 return True
@@ -270,6 +270,7 @@ class StepUp(StepDown):
     """Walks a stretch of a list that is oldest first."""
 
     sign = -1
+    ends = 3  # in each run
 
     def __init__(self, live: LiveList, low: int, high: int) -> None:
         """Begin outside of the stretch; the walk ends above `high`."""
