@@ -398,10 +398,9 @@ def _completed(
     arguments: Sequence[str], env: Mapping[str, str] | None, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     whole = {**os.environ, **(env or {})}
-    custom = Path((env or {}).get("PYTHONPATH", "").partition(os.pathsep)[0], "sitecustomize.py")
-    first = custom.read_text(encoding="utf-8") if custom.exists() else ""
-    # Other such names say what Python does when it starts; tests of a wheel have another command.
+    first = (env or {}).get("PANCAKE_FIRST", "")
     others = [name for name in env or {} if name.startswith("PYTHON")]
+    # Such names say what Python does when it starts. And tests of a wheel have another command.
     if COMMAND[0] == sys.executable and (first or not others):
         return forks.run(arguments, whole, timeout, first)
     return subprocess.run(
@@ -448,7 +447,7 @@ def hurried(directory: Path, *, ahead: timedelta = timedelta(0)) -> dict[str, st
     clock of the tap's machine may be ahead of that of the test.
     """
     source = HURRY + (CLOCK.format(ahead.total_seconds()) if ahead else "")
-    return patched(directory, source)
+    return patched(directory, source) | {"PANCAKE_FIRST": source}
 
 
 def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[T]:
