@@ -100,7 +100,7 @@ def test_a_conversation_that_moves_at_the_last_call_is_not_lost(
         moved: list[Conversation] = []
 
         def move(call: Call) -> None:
-            if call.endpoint == "conversations" and len(moved) < 25:
+            if call.endpoint == "conversations" and len(moved) < 60:
                 moved.append(silent[len(moved)])
                 page.receive(moved[-1].id)
 

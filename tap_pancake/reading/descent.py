@@ -202,7 +202,9 @@ class StepDown:
             at = self._live.at(row)
             return at is not None and (second(at) - edge) * self.sign < 0
 
-        rows = [row for some in Sweeps(self._live, query, is_past).rows() for row in some]
+        # All that the answer had may have moved away meanwhile.
+        sweeps = Sweeps(self._live, query, is_past, may_be_empty=True)
+        rows = [row for some in sweeps.rows() for row in some]
         if any(self._is_out(row, query) for row in rows):
             raise Stray(self._outside())
         rows.sort(key=lambda row: self._live.at(row) or 0, reverse=self.sign > 0)
