@@ -1,4 +1,7 @@
-"""docs/meltano.md, done as it says: its commands in its order, and what then is there."""
+"""docs/meltano.md, done as it says: its commands in its order, and what then is there.
+
+It takes minutes, and so is a part of `.ci/run` of its own: `sh scripts/test.sh tests/meltano_docs.py`.
+"""
 
 from __future__ import annotations
 
