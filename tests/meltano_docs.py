@@ -1,6 +1,6 @@
 """docs/meltano.md, done as it says: its commands in its order, and what then is there.
 
-It takes minutes, and so is a part of `.ci/run` of its own: `sh scripts/test.sh tests/meltano_docs.py`.
+It takes minutes, so `.ci/run` runs it apart: `sh scripts/test.sh tests/meltano_docs.py`.
 """
 
 from __future__ import annotations
