@@ -229,11 +229,11 @@ class ListReader:
             self._lowest = min(self._lowest, self._live.at(row) or NEVER)
             if self._head_read and time.monotonic() - self._head_read >= self._refresh:
                 yield from self._read_head()
+        if walk.steps.sign > 0 and not self._live.evidence.filters_shown:
+            self._live.probe()
         if rows is None or walk.steps.finished:
             self._walks.remove(walk)
             self._walked.append(walk)
-        elif walk.steps.sign > 0 and not self._live.evidence.filters_shown:
-            self._live.probe()
 
     def _note_row(self, walk: Walk, at: int | None, bookmark: Bookmark) -> None:
         walk.note(at, bookmark)
