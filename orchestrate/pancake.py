@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -44,7 +45,7 @@ RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or
 # What the tap logs at level WARNING of something that it may not read, or cannot read since an
 # earlier run, of one page; and in the end.
 UNREAD = ("Skipped: ", "Still set aside: ")
-DONE = " pages done in "
+DONE = re.compile("(pages done|No page was read) in ")
 # So many are named; of thousands of pages, the log has the rest.
 NAMED = 100
 
@@ -103,7 +104,7 @@ def run_shard(index: int, count: int) -> list[str]:
             said = parsed(line)
             print(shown(said), flush=True)
             event = str(said.get("event"))
-            done = done or DONE in event
+            done = done or bool(DONE.search(event))
             if event.startswith(UNREAD) and said.get("level") == "warning":
                 what, _, text = event.partition(": ")
                 unread.append(f"{what.lower()} {text}")
