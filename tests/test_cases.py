@@ -16,6 +16,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tap_pancake.api.errors import PageFailed, PageSkipped
+from tap_pancake.reading.aside import Aside
+from tap_pancake.reading.state import Bookmark
 from tests import stream_truth
 from tests.pancake_api import Account, Fault, PancakeServer, is_first_batch
 from tests.stream_truth import held_ids
@@ -740,3 +743,41 @@ def test_r14_tries_that_take_long_are_fewer(
 ) -> None:
     """The last one, since it takes a minute."""
     silence[request.node.name].result()
+
+
+# Found later, by worlds of other testers.
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_start_date_that_goes_later_and_back_loses_nothing(shop: Shop, *, late: bool) -> None:
+    """What lies below it, what appears below it, and what moves out of there meanwhile."""
+    made = shop.open(100)
+    shop.run()
+    for _ in range(8):
+        shop.ahead += DAY
+        shop.page.add_conversation()
+    shop.settings["start_date"] = (shop.now - 5 * DAY).isoformat()
+    if late:
+        shop.page.add_conversation(at=shop.now - 6 * DAY, stored_at=shop.now)
+    shop.say(made[90:])
+    shop.run(after=2 * DAY)
+    assert shop.missing("conversations"), "what is below the start is not to be read"
+    for start in (None, "2020-01-01T00:00:00Z"):
+        shop.settings["start_date"] = start
+        shop.run(after=HOUR)
+        shop.assert_succeeded()
+        shop.assert_complete()
+
+
+def test_a_conversation_that_was_denied_before_a_signal_is_aside() -> None:
+    """Whether the page is denied is not known before the third one, but the coverage goes on."""
+    part: Json = {"context": {"page_id": "1"}}
+    bookmark = Bookmark(part, "inserted_at", incremental=True)
+    told: list[PageFailed] = []
+    aside = Aside(bookmark, lambda: 10**15, told.append)
+    for number in range(2):
+        aside.failed(f"c{number}", None, 10**14, PageSkipped("denied"))
+    assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
+    aside.read("c2", 10**14)
+    assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
+    assert len(told) == 2

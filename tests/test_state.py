@@ -57,7 +57,7 @@ def test_coverage_is_written_as_it_is_read() -> None:
     coverage = saved(bookmark(state)).coverage
     assert state == kept
     assert coverage.top == at(APRIL)
-    assert coverage.open == [
+    assert coverage.stretches == [
         Stretch(at(FEBRUARY), at(MARCH)),
         Stretch(BEGINNING, at(JANUARY)),
     ]
@@ -136,11 +136,13 @@ def test_a_first_reading_opens_everything_and_shrinks_from_the_newest_row_down()
     assert read.begin(at(MAY), DAY) == Stretch(BEGINNING, at(MAY))
     assert read.top == at(MAY)
     read.read(at(MARCH), at(MAY))
-    assert read.open == [Stretch(BEGINNING, at(MARCH))], "more rows may have the very same time"
+    assert read.stretches == [Stretch(BEGINNING, at(MARCH))], (
+        "more rows may have the very same time"
+    )
     assert read.holds(at(MARCH))
     assert not read.holds(at(MARCH) + 1)
     read.close(BEGINNING, at(MAY))
-    assert not read.open
+    assert not read.stretches
     assert read.lowest == at(MAY)
 
 
@@ -148,13 +150,13 @@ def test_a_list_that_is_oldest_first_shrinks_up() -> None:
     read = coverage({})
     read.begin(at(MAY), 0)
     read.read_up(BEGINNING, at(MARCH))
-    assert read.open == [Stretch(at(MARCH), at(MAY))]
+    assert read.stretches == [Stretch(at(MARCH), at(MAY))]
 
 
 def test_a_later_reading_begins_before_the_top_and_keeps_what_is_open() -> None:
     read = coverage(state_at(APRIL, ("", JANUARY)))
     assert read.begin(at(MAY), DAY) == Stretch(at(APRIL) - DAY, at(MAY))
-    assert read.open == [Stretch(at(APRIL) - DAY, at(MAY)), Stretch(BEGINNING, at(JANUARY))]
+    assert read.stretches == [Stretch(at(APRIL) - DAY, at(MAY)), Stretch(BEGINNING, at(JANUARY))]
     assert read.lowest == BEGINNING
 
 
@@ -169,37 +171,38 @@ def test_the_top_never_moves_back() -> None:
 
 def test_an_earlier_start_opens_what_is_below_the_floor() -> None:
     read = coverage(state_at(APRIL, floor=MARCH), start=JANUARY)
-    read.lower()
-    assert read.open == [Stretch(at(JANUARY), at(MARCH))]
+    read.move_floor()
+    assert read.stretches == [Stretch(at(JANUARY), at(MARCH))]
     assert read.floor == at(JANUARY)
-    read.lower()
-    assert len(read.open) == 1
+    read.move_floor()
+    assert len(read.stretches) == 1
 
 
 def test_an_earlier_start_concerns_messages_of_conversations_of_any_time() -> None:
     bare = bookmark(state_at(APRIL, floor=MARCH), start=JANUARY)
     share = Share(bare, first_back=0, back=0, opens_to_top=True)
-    assert share.plan.open == [Stretch(at(JANUARY), at(APRIL))]
+    assert share.plan.stretches == [Stretch(at(JANUARY), at(APRIL))]
 
 
-def test_a_later_start_keeps_what_is_open_below_it_and_does_not_read_it() -> None:
-    state = state_at(APRIL, ("", FEBRUARY))
-    read = saved(bookmark(state, start=MARCH)).coverage
-    assert not read.open
+def test_a_later_start_forgets_what_is_below_it() -> None:
+    read = coverage(state_at(APRIL, ("", FEBRUARY)), start=MARCH)
+    read.move_floor()
+    assert not read.stretches
     assert read.lowest == at(APRIL)
     read.begin(at(MAY), 90 * DAY)
-    assert read.open == [Stretch(at(MARCH), at(MAY))], "no lookback reaches below the start"
-    assert state == state_at(APRIL, ("", FEBRUARY))
-    across = coverage(state_at(APRIL, (JANUARY, APRIL)), start=MARCH)
-    assert across.open == [Stretch(at(MARCH), at(APRIL))]
-    across.close(at(MARCH), at(APRIL))
-    assert across.stretches == [Stretch(at(JANUARY), at(MARCH) - 1)]
+    assert read.stretches == [Stretch(at(MARCH), at(MAY))], "no lookback reaches below the start"
+    read.close(at(MARCH), at(MAY))
+    back = Coverage(top=read.top, floor=read.floor, stretches=read.stretches, start=at(JANUARY))
+    back.move_floor()
+    assert back.stretches == [Stretch(at(JANUARY), at(MARCH))], (
+        "read again, as rows moved meanwhile"
+    )
 
 
 def test_what_was_read_is_opened_again_as_a_whole() -> None:
     read = coverage(state_at(APRIL, floor=JANUARY))
     read.reopen()
-    assert read.open == [Stretch(at(JANUARY), at(APRIL))]
+    assert read.stretches == [Stretch(at(JANUARY), at(APRIL))]
 
 
 def test_of_too_many_stretches_the_nearest_are_joined_and_nothing_is_closed() -> None:
@@ -266,7 +269,10 @@ def test_a_run_that_was_ended_is_gone_on_with_by_the_next() -> None:
     again = share(state)
     assert again.next_low == at(APRIL) - DAY
     again.begin(at(MAY))
-    assert again.plan.open == [Stretch(at(APRIL) - DAY, at(MAY)), Stretch(BEGINNING, at(MARCH))]
+    assert again.plan.stretches == [
+        Stretch(at(APRIL) - DAY, at(MAY)),
+        Stretch(BEGINNING, at(MARCH)),
+    ]
     assert not again.wants(at(MARCH) + DAY)
     assert again.wants(at(MARCH))
 

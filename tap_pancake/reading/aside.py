@@ -84,9 +84,9 @@ class Aside:
     def read(self, conversation_id: str, since: int) -> None:
         """Note that the messages of a conversation were read from a time on."""
         self._any_read, self._faults = True, 0
-        for entry, failure in self._denied:
+        denied, self._denied = self._denied, []
+        for entry, failure in denied:
             self._put(entry, failure)
-        self._denied.clear()
         kept = self._entries.get(conversation_id)
         if kept is not None and since <= kept.since:
             del self._entries[conversation_id]
@@ -106,6 +106,7 @@ class Aside:
         entry = Entry(conversation_id, customer_id, since, now, now)
         if isinstance(failure, PageSkipped) and not self._any_read:
             self._denied.append((entry, failure))
+            self._keep()  # a signal may end the run before more is known
             if len(self._denied) >= _DENIED:
                 raise failure
             return
@@ -166,6 +167,9 @@ class Aside:
                     times.from_micros(entry.first),
                     times.from_micros(entry.last),
                 ]
-                for entry in self._entries.values()
+                for entry in {
+                    **{entry.conversation_id: entry for entry, _ in self._denied},
+                    **self._entries,
+                }.values()
             ],
         )

@@ -24,8 +24,9 @@ _SHORTEST_FULL = 20
 _PAST = 3
 # How many messages further up each time that a batch has none that is known.
 _FURTHER = 8
-# So often is asked again for the first batch of a conversation that should have messages.
-_EMPTY = 3
+# So often is asked again for the first batch of a conversation that should have messages, or whose
+# count says nothing: 0 is what the API says of many that have some.
+_EMPTY, _EMPTY_UNTOLD = 3, 1
 # So often is a batch asked for again that should have messages, or one that is known.
 _TRIES = 5
 # So often the same batch comes with nothing new between, until that is the end.
@@ -66,6 +67,7 @@ class MessageBatches:
         self._seen: set[str] = set()
         self._last: set[str] = set()
         self._offset = 0
+        self._overlaps = True
         self._missed = 0
         self._same = 0
         self.finished = False
@@ -95,6 +97,8 @@ class MessageBatches:
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
         short = self._sizes.is_short(size, first=first)
+        if not self._expected:  # then only the length tells the last batch
+            short = size < _SHORTEST_FULL
         # An API that does not end with an empty batch answers with the same one again and again.
         # Once, it may have been pushed down by as many messages as it holds, or be the one that was
         # gone back to since messages were deleted.
@@ -102,14 +106,17 @@ class MessageBatches:
         end = not rows or (not new and (short or self._same >= _SAME))
         self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
         self._last = ids
-        self._offset = max(0, self._offset + size - 1)
+        self._overlaps = size > 1  # else there would be no way on
+        self._offset = max(0, self._offset + max(1, size - 1))
         new.sort(key=lambda row: times.micros_or_none(row.get("inserted_at")) or 0)
         return new
 
     def _is_missing(self, ids: set[str]) -> bool:
         """Tell whether a batch lacks what must be there."""
         if not self._seen:
-            return not ids and self._expected > 0 and self._missed < _EMPTY
+            return not ids and self._missed < (_EMPTY if self._expected else _EMPTY_UNTOLD)
+        if not self._overlaps:
+            return False
         # At the newest message itself after that, all that were known are gone.
         return ids.isdisjoint(self._seen) and (self._offset > 0 or not self._missed)
 

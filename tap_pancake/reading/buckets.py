@@ -319,7 +319,7 @@ class BucketWalk:
         ]
         coverage, running = bookmark.coverage, unit.place(bounds.running)
         lookback = int(back * coverages.DAY)
-        coverage.lower()
+        coverage.move_floor()
         if max(coverage.start, (coverage.top or coverage.start) - lookback) <= running:
             coverage.begin(running, lookback)
 
@@ -330,7 +330,7 @@ class BucketWalk:
 
     def open_days(self) -> set[date]:
         """Return the local days of which something is open."""
-        return self._days_of(self.bookmark.coverage.open)
+        return self._days_of(self.bookmark.coverage.stretches)
 
     def aside_days(self) -> set[date]:
         """Return the local days that earlier runs, or this one, have set aside."""
@@ -339,7 +339,7 @@ class BucketWalk:
     def wants(self, span: Span) -> bool:
         """Return whether something of a span is open."""
         low, high = self._range(span)
-        return any(one.low <= high and one.high >= low for one in self.bookmark.coverage.open)
+        return any(one.low <= high and one.high >= low for one in self.bookmark.coverage.stretches)
 
     def spans(self, most: int) -> Iterator[Span]:
         """Cut what is open into spans, see `spans_of`."""

@@ -5,7 +5,7 @@ first run that is years from its end, a run every quarter of an hour, and a run 
 
 - a reading of the head opens the stretch above the last one, and moves `top` at once;
 - what is read shrinks the stretches, from the newest row down, or up where a list is oldest first;
-- an earlier start opens a stretch below.
+- an earlier start opens a stretch below, and a later one forgets what is below it.
 
 Times are whole microseconds since 1970, so that they compare exactly. Of statistics they are the
 beginnings of hours, or the midnights of dates, as if these were in UTC.
@@ -91,7 +91,7 @@ class Coverage:
             top: up to where all was read but the stretches; None before the first reading.
             floor: where the earliest run began.
             stretches: what is open.
-            start: nothing older is read by this run; stretches below it are kept.
+            start: nothing older is read by this run.
         """
         self.top = top
         self.floor = start if floor is None else floor
@@ -103,24 +103,15 @@ class Coverage:
         return Coverage(top=self.top, floor=self.floor, stretches=self.stretches, start=self.start)
 
     @property
-    def open(self) -> list[Stretch]:
-        """What is open and not older than this run's start, the newest first."""
-        return [
-            Stretch(max(self.start, stretch.low), stretch.high)
-            for stretch in self.stretches
-            if stretch.high >= self.start
-        ]
-
-    @property
     def lowest(self) -> int:
-        """Where the lowest open stretch of this run begins; `top` if none is open."""
-        if stretches := self.open:
-            return stretches[-1].low
+        """Where the lowest open stretch begins; `top` if none is open."""
+        if self.stretches:
+            return self.stretches[-1].low
         return BEGINNING if self.top is None else self.top
 
     def holds(self, at: int) -> bool:
         """Tell whether a time is open."""
-        return any(stretch.holds(at) for stretch in self.open)
+        return any(stretch.holds(at) for stretch in self.stretches)
 
     def begin(self, top: int, back: int) -> Stretch:
         """Begin a reading of the head: move `top`, and open what is above the last reading.
@@ -139,15 +130,19 @@ class Coverage:
         self._set([*self.stretches, stretch])
         return stretch
 
-    def lower(self, high: int | None = None) -> None:
-        """Open what is below the floor, if this run starts earlier.
+    def move_floor(self, high: int | None = None) -> None:
+        """Take the start of this run as the floor.
+
+        An earlier one opens what is below the old floor. Below a later one, nothing counts as read
+        any more: rows that are not looked at may change there, or move away unread.
 
         Args:
-            high: where the stretch ends; None is the old floor.
+            high: where the stretch below ends; None is the old floor.
         """
         if self.start < self.floor and self.top is not None:
             self._set([*self.stretches, Stretch(self.start, self.floor if high is None else high)])
-        self.floor = min(self.start, self.floor)
+        self.stretches = without(self.stretches, BEGINNING, self.start - 1)
+        self.floor = self.start
 
     def reopen(self) -> None:
         """Open all that was read."""

@@ -176,7 +176,9 @@ class ListReader:
                 selection.note(note_late)()
 
         yield Part(then=note)
-        stretches = joined(stretch for share in selection.shares for stretch in share.plan.open)
+        stretches = joined(
+            stretch for share in selection.shares for stretch in share.plan.stretches
+        )
         yield from self._walk(stretches, answer)
         if self._late is not None and answer.rows and not self._late.is_first:
             yield from self._late.parts()

@@ -60,7 +60,7 @@ class Share:
                 be as old as it.
         """
         self.bookmark = bookmark
-        bookmark.coverage.lower(bookmark.coverage.top if opens_to_top else None)
+        bookmark.coverage.move_floor(bookmark.coverage.top if opens_to_top else None)
         self.plan = bookmark.coverage.copy()
         self.back = max(back, MINUTE)
         self._next_back = first_back
@@ -75,14 +75,14 @@ class Share:
         low = max(self.plan.start, self.plan.top - self._next_back)
         if self._begun:  # what is open is on its way
             return low
-        return min([low, *(each.low for each in self.plan.open if each.high >= low)])
+        return min([low, *(each.low for each in self.plan.stretches if each.high >= low)])
 
     @property
     def unread_low(self) -> int:
         """Where begins what no earlier run has read."""
         if self.plan.top is None:
             return self.plan.start
-        return min(self.plan.top, *(stretch.low for stretch in self.plan.open), NEVER)
+        return min(self.plan.top, *(stretch.low for stretch in self.plan.stretches), NEVER)
 
     def begin(self, asked: int) -> Callable[[], object]:
         """Begin a reading of the head; return what notes it."""
