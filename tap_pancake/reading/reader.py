@@ -115,6 +115,8 @@ class ListReader:
         """On their way, the newest first."""
         self._walked: list[Walk] = []
         """Read to their end; rows may have moved from them to the head meanwhile."""
+        self._unproven = False
+        """Whether the head does not show by which time the list sorts."""
         self._unread_low = NEVER
         """Where the lowest stretch begins that no earlier run has read."""
         self._lowest = NEVER
@@ -143,15 +145,14 @@ class ListReader:
             yield from self._read_first_head()
             while self._walks:
                 yield from self._step()
-            unproven = not self._live.evidence.ordered and self._whole.is_due()
-            if not unproven:
+            if not self._unproven:
                 yield from self._settle()
         except Stray as stray:
             if self._live.listing.newest_first:  # else no order was promised
                 self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
         else:
-            if unproven or self._walked:  # whose filter no answer has shown
+            if self._unproven or self._walked:  # whose filter no answer has shown
                 yield from self._read_whole()
 
     def _read_whole(self) -> Iterator[Part]:
@@ -211,7 +212,10 @@ class ListReader:
         if self._live.evidence.ordered:
             yield Part(then=self._selection.note(self._head.note))
         self._head_read = time.monotonic()
-        if first in self._walked:
+        if not self._live.evidence.ordered and self._whole.is_due():
+            self._unproven = True
+            self._walks.clear()
+        elif first in self._walked:
             yield from self._close([*before, first])
 
     # What is below it
