@@ -314,13 +314,12 @@ def test_an_earlier_start_opens_what_lies_below(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize("unit", Unit)
-def test_a_later_start_keeps_what_is_open_below_and_does_not_read_it(unit: Unit) -> None:
+def test_a_later_start_forgets_what_is_below_and_does_not_read_it(unit: Unit) -> None:
     world = World(unit=unit, statistics_lookback_days=0)
     world.read(most=1)
-    kept = world.state["open"]
     assert dates(world.read(start_date="2026-02-25")) == ["0301-0301"]
-    assert world.state["open"] == kept
-    assert dates(world.read()) == ["0301-0301", "0216-0222", "0210-0215"]
+    assert "open" not in world.state
+    assert dates(world.read()) == ["0301-0301", "0219-0225", "0212-0218", "0210-0211"]
 
 
 # What cannot be read.
@@ -425,7 +424,9 @@ def test_nothing_is_lost_whatever_fails_and_whenever_runs_are_killed(seed: int) 
         assert at in read, at
         assert read[at] >= min(at + size, world.now), at
         at += size
-    assert {"open", "aside"}.isdisjoint(world.state) or world.state["open"][-1][0] < first
+    assert "open" not in world.state
+    # What is aside below the start stays there, since it is not asked for.
+    assert all(low < first for low, _ in world.state.get("aside", []))
 
 
 # What an error shows.
