@@ -103,8 +103,12 @@ def run(
     Raises:
         subprocess.TimeoutExpired: it did not end, and was killed; it has what was written.
     """
-    job = {"arguments": [*arguments], "env": {**env}, "directory": str(Path.cwd())}
-    job["first"] = first
+    job = {
+        "arguments": [*arguments],
+        "env": {**env},
+        "directory": str(Path.cwd()),
+        "first": first,
+    }
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stdout,
         tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as stderr,

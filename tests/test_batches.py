@@ -123,8 +123,8 @@ def test_all_messages_come_before_any_size_is_known(count: int, batch: tuple[int
 
 @pytest.mark.parametrize("sizes", [(30, 30), (20, 25), (2, 12), (1, 1)])
 @pytest.mark.parametrize("empty", [0, 1])
-def test_a_count_of_nothing_says_nothing(sizes: tuple[int, int], empty: int) -> None:
-    """More than half of the rows of TikTok have it, whatever they hold (reference, 24.2)."""
+def test_batches_of_any_length_are_read_to_their_end(sizes: tuple[int, int], empty: int) -> None:
+    """Also with a count of 0: more than half of the rows of TikTok have it (reference, 24.2)."""
     expected = 0 if min(sizes) >= 20 else 70
     came, _ = read(
         conversation(70),

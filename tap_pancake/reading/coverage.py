@@ -89,7 +89,7 @@ class Coverage:
 
         Args:
             top: up to where all was read but the stretches; None before the first reading.
-            floor: where the earliest run began.
+            floor: where the last run began.
             stretches: what is open.
             start: nothing older is read by this run.
         """
