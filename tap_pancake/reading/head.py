@@ -79,7 +79,7 @@ class Head:
             tries += 1
         if not live.listing.newest_first:
             live.evidence.see_bounds(query, answer.rows, ())
-        asked, found = answer.asked - SECOND, self._newest_of(answer)
+        asked, found = answer.asked - SECOND, live.newest_in(answer.rows)
         if self._expected is not None and self._is_doubtful(answer):
             lags_little = found is not None and found >= self._expected - self._back
             if not answer.rows or (live.evidence.ordered and not lags_little):
@@ -111,10 +111,6 @@ class Head:
             return
         self.newest = max((each for each in (at, self.newest) if each is not None), default=None)
 
-    def _newest_of(self, answer: Answer) -> int | None:
-        found = (self._live.at(row) for row in answer.rows)
-        return max((at for at in found if at is not None), default=None)
-
     @property
     def _expected(self) -> int | None:
         """The newest time that was read, if the bounds of the head allow for it."""
@@ -137,7 +133,7 @@ class Head:
             return False
         if self._expected is None or not answer.rows:
             return not answer.rows
-        found = self._newest_of(answer)
+        found = self._live.newest_in(answer.rows)
         return found is not None and self._live.evidence.allows(1) and found < self._expected
 
     def _doubted(self, asked: int) -> None:

@@ -246,6 +246,10 @@ class LiveList:
         """Return the time of a row; None if it has none."""
         return times.micros_or_none(row.get(self.listing.key))
 
+    def newest_in(self, rows: Iterable[Row]) -> int | None:
+        """Return the newest time of some rows; None if none has one."""
+        return max((at for row in rows if (at := self.at(row)) is not None), default=None)
+
     def id(self, row: Row) -> str:
         """Return what tells a row from others."""
         return str(row[self.listing.row_id])
@@ -306,6 +310,6 @@ class LiveList:
         self.is_full = self.size == self._longest
         # The machine's clock, with which it began, may be hours ahead.
         self.now = answer.asked if self.calls == 1 else max(self.now, answer.asked)
-        found = [at for row in answer.rows if (at := self.at(row)) is not None]
-        self.newest = max([*found, *([] if self.newest is None else [self.newest])], default=None)
+        both = (self.newest, self.newest_in(answer.rows))
+        self.newest = max((at for at in both if at is not None), default=None)
         return answer
