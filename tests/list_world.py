@@ -90,6 +90,8 @@ class Shape:
     late_rows: bool = False
     deletes: bool = False
     timeless: bool = False
+    timeless_last: bool = False
+    """Whether rows without a time follow all others, and bounds leave them out."""
     call: int = SECOND // 4
     """What a call takes."""
 
@@ -151,6 +153,8 @@ class World:
             at = self.now - self.random.randrange(self.shape.platform_time + 1)
             row.messages.append(Message(f"{row.id}m{len(row.messages)}x", at, self.now))
             row.moved_far |= at < self.now - self.far and self.is_read(row)
+            # Of these, nothing ever shows a new message.
+            row.moved_far |= row.timeless and self.shape.timeless_last and self.is_read(row)
         elif kind == "new":
             self._add(self.now, self.now)
         elif kind == "late" and self.shape.late_rows:
@@ -181,8 +185,21 @@ class World:
         both = {
             row.id: {"updated_at": row.touched(seen), "inserted_at": row.stored} for row in rows
         }
-        found = [row for row in rows if self._within(both[row.id][filters], query)]
-        found.sort(key=lambda row: (both[row.id][sorts], row.id), reverse=not shape.ascending)
+        last = {row.id for row in rows if shape.timeless_last and row.timeless}
+        found = [
+            row
+            for row in rows
+            if self._within(
+                both[row.id][filters], query, row.id in last and filters == "updated_at"
+            )
+        ]
+        found.sort(
+            key=lambda row: (
+                0 if row.id in last and sorts == "updated_at" else both[row.id][sorts],
+                row.id,
+            ),
+            reverse=not shape.ascending,
+        )
         cut = self.random.randint(1, shape.cut) if shape.varying_cut else shape.cut
         found = found[self._offset(found, query, cut) :][:cut]
         return Answer([self._wire(row, both[row.id]["updated_at"]) for row in found], asked)
@@ -206,8 +223,10 @@ class World:
             "inserted_at": times.from_micros(row.stored),
         }
 
-    def _within(self, at: int, query: Query) -> bool:
+    def _within(self, at: int, query: Query, is_null: bool) -> bool:  # noqa: FBT001
         shape = self.shape
+        if is_null:
+            return query.since is None and query.until is None
         value = at // SECOND if shape.whole_seconds else at / SECOND
         if query.since is not None and not (
             value >= query.since if shape.inclusive else value > query.since
@@ -254,18 +273,13 @@ class Warehouse:
         """Tell whether something of a row was written."""
         return row.id in self.rows or any(message.id in self.messages for message in row.messages)
 
-    @property
-    def said_late(self) -> bool:
-        """Whether the last run has said that rows which came late may be missing."""
-        return any("may be missing" in warning for warning in self.warnings)
-
     def is_complete(self, listing: Listing, streams: tuple[str, ...], since: int) -> bool:
         """Tell whether the last run has left nothing open, and looked for all that was stored."""
         parts = [self.state[stream] for stream in streams]
         if self.failure is not None or any(part.get("open") for part in parts):
             return False
         marks = [times.micros(mark) for part in parts if (mark := part.get("late"))]
-        return not listing.late or self.said_late or min(marks, default=since) >= since
+        return not listing.late or min(marks, default=since) >= since
 
 
 MOST_CALLS = 4000
@@ -355,6 +369,6 @@ def _reader(
     selection = Selection(PAGE, live, rows=rows, children=children, memory=Memory(), aside={})
     late = None
     if listing.late:
-        late = LateRows(LiveList(listing.by_late(), ask, now=now), selection, warn)
+        late = LateRows(live, LiveList(listing.by_late(), ask, now=now), selection, warn)
     head = Head(live, selection, None, warn)
     return ListReader(live, selection, head, late, refresh=1e9, reach=3 * DAY, warn=warn)

@@ -31,6 +31,8 @@ _EMPTY, _EMPTY_UNTOLD = 3, 1
 _TRIES = 5
 # So often the same batch comes with nothing new between, until that is the end.
 _SAME = 2
+# So often the way is gone once more where nothing came of a step, until that is the end.
+_AGAIN = 2
 
 
 class BatchSizes:
@@ -70,6 +72,8 @@ class MessageBatches:
         self._overlaps = True
         self._missed = 0
         self._same = 0
+        self._furthest = 0
+        self._again = 0
         self.finished = False
 
     @property
@@ -93,18 +97,27 @@ class MessageBatches:
         if self._is_missing(ids):
             self._ask_again(ids)
             return []
+        self._again += self._missed > 1
         self._missed = 0
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
         short = self._sizes.is_short(size, first=first)
         if not self._expected:  # then only the length tells the last batch
             short = size < _SHORTEST_FULL
+        # Gone back since messages were missing, it may not have come again to where it was.
+        reached = self._offset + size
+        self._again = 0 if new else self._again
+        is_behind = reached <= self._furthest and 0 < self._again <= _AGAIN
+        self._furthest = max(reached, self._furthest)
         # An API that does not end with an empty batch answers with the same one again and again.
         # Once, it may have been pushed down by as many messages as it holds, or be the one that was
         # gone back to since messages were deleted.
         self._same = 0 if new else self._same + (ids == self._last)
-        end = not rows or (not new and (short or self._same >= _SAME))
-        self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
+        end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
+        # Of a count that is too low, nothing follows.
+        told = len(self._seen) - self._expected
+        is_last = short and (not told or (told > 0 and size < _SHORTEST_FULL))
+        self.finished = end or is_last or self._is_past(rows)
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset = max(0, self._offset + max(1, size - 1))
@@ -118,7 +131,8 @@ class MessageBatches:
         if not self._overlaps:
             return False
         # At the newest message itself after that, all that were known are gone.
-        return ids.isdisjoint(self._seen) and (self._offset > 0 or not self._missed)
+        gone = not self._offset and self._missed >= (1 if ids else _TRIES)
+        return ids.isdisjoint(self._seen) and not gone
 
     def _ask_again(self, ids: set[str]) -> None:
         """Ask once more; then further up, since messages may have been deleted."""

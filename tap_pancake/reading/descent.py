@@ -55,6 +55,8 @@ class StepDown:
         self._place = high
         self._known: OrderedDict[str, Row] = OrderedDict()
         self._timeless: set[str] = set()
+        self._tail: list[Row] = []
+        """Rows without a time that follow the last one with one."""
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
         """Give the rows of each answer that are in the stretch and were not given before.
@@ -145,6 +147,9 @@ class StepDown:
 
     def _step(self) -> list[Row] | None:
         """Ask for what follows; None if that is nothing."""
+        live = self._live
+        if live.is_steady and live.size < live.listing.page_size and self._ends():
+            return self._tail or None
         for at in self._places():
             query = self._query(at)
             rows = self._asked(query)
@@ -152,7 +157,7 @@ class StepDown:
                 continue
             if self._leads_on(rows):
                 return rows
-            if self._live.is_full or at != self._place:
+            if live.is_full or at != self._place:
                 return self._page_through(query)
             # The end, it seems: what follows it, and what is a second beyond it.
             beyond = self._query(self._place - self.sign * SECOND)
@@ -161,6 +166,25 @@ class StepDown:
             return self._after_gap()
         msg = "does not go on where an answer ended"
         raise Stray(msg)
+
+    def _ends(self) -> bool:
+        """Tell whether the last row that was read is shown to be the last one of all.
+
+        Asked without a bound, which leaves out rows that have no time: they are kept for the end.
+        """
+        live, known = self._live, list(self._known.values())
+        if live.listing.bounded or self.sign < 0:
+            return False
+        for further_up in range(1, _TRIES):
+            # From above the last row, so that something must come: an empty answer shows nothing.
+            above = known[:-further_up] or known[:1]
+            found = live.ask(live.query().after(above, live.listing.row_id)).rows
+            self._check_order()
+            if any(map(self._is_known, found)):
+                break
+        new = self._new(found)
+        self._tail = [row for row in new if live.at(row) is None]
+        return live.id(known[-1]) in set(map(live.id, found)) and len(new) == len(self._tail)
 
     def _goes_on(self, rows: list[Row]) -> bool:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
@@ -179,7 +203,8 @@ class StepDown:
 
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
-            return None
+            self._ends()
+            return self._tail or None
         self._place = place
         return self._enter()
 

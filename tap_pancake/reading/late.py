@@ -32,14 +32,22 @@ class LateRows:
     In this order a list only grows at its top. A pass goes down to where the last one began.
     """
 
-    def __init__(self, live: LiveList, selection: Selection, warn: Callable[[str], object]) -> None:
-        """Take from the state where the last pass began.
+    def __init__(
+        self,
+        main: LiveList,
+        live: LiveList,
+        selection: Selection,
+        warn: Callable[[str], object],
+    ) -> None:
+        """Ask for nothing yet.
 
         Args:
-            live: the list in the order of when rows were stored.
+            main: the list.
+            live: the same in the order of when rows were stored.
             selection: decides what is read of each row.
             warn: says something about the list to the user.
         """
+        self._main = main
         self._live = live
         self._selection = selection
         self._warn = warn
@@ -60,34 +68,44 @@ class LateRows:
         return note
 
     def parts(self) -> Iterator[Part]:
-        """Make one pass."""
+        """Make one pass.
+
+        Raises:
+            Unsettled: all of the list is to be looked through, and cannot be read to its end.
+        """
         live, selection = self._live, self._selection
         if self._given_up or selection.stored_since is None:
             return
-        asked = 0
+        began, stray = live.now, None
         try:
             answer = self._ask()
-            asked = answer.asked - SECOND
-            for rows in StepDown(live, selection.stored_since, asked).answers(answer):
+            began = answer.asked - SECOND
+            for rows in StepDown(live, selection.stored_since, began).answers(answer):
                 yield from map(selection.part, rows)
-        except Stray as stray:
+        except Stray as seen:
+            stray = seen
+        if stray:
             self._given_up = True
             self._warn(
                 f"in the order of `{live.listing.key}` it {stray}: rows that Pancake shows long"
-                " after their time may be missing until they change again"
+                " after their time are looked for in all of the list, once a day"
             )
-            return
-        if not live.evidence.sure:
-            # Nothing shows that the order is heeded: once a day, all of the list is looked at.
-            if asked - selection.stored_since < WHOLE_AGAIN:
+        if stray or not live.evidence.sure:
+            # The order is not heeded, or nothing shows that it is.
+            if began - selection.stored_since < WHOLE_AGAIN:
                 return
-            query, empty = live.query(), live.listing.longest is not None
-            for rows in Sweeps(live, query, lambda _: False, may_be_empty=empty).rows():
-                yield from map(selection.part, rows)
-        mark = max(selection.stored_since, asked - max(share.back for share in selection.shares))
+            yield from self._look_through()
+        mark = max(selection.stored_since, began - max(share.back for share in selection.shares))
         selection.stored_since = mark
         text = times.from_micros(mark)
         yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
+
+    def _look_through(self) -> Iterator[Part]:
+        """Read all of the list, or what its bounds allow of it."""
+        is_bounded = self._live.listing.longest is not None
+        live = self._live if is_bounded else self._main
+        for rows in Sweeps(live, live.query(), lambda _: False, may_be_empty=is_bounded).rows():
+            yield from map(self._selection.part, rows)
 
     def _ask(self) -> Answer:
         """Ask for the rows that were stored last; there are some, as the head has shown."""

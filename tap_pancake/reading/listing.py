@@ -227,6 +227,8 @@ class LiveList:
         self.evidence = Evidence(listing, sorts, filters)
         self.is_full = False
         """Whether the last answer was as long as the longest one, and so may have been cut."""
+        self.is_steady = bool(listing.page_size)
+        """Whether each answer before the last one held as many rows as a full one."""
         self.size = 0
         """How many rows the last answer held."""
         self.now = now
@@ -301,6 +303,7 @@ class LiveList:
                     return
 
     def _asked(self, query: Query) -> Answer:
+        self.is_steady &= not self.calls or self.size == self.listing.page_size
         self.calls += 1
         self.asked = query
         answer = self._ask(query)

@@ -126,7 +126,7 @@ class ListStream(PancakeStream):
         )
         late = None
         if listing.late:
-            late = LateRows(LiveList(listing.by_late(), ask, now=now), selection, warn)
+            late = LateRows(live, LiveList(listing.by_late(), ask, now=now), selection, warn)
         return ListReader(
             live,
             selection,

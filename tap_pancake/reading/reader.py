@@ -194,8 +194,6 @@ class ListReader:
             low = min(low, max(self._unread_low, self._lowest + 1, self._began - self._reach))
         high = max(share.plan.top or asked for share in self._selection.shares)
         yield from self._walk([Stretch(min(low, asked), high)], answer)
-        if self._late is not None and answer.rows:
-            yield from self._late.parts()
 
     def _ask_head(self) -> tuple[Answer, int]:
         self._head_read = None
@@ -231,6 +229,8 @@ class ListReader:
             self._lowest = min(self._lowest, self._live.at(row) or NEVER)
             if self._head_read and time.monotonic() - self._head_read >= self._refresh:
                 yield from self._read_head()
+                if self._late is not None:
+                    yield from self._late.parts()
         if walk.steps.sign > 0 and not self._live.evidence.filters_shown:
             self._live.probe()
         if rows is None or walk.steps.finished:
