@@ -11,7 +11,7 @@ import random
 import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -767,6 +767,32 @@ def test_a_start_date_that_goes_later_and_back_loses_nothing(shop: Shop, *, late
         shop.run(after=HOUR)
         shop.assert_succeeded()
         shop.assert_complete()
+
+
+@pytest.mark.parametrize("nulls", ["first", "last"])
+@pytest.mark.parametrize("count", [30, 150])
+def test_conversations_without_a_time_come_though_bounds_leave_them_out(
+    shop: Shop, count: int, nulls: Literal["first", "last"]
+) -> None:
+    made = shop.open(count)
+    shop.server.world.null_times = {each.id: ("updated_at",) for each in made[5:10]}
+    shop.server.world.nulls = nulls
+    shop.run()
+    shop.assert_succeeded()
+    shop.assert_complete()
+
+
+def test_late_conversations_of_a_list_that_ignores_the_order_come_within_a_day(shop: Shop) -> None:
+    shop.open(100)
+    shop.server.world.sorted_by["conversations"] = "updated_at"
+    shop.server.world.filtered_by["conversations"] = "updated_at"
+    shop.run()
+    shop.page.add_conversation(at=shop.now - 10 * HOUR, stored_at=shop.now)
+    shop.run(after=HOUR)
+    assert warnings(shop.last, "`inserted_at`", "once a day")
+    shop.run(after=DAY)
+    shop.assert_succeeded()
+    shop.assert_complete()
 
 
 def test_a_conversation_that_was_denied_before_a_signal_is_aside() -> None:

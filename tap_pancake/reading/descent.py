@@ -55,8 +55,8 @@ class StepDown:
         self._place = high
         self._known: OrderedDict[str, Row] = OrderedDict()
         self._timeless: set[str] = set()
-        self._tail: list[Row] = []
-        """Rows without a time that follow the last one with one."""
+        self._loose: dict[str, Row] = {}
+        """Rows without a time of answers that were only asked to prove something."""
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
         """Give the rows of each answer that are in the stretch and were not given before.
@@ -78,17 +78,21 @@ class StepDown:
             rows = head.rows or self._enter(1)
         while rows is not None:
             self.finished = any(map(self._is_past, rows))
-            yield [row for row in self._new(rows) if not self._is_past(row)]
-            if self.finished:
-                return
+            new = [row for row in self._new(rows) if not self._is_past(row)]
             self._remember(rows)
-            if head is not None and self._is_all(head):
+            if self.finished:
+                yield new + self._rest()
                 return
+            yield new
+            if head is not None and self._is_all(head):
+                break
             head = None
             if not self._known:
                 msg = "has rows without a time only"
                 raise Stray(msg)
             rows = self._step()
+        if rest := self._rest():
+            yield rest
 
     # What differs between down and up
 
@@ -149,7 +153,7 @@ class StepDown:
         """Ask for what follows; None if that is nothing."""
         live = self._live
         if live.is_steady and live.size < live.listing.page_size and self._ends():
-            return self._tail or None
+            return None
         for at in self._places():
             query = self._query(at)
             rows = self._asked(query)
@@ -170,7 +174,7 @@ class StepDown:
     def _ends(self) -> bool:
         """Tell whether the last row that was read is shown to be the last one of all.
 
-        Asked without a bound, which leaves out rows that have no time: they are kept for the end.
+        Asked without a bound, which would leave out rows that have no time.
         """
         live, known = self._live, list(self._known.values())
         if live.listing.bounded or self.sign < 0:
@@ -180,11 +184,11 @@ class StepDown:
             above = known[:-further_up] or known[:1]
             found = live.ask(live.query().after(above, live.listing.row_id)).rows
             self._check_order()
+            self._keep(found)
             if any(map(self._is_known, found)):
                 break
-        new = self._new(found)
-        self._tail = [row for row in new if live.at(row) is None]
-        return live.id(known[-1]) in set(map(live.id, found)) and len(new) == len(self._tail)
+        is_there = live.id(known[-1]) in set(map(live.id, found))
+        return is_there and all(live.at(row) is None for row in self._new(found))
 
     def _goes_on(self, rows: list[Row]) -> bool:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
@@ -204,7 +208,7 @@ class StepDown:
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
             self._ends()
-            return self._tail or None
+            return None
         self._place = place
         return self._enter()
 
@@ -250,6 +254,7 @@ class StepDown:
             raise Stray(self._outside())
         before = [*self._live.head, *self._known.values()]
         self._live.evidence.see_bounds(query, rows, before)
+        self._keep(rows)
         return rows
 
     def _check_order(self) -> None:
@@ -279,6 +284,13 @@ class StepDown:
             (at := self._live.at(row)) is not None and (at - self._place) * self.sign <= 0
             for row in self._new(rows)
         )
+
+    def _keep(self, rows: list[Row]) -> None:
+        self._loose |= {self._live.id(row): row for row in rows if self._live.at(row) is None}
+
+    def _rest(self) -> list[Row]:
+        """Return rows without a time that were met and not given."""
+        return [row for row_id, row in self._loose.items() if row_id not in self._timeless]
 
     def _remember(self, rows: list[Row]) -> None:
         for row in rows:
