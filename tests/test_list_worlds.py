@@ -107,7 +107,7 @@ def stories(draw: st.DrawFn) -> Story:
     if with_children:
         streams = draw(st.sampled_from([("rows", "messages"), ("messages",), ("rows",)]))
     size = LISTS[kind].page_size
-    if not shape.varying_cut:
+    if size and not shape.varying_cut:
         size = draw(st.sampled_from([size, cut]))
     plans = tuple(draw(st.lists(PLANS, min_size=1, max_size=4)))
     return Story(kind, shape, draw(st.integers(0, 2**32)), back, streams, size, plans)

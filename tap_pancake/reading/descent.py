@@ -152,7 +152,7 @@ class StepDown:
     def _step(self) -> list[Row] | None:
         """Ask for what follows; None if that is nothing."""
         live = self._live
-        if live.is_steady and live.size < live.listing.page_size and self._ends():
+        if live.size < live.listing.page_size and self._is_end():
             return None
         for at in self._places():
             query = self._query(at)
@@ -163,7 +163,10 @@ class StepDown:
                 return rows
             if live.is_full or at != self._place:
                 return self._page_through(query)
-            # The end, it seems: what follows it, and what is a second beyond it.
+            # The end, it seems.
+            if self._is_end():
+                return None
+            # What follows it, and what is a second beyond it.
             beyond = self._query(self._place - self.sign * SECOND)
             if self._goes_on(rows) or self._leads_on(self._asked(beyond)):
                 return self._page_through(query)
@@ -171,24 +174,42 @@ class StepDown:
         msg = "does not go on where an answer ended"
         raise Stray(msg)
 
-    def _ends(self) -> bool:
-        """Tell whether the last row that was read is shown to be the last one of all.
+    def _is_end(self) -> bool:
+        """Tell whether one answer shows that nothing follows the last row that was read.
 
-        Asked without a bound, which would leave out rows that have no time.
+        It begins above that row, so that something must come: an empty answer shows nothing.
         """
         live, known = self._live, list(self._known.values())
-        if live.listing.bounded or self.sign < 0:
+        if live.listing.bounded or self.sign < 0 or not live.is_steady:
             return False
+        # Without a bound, which would leave out rows that have no time.
+        found = live.ask(live.query().after(known[:-1] or known, live.listing.row_id)).rows
+        self._check_order()
+        self._keep(found)
+        is_short = len(found) < live.listing.page_size
+        is_last = live.id(known[-1]) in set(map(live.id, found))
+        return is_short and is_last and all(live.at(row) is None for row in self._new(found))
+
+    def _look_for_timeless(self) -> None:
+        """Page past the last row, where rows may follow that have no time and pass no bound."""
+        live, known = self._live, list(self._known.values())
+        if live.listing.bounded or self.sign < 0:
+            return
         for further_up in range(1, _TRIES):
-            # From above the last row, so that something must come: an empty answer shows nothing.
-            above = known[:-further_up] or known[:1]
-            found = live.ask(live.query().after(above, live.listing.row_id)).rows
-            self._check_order()
+            # The row that is the cursor may be gone.
+            query = live.query().after(known[:-further_up] or known[:1], live.listing.row_id)
+            found = [
+                row
+                for rows in Sweeps(live, query, self._is_above, may_be_empty=True).rows()
+                for row in rows
+            ]
             self._keep(found)
             if any(map(self._is_known, found)):
-                break
-        is_there = live.id(known[-1]) in set(map(live.id, found))
-        return is_there and all(live.at(row) is None for row in self._new(found))
+                return
+
+    def _is_above(self, row: Row) -> bool:
+        at = self._live.at(row)
+        return at is not None and at > self._place
 
     def _goes_on(self, rows: list[Row]) -> bool:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
@@ -207,7 +228,7 @@ class StepDown:
 
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
-            self._ends()
+            self._look_for_timeless()
             return None
         self._place = place
         return self._enter()
