@@ -164,11 +164,12 @@ class StepDown:
             if live.is_full or at != self._place:
                 return self._page_through(query)
             # The end, it seems.
+            follows = live.follow(rows)
             if self._is_end():
                 return None
             # What follows it, and what is a second beyond it.
             beyond = self._query(self._place - self.sign * SECOND)
-            if self._goes_on(rows) or self._leads_on(self._asked(beyond)):
+            if self._goes_on(follows, rows) or self._leads_on(self._asked(beyond)):
                 return self._page_through(query)
             return self._after_gap()
         msg = "does not go on where an answer ended"
@@ -211,10 +212,9 @@ class StepDown:
         at = self._live.at(row)
         return at is not None and at > self._place
 
-    def _goes_on(self, rows: list[Row]) -> bool:
+    def _goes_on(self, query: Query, rows: list[Row]) -> bool:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
-        seen = set(map(self._live.id, rows))
-        query, quiet = self._live.follow(rows), 0
+        seen, quiet = set(map(self._live.id, rows)), 0
         while quiet < self.ends:
             rows = self._asked(query)
             if self._leads_on(rows):
