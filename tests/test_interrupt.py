@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 ENDS_WITHIN = 5.0
 STATE_WITHIN = 5.0
-CALLS_AT_MOST = 1.35
+CALLS_AT_MOST = 1.1
+"""Of those of an undisturbed run, for each end."""
 AHEAD_AT_MOST = 2 * AHEAD
 """Calls of a page made ahead, and then again: these conversations have two at most."""
 RATE = 10
@@ -196,7 +197,8 @@ def test_an_interrupted_backfill_goes_on_where_it_stopped(tmp_path: Path) -> Non
                 written = {key for run in history.runs for key in run.by_key("messages")}
                 assert written == server.expected().messages.keys()
             ahead = AHEAD_AT_MOST * len(moments) * len(sizes)
-            assert history.calls_made <= CALLS_AT_MOST * undisturbed + ahead, (seed, moments)
+            most = CALLS_AT_MOST ** len(moments) * undisturbed
+            assert history.calls_made <= most + ahead, (seed, moments)
 
     side_by_side([partial(interrupt, seed, *case) for seed, case in cases])
 
@@ -219,8 +221,10 @@ def killed(
     def kill(seed: int) -> Interrupted:
         rng = random.Random(seed)
         with PancakeServer(inbox(5, (215,))) as server:
-            # STATE is 3 seconds old at most, so two kills cost 6 of 26 seconds: less than 0.35.
+            # STATE is 3 seconds old at most, of a run that takes 26.
             moments = [rng.randrange(40, 130), rng.randrange(40, 130)]
+            if seed > 2:  # noqa: PLR2004 - near its end
+                moments = [rng.randrange(225, 245)]
             config = config_for(server, requests_per_second=RATE)
             history = resume_until_done(
                 root / f"{seed}", server, signal.SIGKILL, moments, config=config
@@ -465,8 +469,10 @@ def test_a_backfill_killed_at_random_moments_loses_nothing_and_does_not_begin_ag
     """That nothing is lost is asserted where the server still is, in `killed`."""
     undisturbed = killed.undisturbed.result()
     for history in [future.result() for future in killed.histories]:
-        assert len(history.runs) == 3
-        assert history.calls_made <= CALLS_AT_MOST * undisturbed.calls + 2 * AHEAD_AT_MOST
+        kills = len(history.runs) - 1
+        assert kills in {1, 2}
+        most = undisturbed.calls * CALLS_AT_MOST**kills
+        assert history.calls_made <= most + kills * AHEAD_AT_MOST
 
 
 def test_a_long_run_writes_a_state_every_five_seconds(
