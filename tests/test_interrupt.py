@@ -223,7 +223,7 @@ def killed(
         with PancakeServer(inbox(5, (215,))) as server:
             # STATE is 3 seconds old at most, of a run that takes 26.
             moments = [rng.randrange(40, 130), rng.randrange(40, 130)]
-            if seed > 2:  # noqa: PLR2004 - near its end
+            if seed > 2:
                 moments = [rng.randrange(225, 245)]
             config = config_for(server, requests_per_second=RATE)
             history = resume_until_done(
