@@ -114,10 +114,7 @@ class MessageBatches:
         # gone back to since messages were deleted.
         self._same = 0 if new else self._same + (ids == self._last)
         end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
-        # Of a count that is too low, nothing follows.
-        told = len(self._seen) - self._expected
-        is_last = short and (not told or (told > 0 and size < _SHORTEST_FULL))
-        self.finished = end or is_last or self._is_past(rows)
+        self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset = max(0, self._offset + max(1, size - 1))

@@ -98,7 +98,7 @@ class StepDown:
 
     def _query(self, at: int) -> Query:
         """Return the query for rows from a time on."""
-        return self._live.query(until=second(at) + 1)
+        return self._live.query(until=min(second(at) + 1, self._live.latest))
 
     def _is_past(self, row: Row) -> bool:
         """Tell whether a row is behind the stretch."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIRST_SECOND = 1
 """The lowest bound that is sent where one is demanded: 0 may be taken for none."""
 _AHEAD = 86_400
-"""Seconds: an upper bound that is demanded is so far in the future."""
+"""Seconds: so far in the future may an upper bound be."""
 
 
 class Stray(Exception):
@@ -244,6 +244,11 @@ class LiveList:
         self._longest = 0
         self._ask = ask
 
+    @property
+    def latest(self) -> int:
+        """The highest bound that is sent."""
+        return second(self.now) + _AHEAD
+
     def at(self, row: Row) -> int | None:
         """Return the time of a row; None if it has none."""
         return times.micros_or_none(row.get(self.listing.key))
@@ -260,7 +265,7 @@ class LiveList:
         """Return the query for some bounds, with those that the list demands."""
         listing = self.listing
         if listing.bounded:
-            until = second(self.now) + _AHEAD if until is None else until
+            until = self.latest if until is None else until
             lowest = FIRST_SECOND if listing.longest is None else until - listing.longest
             since = max(lowest, since or FIRST_SECOND)
         return Query(listing.key, since, until)

@@ -115,8 +115,6 @@ class ListReader:
         """On their way, the newest first."""
         self._walked: list[Walk] = []
         """Read to their end; rows may have moved from them to the head meanwhile."""
-        self._unproven = False
-        """Whether the head does not show by which time the list sorts."""
         self._unread_low = NEVER
         """Where the lowest stretch begins that no earlier run has read."""
         self._lowest = NEVER
@@ -145,14 +143,16 @@ class ListReader:
             yield from self._read_first_head()
             while self._walks:
                 yield from self._step()
-            if not self._unproven:
+            # Without bounds, a walk that went on may have shown it meanwhile.
+            is_unproven = self._must_read_whole
+            if not is_unproven:
                 yield from self._settle()
         except Stray as stray:
             if self._live.listing.newest_first:  # else no order was promised
                 self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
         else:
-            if self._unproven or self._walked:  # whose filter no answer has shown
+            if is_unproven or self._walked:  # whose filter no answer has shown
                 yield from self._read_whole()
 
     def _read_whole(self) -> Iterator[Part]:
@@ -201,8 +201,8 @@ class ListReader:
 
     def _walk(self, stretches: Sequence[Stretch], head: Answer) -> Iterator[Part]:
         """Begin to walk; if the head is all there is in the first stretch, nothing has moved."""
-        sign = 1 if self._live.evidence.allows(1) else -1
-        in_head = sign > 0 or not self._live.listing.newest_first
+        listing, sign = self._live.listing, 1 if self._live.evidence.allows(1) else -1
+        in_head = sign > 0 or not listing.newest_first
         first = Walk(self._live, stretches[0], sign, head=head if in_head else None, is_newest=True)
         before = [*self._walked]
         self._walks[:0] = [first, *(Walk(self._live, stretch, sign) for stretch in stretches[1:])]
@@ -210,11 +210,15 @@ class ListReader:
         if self._live.evidence.ordered:
             yield Part(then=self._selection.note(self._head.note))
         self._head_read = time.monotonic()
-        if not self._live.evidence.ordered and self._whole.is_due():
-            self._unproven = True
+        if self._must_read_whole and (listing.bounded or not listing.newest_first):
             self._walks.clear()
         elif first in self._walked:
             yield from self._close([*before, first])
+
+    @property
+    def _must_read_whole(self) -> bool:
+        """Whether nothing shows by which time the list sorts, and it may have news."""
+        return not self._live.evidence.ordered and self._whole.is_due()
 
     # What is below it
 

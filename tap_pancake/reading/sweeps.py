@@ -176,14 +176,14 @@ class WholeList:
 
         calls = live.calls
         queries = list(self._queries(low))
-        for _ in range(_SWEEPS):
+        for sweep in range(_SWEEPS):
             unread = self._selection.unread
             for query in queries:
                 whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
                 may_be_empty = live.newest is None or not whole
                 for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
                     yield from map(self._selection.part, rows)
-            if live.listing.longest is None or self._selection.unread == unread:
+            if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
             # A row may have moved out of a stretch of time that was to come, to where all was read.
             queries = [live.query()]
