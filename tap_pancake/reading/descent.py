@@ -9,12 +9,12 @@ not fit is a `Stray`, and the list is then paged through.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from tap_pancake.reading.coverage import SECOND
+from tap_pancake.reading.known import KnownRows, ListEnd
 from tap_pancake.reading.listing import FIRST_SECOND, Stray, second
 from tap_pancake.reading.sweeps import Sweeps
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # So often is asked for what must be there: one answer in a hundred was seen to be empty.
 _TRIES = 4
-# So many rows that were read last are known, and may be the overlap.
-_KNOWN = 120
 
 
 class StepDown:
@@ -53,10 +51,8 @@ class StepDown:
         """Whether the last answer that was given was the last one."""
         self._live = live
         self._place = high
-        self._known: OrderedDict[str, Row] = OrderedDict()
-        self._timeless: set[str] = set()
-        self._loose: dict[str, Row] = {}
-        """Rows without a time of answers that were only asked to prove something."""
+        self._known = KnownRows(live)
+        self._end = ListEnd(live, self._known)
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
         """Give the rows of each answer that are in the stretch and were not given before.
@@ -78,20 +74,21 @@ class StepDown:
             rows = head.rows or self._enter(1)
         while rows is not None:
             self.finished = any(map(self._is_past, rows))
-            new = [row for row in self._new(rows) if not self._is_past(row)]
-            self._remember(rows)
+            new = [row for row in self._known.new(rows) if not self._is_past(row)]
+            if (place := self._known.read(rows)) is not None:
+                self._place = place
             if self.finished:
-                yield new + self._rest()
+                yield new + self._known.loose
                 return
             yield new
-            if head is not None and self._is_all(head):
+            if head is not None and self.sign > 0 and self._end.is_head(head):
                 break
             head = None
-            if not self._known:
+            if not self._known.rows:
                 msg = "has rows without a time only"
                 raise Stray(msg)
             rows = self._step()
-        if rest := self._rest():
+        if rest := self._known.loose:
             yield rest
 
     # What differs between down and up
@@ -121,23 +118,6 @@ class StepDown:
 
     # The walk
 
-    def _is_all(self, head: Answer) -> bool:
-        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
-        live = self._live
-        if not live.listing.newest_first or self.sign < 0 or not head.rows:
-            return False
-        size = len(head.rows) if head.size is None else head.size
-        if size >= live.listing.page_size:
-            return False
-        follows = live.query().after(head.rows, live.listing.row_id, size)
-        if live.ask(follows).rows:
-            return False
-        if size == len(head.rows) > 1:
-            # From one row further up: the last one may be gone, and its cursor with it.
-            follows = live.query().after(head.rows[:-1], live.listing.row_id)
-        known = {live.id(row) for row in head.rows}
-        return all(live.id(row) in known for row in live.ask(follows).rows)
-
     def _enter(self, tries: int = _TRIES) -> list[Row] | None:
         """Ask for the first rows of the stretch, of which none is known; None if there are none."""
         place: int | None = self._place
@@ -157,7 +137,7 @@ class StepDown:
         for at in self._places():
             query = self._query(at)
             rows = self._asked(query)
-            if not any(self._is_known(row) for row in rows):
+            if not any(map(self._known.has, rows)):
                 continue
             if self._leads_on(rows):
                 return rows
@@ -176,41 +156,11 @@ class StepDown:
         raise Stray(msg)
 
     def _is_end(self) -> bool:
-        """Tell whether one answer shows that nothing follows the last row that was read.
-
-        It begins above that row, so that something must come: an empty answer shows nothing.
-        """
-        live, known = self._live, list(self._known.values())
-        if live.listing.bounded or self.sign < 0 or not live.is_steady:
+        """Tell whether one answer shows that this is the end of all."""
+        if self.sign < 0 or not self._end.is_shown():
             return False
-        # Without a bound, which would leave out rows that have no time.
-        found = live.ask(live.query().after(known[:-1] or known, live.listing.row_id)).rows
         self._check_order()
-        self._keep(found)
-        is_short = len(found) < live.listing.page_size
-        is_last = live.id(known[-1]) in set(map(live.id, found))
-        return is_short and is_last and all(live.at(row) is None for row in self._new(found))
-
-    def _look_for_timeless(self) -> None:
-        """Page past the last row, where rows may follow that have no time and pass no bound."""
-        live, known = self._live, list(self._known.values())
-        if live.listing.bounded or self.sign < 0:
-            return
-        for further_up in range(1, _TRIES):
-            # The row that is the cursor may be gone.
-            query = live.query().after(known[:-further_up] or known[:1], live.listing.row_id)
-            found = [
-                row
-                for rows in Sweeps(live, query, self._is_above, may_be_empty=True).rows()
-                for row in rows
-            ]
-            self._keep(found)
-            if any(map(self._is_known, found)):
-                return
-
-    def _is_above(self, row: Row) -> bool:
-        at = self._live.at(row)
-        return at is not None and at > self._place
+        return True
 
     def _goes_on(self, query: Query, rows: list[Row]) -> bool:
         """Tell whether anything new follows an answer, until nothing at all came twice."""
@@ -228,14 +178,15 @@ class StepDown:
 
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
-            self._look_for_timeless()
+            if self.sign > 0:
+                self._end.look_past()
             return None
         self._place = place
         return self._enter()
 
     def _places(self) -> Iterator[int]:
         """Give times to go on from: of the last row, then of rows before it, which may stay."""
-        known = [self._live.at(row) or 0 for row in reversed(self._known.values())]
+        known = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
         yield from [self._place] * 2
         for share in (8, 2, 1):
             yield known[len(known) // share - 1] if len(known) >= share else self._place
@@ -261,7 +212,7 @@ class StepDown:
         # Of the rows past it only the nearest: an answer of a copy that lags has others in between.
         inside = [row for row in rows if not is_past(row)]
         rows = inside + [row for row in rows if is_past(row)][:1]
-        return rows if self._new(rows) else self._after_gap()
+        return rows if self._known.new(rows) else self._after_gap()
 
     def _asked(self, query: Query) -> list[Row]:
         """Ask once, and learn from the answer.
@@ -273,9 +224,9 @@ class StepDown:
         self._check_order()
         if any(self._is_out(row, query) for row in rows):
             raise Stray(self._outside())
-        before = [*self._live.head, *self._known.values()]
+        before = [*self._live.head, *self._known.rows]
         self._live.evidence.see_bounds(query, rows, before)
-        self._keep(rows)
+        self._known.meet(rows)
         return rows
 
     def _check_order(self) -> None:
@@ -286,44 +237,12 @@ class StepDown:
     def _outside(self) -> str:
         return f"does not filter by `{self._live.listing.key}`"
 
-    # What is known
-
-    def _is_known(self, row: Row) -> bool:
-        known = self._known.get(self._live.id(row))
-        return known is not None and self._live.at(known) == self._live.at(row)
-
-    def _new(self, rows: list[Row]) -> list[Row]:
-        return [
-            row
-            for row in rows
-            if not self._is_known(row) and self._live.id(row) not in self._timeless
-        ]
-
     def _leads_on(self, rows: list[Row]) -> bool:
         """Tell whether an answer has a new row beyond the place of the walk."""
         return any(
             (at := self._live.at(row)) is not None and (at - self._place) * self.sign <= 0
-            for row in self._new(rows)
+            for row in self._known.new(rows)
         )
-
-    def _keep(self, rows: list[Row]) -> None:
-        self._loose |= {self._live.id(row): row for row in rows if self._live.at(row) is None}
-
-    def _rest(self) -> list[Row]:
-        """Return rows without a time that were met and not given."""
-        return [row for row_id, row in self._loose.items() if row_id not in self._timeless]
-
-    def _remember(self, rows: list[Row]) -> None:
-        for row in rows:
-            at = self._live.at(row)
-            if at is None:
-                self._timeless.add(self._live.id(row))
-                continue
-            self._known[self._live.id(row)] = row
-            self._known.move_to_end(self._live.id(row))
-            self._place = at
-        while len(self._known) > max(_KNOWN, len(rows)):
-            self._known.popitem(last=False)
 
 
 class StepUp(StepDown):

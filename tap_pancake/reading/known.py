@@ -1,0 +1,127 @@
+"""Which rows a walk has read last, and what shows that none follows them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.reading.sweeps import Sweeps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tap_pancake.reading.listing import Answer, LiveList
+
+    Row = dict[str, Any]
+
+# So many rows that were read last are known, and may be the overlap.
+_KNOWN = 120
+# So many rows that may be a cursor are tried, since one may be gone.
+_CURSORS = 3
+
+
+class KnownRows:
+    """The rows that a walk has read last: they tell an overlap from news."""
+
+    def __init__(self, live: LiveList) -> None:
+        """Begin with none."""
+        self._live = live
+        self._known: OrderedDict[str, Row] = OrderedDict()
+        self._timeless: set[str] = set()
+        self._loose: dict[str, Row] = {}
+
+    @property
+    def rows(self) -> list[Row]:
+        """Those with a time, in the order in which they were read."""
+        return list(self._known.values())
+
+    def has(self, row: Row) -> bool:
+        """Tell whether a row was read with the same time."""
+        known = self._known.get(self._live.id(row))
+        return known is not None and self._live.at(known) == self._live.at(row)
+
+    def new(self, rows: Iterable[Row]) -> list[Row]:
+        """Return those of some rows that were not read, or have another time now."""
+        ids = self._timeless
+        return [row for row in rows if not self.has(row) and self._live.id(row) not in ids]
+
+    def read(self, rows: list[Row]) -> int | None:
+        """Remember the rows of an answer; return the time of its last one that has a time."""
+        place = None
+        for row in rows:
+            at = self._live.at(row)
+            if at is None:
+                self._timeless.add(self._live.id(row))
+                continue
+            self._known[self._live.id(row)] = row
+            self._known.move_to_end(self._live.id(row))
+            place = at
+        while len(self._known) > max(_KNOWN, len(rows)):
+            self._known.popitem(last=False)
+        return place
+
+    def meet(self, rows: Iterable[Row]) -> None:
+        """Keep the rows without a time of an answer that only proves something."""
+        self._loose |= {self._live.id(row): row for row in rows if self._live.at(row) is None}
+
+    @property
+    def loose(self) -> list[Row]:
+        """Rows without a time that were met and not read."""
+        return [row for row_id, row in self._loose.items() if row_id not in self._timeless]
+
+
+class ListEnd:
+    """Shows that a list which is newest first ends with the last row that was read."""
+
+    def __init__(self, live: LiveList, known: KnownRows) -> None:
+        """Ask for nothing yet."""
+        self._live = live
+        self._known = known
+
+    def is_head(self, head: Answer) -> bool:
+        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
+        live = self._live
+        size = len(head.rows) if head.size is None else head.size
+        if not live.listing.newest_first or not head.rows or size >= live.listing.page_size:
+            return False
+        follows = live.query().after(head.rows, live.listing.row_id, size)
+        if live.ask(follows).rows:
+            return False
+        if size == len(head.rows) > 1:
+            # From one row further up: the last one may be gone, and its cursor with it.
+            follows = live.query().after(head.rows[:-1], live.listing.row_id)
+        known = {live.id(row) for row in head.rows}
+        return all(live.id(row) in known for row in live.ask(follows).rows)
+
+    def is_shown(self) -> bool:
+        """Tell whether one answer shows it, where answers are as long as they should be.
+
+        It begins above the last row, so that something must come: an empty answer shows nothing.
+        """
+        live, known = self._live, self._known.rows
+        if live.listing.bounded or not live.is_steady:
+            return False
+        # Without a bound, which would leave out rows that have no time.
+        found = live.ask(live.query().after(known[:-1] or known, live.listing.row_id)).rows
+        self._known.meet(found)
+        is_short = len(found) < live.listing.page_size
+        is_last = live.id(known[-1]) in set(map(live.id, found))
+        return is_short and is_last and all(live.at(row) is None for row in self._known.new(found))
+
+    def look_past(self) -> None:
+        """Page past the last row, where rows may follow that have no time and pass no bound."""
+        live, known = self._live, self._known.rows
+        if live.listing.bounded:
+            return
+        place = live.at(known[-1]) or 0
+
+        def is_above(row: Row) -> bool:
+            return (live.at(row) or 0) > place
+
+        for further_up in range(1, 1 + _CURSORS):
+            query = live.query().after(known[:-further_up] or known[:1], live.listing.row_id)
+            sweeps = Sweeps(live, query, is_above, may_be_empty=True)
+            found = [row for rows in sweeps.rows() for row in rows]
+            self._known.meet(found)
+            if any(map(self._known.has, found)):
+                return
