@@ -23,7 +23,7 @@ from tap_pancake import settings
 from tap_pancake.api.errors import ConfigurationError, PancakeError
 from tap_pancake.check import Check
 from tap_pancake.reading.state import check as check_state
-from tap_pancake.running.interrupts import Interrupts
+from tap_pancake.running.interrupts import Interrupted, Interrupts
 from tap_pancake.running.run import Run
 from tap_pancake.sdk import SDKTap
 from tap_pancake.streams import STREAMS
@@ -155,6 +155,12 @@ class TapPancake(SDKTap):
                 if str(failure) != str(end):
                     self.logger.error("%s", failure)  # noqa: TRY400 - it is one line
             self.shared.summarise()
+            if isinstance(end, Interrupted):
+                self.logger.warning(
+                    "%s: the run was ended; the last STATE is written, and the next run goes on"
+                    " from there",
+                    end.name,
+                )
             raise
         self.shared.summarise()
 

@@ -353,7 +353,9 @@ def _share(warehouse: Warehouse, name: str, back: int, start: int | None) -> Sha
     begin = BEGINNING if start is None else start
     bookmark = Bookmark(warehouse.state[name], "updated_at", incremental=True, start=begin)
     first_back = DAY if name == "rows" else back
-    return Share(bookmark, first_back=first_back, back=back, opens_to_top=name == "messages")
+    return Share(
+        bookmark, place=name, first_back=first_back, back=back, opens_to_top=name == "messages"
+    )
 
 
 def _reader(

@@ -9,7 +9,7 @@ import pytest
 
 from tap_pancake.rows import times
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, run_tap, select, sync
+from tests.tap import config_for, log_lines, run_tap, select, sync
 from tests.truth import (
     assert_all_arrived,
     conversation_key,
@@ -346,13 +346,18 @@ def test_bookmarks_never_move_back(tmp_path: Path, year: Page) -> None:
                 run.states.pop()
 
 
-def test_a_bookmark_in_the_future_is_refused_in_one_line(tmp_path: Path, year: Page) -> None:
-    at = datetime.now(UTC) + timedelta(days=1)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_bookmark_in_the_future_is_refused_in_one_line(
+    tmp_path: Path, year: Page, stream: str
+) -> None:
+    now = datetime.now(UTC)
     with PancakeServer(year.account) as server:
-        state = state_of(year, conversations=at, messages=at)
-        run = run_tap(tmp_path, config_for(server), state=state)
+        bookmarks = dict.fromkeys(STREAMS, now) | {stream: now + timedelta(days=1)}
+        run = run_tap(tmp_path, config_for(server), state=state_of(year, **bookmarks))
     assert run.returncode == 1
-    assert "in the future" in run.stderr
+    (line,) = log_lines(run, "ERROR")
+    assert f"page {year.id}, {stream}: the state has" in line
+    assert "in the future" in line
     assert "Traceback" not in run.stderr
 
 

@@ -115,6 +115,7 @@ def assert_clean_end(run: Run, signum: signal.Signals) -> None:
     assert run.returncode == EXIT_CODES[signum], run.stderr
     assert run.stdout.endswith("\n"), "a line was torn"
     assert json.loads(run.stdout.splitlines()[-1])["type"] == "STATE"
+    assert f"{signum.name}: the run was ended" in run.stderr
     assert "Traceback" not in run.stderr
 
 

@@ -180,7 +180,7 @@ def test_an_earlier_start_opens_what_is_below_the_floor() -> None:
 
 def test_an_earlier_start_concerns_messages_of_conversations_of_any_time() -> None:
     bare = bookmark(state_at(APRIL, floor=MARCH), start=JANUARY)
-    share = Share(bare, first_back=0, back=0, opens_to_top=True)
+    share = Share(bare, place="", first_back=0, back=0, opens_to_top=True)
     assert share.plan.stretches == [Stretch(at(JANUARY), at(APRIL))]
 
 
@@ -221,7 +221,7 @@ def test_of_too_many_stretches_the_nearest_are_joined_and_nothing_is_closed() ->
 
 def share(state: State, *, start: str = "", end: str | None = None, **options: int) -> Share:
     backs = {"first_back": DAY, "back": 15 * MINUTE} | options
-    return Share(bookmark(state, start=start), end=end and at(end), **backs)  # type: ignore[arg-type]
+    return Share(bookmark(state, start=start), place="", end=end and at(end), **backs)  # type: ignore[arg-type]
 
 
 def test_a_first_run_wants_everything() -> None:
@@ -398,7 +398,7 @@ def test_a_state_with_or_without_bookmarks_is_fine(state: State) -> None:
     ],
 )
 def test_a_state_of_before_coverage_is_refused(state: State) -> None:
-    with pytest.raises(ConfigurationError, match="page 1 was written by an earlier version"):
+    with pytest.raises(ConfigurationError, match="page 1 has no `floor`: an earlier version"):
         check(state)
 
 
@@ -442,27 +442,33 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     ),
     "a floor as number": (state_of(replication_key_value=MARCH, floor=5), "page 1"),
     "a floor at no time": (state_of(replication_key_value=MARCH, floor="soon"), "page 1"),
-    "open as text": (with_top(open=MARCH), "page 1"),
-    "open as number": (with_top(open=5), "page 1"),
-    "open of texts": (with_top(open=[MARCH]), "page 1"),
-    "open without an end": (with_top(open=[[MARCH]]), "page 1"),
-    "open to nowhere": (with_top(open=[["", ""]]), "page 1"),
-    "open at numbers": (with_top(open=[[1, 2]]), "page 1"),
-    "aside as text": (with_top(aside="1_2"), "page 1"),
-    "aside of texts": (with_top(aside=["1_2"]), "page 1"),
-    "aside of two": (with_top(aside=[["1_2", None]]), "page 1"),
-    "aside at no time": (with_top(aside=[["1_2", None, "", "soon", MARCH]]), "page 1"),
-    "aside without id": (with_top(aside=[[None, None, "", MARCH, MARCH]]), "page 1"),
-    "doubt of one": (with_top(doubt=[MARCH]), "page 1"),
-    "doubt at no time": (with_top(doubt=["soon", 1]), "page 1"),
-    "doubt of no number": (with_top(doubt=[MARCH, "1"]), "page 1"),
-    "late at no time": (with_top(late="soon"), "page 1"),
-    "late as number": (with_top(late=5), "page 1"),
-    "newest at no time": (with_top(newest="soon"), "page 1"),
-    "sorts by a number": (with_top(sorts=5), "page 1"),
-    "whole of one": (with_top(whole=[MARCH]), "page 1"),
-    "whole at no time": (with_top(whole=["soon", 1]), "page 1"),
-    "whole of no number": (with_top(whole=[MARCH, None]), "page 1"),
+    "open as text": (with_top(open=MARCH), "page 1 has a damaged `open`"),
+    "open as number": (with_top(open=5), "page 1 has a damaged `open`"),
+    "open of texts": (with_top(open=[MARCH]), "page 1 has a damaged `open`"),
+    "open without an end": (with_top(open=[[MARCH]]), "page 1 has a damaged `open`"),
+    "open to nowhere": (with_top(open=[["", ""]]), "page 1 has a damaged `open`"),
+    "open at numbers": (with_top(open=[[1, 2]]), "page 1 has a damaged `open`"),
+    "aside as text": (with_top(aside="1_2"), "page 1 has a damaged `aside`"),
+    "aside of texts": (with_top(aside=["1_2"]), "page 1 has a damaged `aside`"),
+    "aside of two": (with_top(aside=[["1_2", None]]), "page 1 has a damaged `aside`"),
+    "aside at no time": (
+        with_top(aside=[["1_2", None, "", "soon", MARCH]]),
+        "page 1 has a damaged `aside`",
+    ),
+    "aside without id": (
+        with_top(aside=[[None, None, "", MARCH, MARCH]]),
+        "page 1 has a damaged `aside`",
+    ),
+    "doubt of one": (with_top(doubt=[MARCH]), "page 1 has a damaged `doubt`"),
+    "doubt at no time": (with_top(doubt=["soon", 1]), "page 1 has a damaged `doubt`"),
+    "doubt of no number": (with_top(doubt=[MARCH, "1"]), "page 1 has a damaged `doubt`"),
+    "late at no time": (with_top(late="soon"), "page 1 has a damaged `late`"),
+    "late as number": (with_top(late=5), "page 1 has a damaged `late`"),
+    "newest at no time": (with_top(newest="soon"), "page 1 has a damaged `newest`"),
+    "sorts by a number": (with_top(sorts=5), "page 1 has a damaged `sorts`"),
+    "whole of one": (with_top(whole=[MARCH]), "page 1 has a damaged `whole`"),
+    "whole at no time": (with_top(whole=["soon", 1]), "page 1 has a damaged `whole`"),
+    "whole of no number": (with_top(whole=[MARCH, None]), "page 1 has a damaged `whole`"),
 }
 
 

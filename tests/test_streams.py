@@ -641,7 +641,7 @@ def test_a_state_at_the_edge_of_time_is_read_on_or_refused(
         errors = log_lines(run, "ERROR")
         assert len(errors) == 3
         assert all(
-            f", {stream}: the state says that all was read up to a time in the future: " in line
+            f", {stream}: the state has {value}, which is in the future: " in line
             for line in errors
         )
         assert not run.records

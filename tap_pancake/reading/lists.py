@@ -15,6 +15,7 @@ from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Query
 from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Selection, Share
+from tap_pancake.reading.state import in_the_future
 from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
 
@@ -84,7 +85,13 @@ class ListStream(PancakeStream):
             return None
         first_back = int(float(self.config["lookback_days"]) * DAY)
         first_back = max(self.back, first_back)
-        return Share(bookmark, first_back=first_back, back=self.back, end=self.end)
+        return Share(
+            bookmark,
+            place=self.place(context),
+            first_back=first_back,
+            back=self.back,
+            end=self.end,
+        )
 
     def reader(
         self,
@@ -96,16 +103,12 @@ class ListStream(PancakeStream):
     ) -> ListReader:
         """Return what reads the list of a page in this run."""
         shares = [share for share in (rows, children) if share is not None]
-        top = max(share.plan.top or BEGINNING for share in shares)
 
         def ask(query: Query) -> Answer:
             reply = self.fetch_at(context, query)
-            if top > self.run.latest() + MINUTE:
-                msg = (
-                    f"{self.place(context)}: the state has {times.from_micros(top)}, which is in"
-                    " the future: give the state that the tap wrote, or run without state"
-                )
-                raise PageFailed(msg)
+            for share in shares:
+                if (share.plan.top or BEGINNING) > self.run.latest() + MINUTE:
+                    raise in_the_future(share.place, str(share.bookmark.top))
             rows = self.rows_of(reply.body, context)
             return Answer(rows, reply.asked, rows.answered)
 

@@ -44,6 +44,7 @@ class Share:
         self,
         bookmark: Bookmark,
         *,
+        place: str,
         first_back: int,
         back: int,
         end: int | None = None,
@@ -53,6 +54,7 @@ class Share:
 
         Args:
             bookmark: of the stream; only the lane touches it.
+            place: names stream and page to the user.
             first_back: how far before `top` the first reading of the head begins, in microseconds.
             back: how far the ones after it do, a minute at least.
             end: rows after it are not read; None is no end.
@@ -60,6 +62,7 @@ class Share:
                 be as old as it.
         """
         self.bookmark = bookmark
+        self.place = place
         bookmark.coverage.move_floor(bookmark.coverage.top if opens_to_top else None)
         self.plan = bookmark.coverage.copy()
         self.back = max(back, MINUTE)

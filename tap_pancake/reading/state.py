@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.api.errors import ConfigurationError, PageFailed
 from tap_pancake.reading.coverage import BEGINNING, Coverage, Stretch
 from tap_pancake.rows import times
 
@@ -117,6 +118,11 @@ class Bookmark:
             start=start,
         )
 
+    @property
+    def top(self) -> str | None:
+        """The top as the state has it."""
+        return self._part.get(TOP)
+
     def freeze(self) -> None:
         """Let the state be as it is now, whatever else this run notes."""
         self._part = {}
@@ -182,27 +188,37 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
     """
     if not isinstance(state, dict) or (state and not isinstance(state.get("bookmarks"), dict)):
         msg = f"the state has no object `bookmarks`: {_REMEDY}"
+        if isinstance(state, dict) and state.get("type") == "STATE":
+            msg = "the state is a whole STATE message: give the object in its `value`"
         raise ConfigurationError(msg)
     bookmarks = state.get("bookmarks", {})
     if bookmarks and bookmarks.keys().isdisjoint(keys):
         msg = f"the state has no stream of this tap, but {min(bookmarks)}: {_REMEDY}"
         raise ConfigurationError(msg)
     for stream in bookmarks.keys() & keys.keys():
-        bookmark = bookmarks[stream]
+        bookmark, place = bookmarks[stream], f"stream {stream}"
         partitions = bookmark.get("partitions", []) if isinstance(bookmark, dict) else None
         if not isinstance(partitions, list):
-            msg = f"the state of stream {stream} is damaged: {_REMEDY}"
-            raise ConfigurationError(msg)
-        _check_part(bookmark, keys[stream], f"stream {stream}")
+            raise _damaged(place, "partitions")
+        _check_part(bookmark, keys[stream], place)
         pages = set()
         for partition in partitions:
             context = partition.get("context") if isinstance(partition, dict) else None
             page_id = context.get("page_id") if isinstance(context, dict) else None
             if not isinstance(page_id, str) or page_id in pages:
-                msg = f"the state of stream {stream} has a part of no one page: {_REMEDY}"
+                msg = f"the state of {place} has an entry without a page, or two of one: {_REMEDY}"
                 raise ConfigurationError(msg)
             pages.add(page_id)
-            _check_part(partition, keys[stream], f"stream {stream}, page {page_id}")
+            _check_part(partition, keys[stream], f"{place}, page {page_id}")
+
+
+def in_the_future(place: str, at: str) -> PageFailed:
+    """Return the error of a part of the state that says that the future was read."""
+    msg = (
+        f"{place}: the state has {at}, which is in the future: correct the clock of the machine"
+        " that wrote it, and take this stream of the page out of the state, to read it again"
+    )
+    return PageFailed(msg)
 
 
 _REMEDY = "give the state that the tap wrote, or run without state to read everything again"
@@ -214,60 +230,93 @@ _EARLIER = frozenset({"resume", "ordered"})
 def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
     """Check one stream's part of the state, of a page or of its own."""
     if (by := part.get(KEY, key)) != key:
-        msg = f"the state of {what} is by `{by}` and not by `{key}`: {_REMEDY}"
+        msg = f"the state of {what} is by `{by}`, which is not of this stream: {_REMEDY}"
         raise ConfigurationError(msg)
-    if _EARLIER & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
-        msg = (
-            f"the state of {what} was written by an earlier version, whose states are not read any"
-            " more: run once without state"
-        )
-        raise ConfigurationError(msg)
-    if unknown := part.keys() - _NAMES:
+    if unknown := part.keys() - _NAMES - _EARLIER:
         msg = (
             f"the state of {what} has `{min(unknown)}`, which this version does not know:"
             f" use the version that wrote it, or a newer one; or {_REMEDY}"
         )
         raise ConfigurationError(msg)
+    if _EARLIER & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
+        msg = (
+            f"the state of {what} has no `{FLOOR}`: an earlier version wrote it, whose states are"
+            " not read any more, or another tap: run once without state"
+        )
+        raise ConfigurationError(msg)
     form = DATE if key == "date" else INSTANT
-    try:
-        Bookmark(part, key or "", incremental=True, form=form)
-        _check_facts(part, form if key in {"date", "hour_utc"} else None)
-    except (TypeError, ValueError, AttributeError):
-        msg = f"the state of {what} has no valid time: {_REMEDY}"
-        raise ConfigurationError(msg) from None
+    readers = _readers(form, of_statistics=key in {"date", "hour_utc"})
+    for name in part.keys() & readers.keys():
+        try:
+            readers[name](part[name])
+        except (TypeError, ValueError, AttributeError):
+            raise _damaged(what, name) from None
 
 
-def _check_facts(part: dict[str, Any], buckets: Form | None) -> None:
-    """Read the facts of a part, as a run would in the middle of its work.
+def _damaged(what: str, name: str) -> ConfigurationError:
+    msg = f"the state of {what} has a damaged `{name}`: {_REMEDY}"
+    return ConfigurationError(msg)
+
+
+def _readers(form: Form, *, of_statistics: bool) -> dict[str, Callable[[Any], object]]:
+    """Return what reads each value of a part as a run would in the middle of its work.
+
+    Each raises TypeError, ValueError or AttributeError if the tap did not write the value so.
 
     Args:
-        part: of the state.
-        buckets: the form of the times of statistics, of which stretches are set aside; None is
-            another stream, of which conversations are.
-
-    Raises:
-        TypeError, ValueError, AttributeError: they are not as the tap writes them.
+        form: of the times of the stream.
+        of_statistics: whether stretches are set aside, and not conversations.
     """
-    for name, nothing in FACTS.items():
-        if type(part.get(name, nothing)) not in {
-            type(nothing),
-            *([str] if nothing is None else []),
-        }:
-            raise TypeError(name)
-    for value in filter(None, (part.get("late"), part.get("newest"))):
+    return {
+        TOP: lambda value: form.read(value) if value else None,
+        FLOOR: lambda value: form.read(value) if value else None,
+        OPEN: partial(_read_stretches, form),
+        "aside": partial(_read_stretches, form) if of_statistics else _read_conversations,
+        "doubt": _read_counted,
+        "filters": _read_text,
+        "late": _read_time,
+        "newest": _read_time,
+        "pages": _read_list,
+        "sorts": _read_text,
+        "whole": _read_counted,
+        "zone": _read_text,
+    }
+
+
+def _read_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def _read_text(value: Any) -> None:
+    if not isinstance(value, str | None):
+        raise TypeError
+
+
+def _read_time(value: Any) -> None:
+    if value is not None:
         times.micros(value)
-    for at, count in filter(None, (part.get("doubt"), part.get("whole"))):
-        if not isinstance(count, int):
-            raise TypeError(count)
+
+
+def _read_counted(value: Any) -> None:
+    if _read_list(value):
+        at, count = value
         times.micros(at)
-    for each in part.get("aside", []):
-        if buckets is not None:
-            low, high = each
-            buckets.read(low)
-            buckets.read(high)
-            continue
-        conversation_id, customer_id, since, first, last = each
-        if not isinstance(conversation_id, str) or not isinstance(customer_id, str | None):
-            raise TypeError(each)
-        for value in (first, last, *filter(None, [since])):
-            times.micros(value)
+        if not isinstance(count, int):
+            raise TypeError
+
+
+def _read_stretches(form: Form, value: Any) -> None:
+    for low, high in _read_list(value):
+        form.read(low or high)
+        form.read(high)
+
+
+def _read_conversations(value: Any) -> None:
+    for conversation_id, customer_id, since, first, last in _read_list(value):
+        if not isinstance(conversation_id, str):
+            raise TypeError
+        _read_text(customer_id)
+        for at in (first, last, *filter(None, [since])):
+            times.micros(at)

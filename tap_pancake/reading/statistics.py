@@ -21,6 +21,7 @@ from tap_pancake.reading.buckets import (
     told_zone,
     zone_of,
 )
+from tap_pancake.reading.state import in_the_future
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
@@ -129,12 +130,7 @@ class StatisticsStream(PancakeStream):
         latest = times.instant(self.run.latest())
         tomorrow = unit.floor(local(latest + timedelta(days=1), zone))
         if (bookmark.coverage.top or 0) > unit.place(tomorrow):
-            msg = (
-                f"{self.place(context)}: the state says that all was read up to a time in the"
-                " future: set the clock of the machine that wrote it, and run once without this"
-                " stream's state"
-            )
-            raise PageFailed(msg)
+            raise in_the_future(self.place(context), str(bookmark.top))
         walk = BucketWalk(
             bookmark,
             bounds,

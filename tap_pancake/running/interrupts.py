@@ -8,6 +8,7 @@ seconds after the first one ends the process at once, whatever it is doing.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -32,6 +33,11 @@ class Interrupted(SystemExit):
     A SystemExit, since nothing failed and nobody should catch it as an error.
     """
 
+    def __init__(self, signum: int) -> None:
+        """Take the number of the signal."""
+        super().__init__(_SIGNAL_EXIT + signum)
+        self.name = signal.Signals(signum).name
+
 
 class Interrupts:
     """Whether a run has ended, or was told to."""
@@ -49,13 +55,13 @@ class Interrupts:
             Interrupted: no run is under way.
         """
         if not self._under_way:
-            raise Interrupted(_SIGNAL_EXIT + signum)
+            raise Interrupted(signum)
         now = time.monotonic()
         if self._interrupted is not None and now - self._interrupted > _HELD_UP:
             # The end is held up, as by a target that does not read.
             os._exit(_SIGNAL_EXIT + signum)
         self._interrupted = self._interrupted or now
-        self.tell(Interrupted(_SIGNAL_EXIT + signum))
+        self.tell(Interrupted(signum))
 
     def begin(self) -> None:
         """Say that a run begins, which `wait` waits for."""

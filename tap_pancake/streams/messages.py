@@ -67,7 +67,13 @@ class MessagesStream(PancakeStream):
         days = float(self.config["message_refresh_days"])
         self._fresh[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
         # A conversation that was touched after the end may hold messages from before it.
-        return Share(bookmark, first_back=lists.back, back=lists.back, opens_to_top=True)
+        return Share(
+            bookmark,
+            place=self.place(context),
+            first_back=lists.back,
+            back=lists.back,
+            opens_to_top=True,
+        )
 
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[bytes]:
         """Read a conversation back to a time; may run without the baton.
