@@ -144,6 +144,24 @@ def test_batches_of_any_length_are_read_to_their_end(
     assert numbers(came) == list(range(70))
 
 
+@pytest.mark.parametrize("size", [2, 3, 10, 15, 19])
+@pytest.mark.parametrize("expected", [0, 43])
+def test_short_batches_with_a_count_that_is_too_low_are_read_to_their_end(
+    size: int, expected: int
+) -> None:
+    came, _ = read(conversation(45), batch=(size, size), expected=expected)
+    assert numbers(came) == list(range(45))
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_old_messages_that_were_stored_last_hide_none(*, newest_first: bool) -> None:
+    """An answer in the order of storage has them where the newest ones are."""
+    late = [message(number) | {"id": f"m{300 + number}"} for number in range(3)]
+    held = conversation(300) + late
+    came, _ = read(held, since=sent(message(260)), newest_first=newest_first)
+    assert set(numbers(came)) >= set(range(260, 303))
+
+
 @pytest.mark.parametrize("error", [-300, -1, 1, 300])
 @pytest.mark.parametrize("count", [1, 29, 30, 31, 60, 100])
 def test_a_wrong_message_count_loses_nothing(

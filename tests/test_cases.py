@@ -309,18 +309,30 @@ def test_r5_a_machine_whose_clock_is_seven_hours_off_loses_nothing_and_is_told(
         shop.page.add_conversation()
 
 
-@pytest.mark.parametrize("date", [timedelta(0), None])
-def test_r5_a_clock_that_is_right_or_that_nothing_tells_of_is_no_matter(
-    shop: Shop, date: timedelta | None
-) -> None:
+def test_r5_a_clock_that_is_right_is_no_matter(shop: Shop) -> None:
     made = shop.open(30)
-    shop.server.world.date_ahead = date
     for number in range(2):
         run = shop.run(after=10 * MINUTE, machine_ahead=30 * SECOND)
         shop.assert_succeeded()
         shop.assert_complete()
         assert not warnings(run)
         shop.say(made[number * 10 :][:10])
+
+
+@pytest.mark.parametrize("hours", [0, 7, -7])
+def test_r5_a_machine_whose_clock_nothing_corrects_loses_nothing_and_is_told(
+    shop: Shop, hours: int
+) -> None:
+    made = shop.open(30)
+    shop.server.world.date_ahead = None
+    for number in range(3):
+        run = shop.run(after=10 * MINUTE, machine_ahead=hours * HOUR)
+        shop.assert_succeeded()
+        shop.assert_complete()
+        (told,) = warnings(run)
+        assert "does not tell the time" in told
+        shop.say(made[number * 10 :][:10])
+        shop.page.add_conversation()
 
 
 # R6, R7, R8: lists that are sorted, filtered or cut in another way.
@@ -791,6 +803,20 @@ def test_late_conversations_of_a_list_that_ignores_the_order_come_within_a_day(s
     shop.run(after=HOUR)
     assert warnings(shop.last, "`inserted_at`", "once a day")
     shop.run(after=DAY)
+    shop.assert_succeeded()
+    shop.assert_complete()
+
+
+def test_what_is_open_above_an_end_date_stays_open(shop: Shop) -> None:
+    shop.open(200)  # 20 minutes apart
+    early, late = ((shop.now - hours * HOUR).isoformat() for hours in (50, 30))
+    shop.settings["start_date"] = (shop.now - 10 * HOUR).isoformat()
+    shop.run()
+    shop.settings |= {"start_date": early, "end_date": late}
+    shop.run(after=HOUR)
+    shop.assert_succeeded()
+    shop.settings |= {"start_date": None, "end_date": None}
+    shop.run(after=HOUR)
     shop.assert_succeeded()
     shop.assert_complete()
 

@@ -89,6 +89,8 @@ class Reply(NamedTuple):
     body: Body
     asked: int
     """When it was asked for, by the server's clock: microseconds since 1970."""
+    is_timed: bool
+    """Whether the server told the time; if not, it is the machine's."""
 
 
 class Rows(list["Row"]):
@@ -288,7 +290,7 @@ class PancakeStream(SDKStream):
         )
         self.run.compare_clocks(answer.ahead)
         body = answer.body()
-        reply = Reply(body or {}, int(answer.asked * 1_000_000))
+        reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
         if body and answer.status in _EXPLAINED and self.explains(body):
             return reply
         try:
@@ -500,7 +502,12 @@ class PancakeStream(SDKStream):
         return bool(self.selected or self.has_selected_descendents)
 
     def bookmark(
-        self, context: Context | None, *, form: Form = INSTANT, start: int = BEGINNING
+        self,
+        context: Context | None,
+        *,
+        form: Form = INSTANT,
+        start: int = BEGINNING,
+        end: int | None = None,
     ) -> Bookmark | None:
         """Return what the state keeps of a page; None if the stream is not selected.
 
@@ -508,6 +515,7 @@ class PancakeStream(SDKStream):
             context: of the page; None for all pages together.
             form: how the times of the stream's state are written.
             start: nothing older is read by this run, in microseconds since 1970.
+            end: nothing newer is; None is no end.
         """
         if not self.selected:
             return None
@@ -517,6 +525,7 @@ class PancakeStream(SDKStream):
             incremental=self.replication_method == REPLICATION_INCREMENTAL,
             form=form,
             start=start,
+            end=end,
         )
 
     @override

@@ -63,8 +63,9 @@ class Answer:
     """Seconds to wait, if the answer said so in numbers."""
     asked: float
     """Unix seconds by the server's clock when the call left; never later than the true time."""
-    ahead: float
-    """Seconds that this machine's clock is ahead of the server's at least; below 0 it is behind."""
+    ahead: float | None
+    """Seconds that this machine's clock is ahead of the server's at least; below 0 it is behind.
+    None if the server does not tell the time."""
 
     def body(self) -> dict[str, Any] | None:
         """Read the JSON object in the body; None if there is none.
@@ -293,7 +294,7 @@ def _seconds(header: str | None) -> float | None:
     return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
-def _clocks(header: str | None, left: float, took: float) -> tuple[float, float]:
+def _clocks(header: str | None, left: float, took: float) -> tuple[float, float | None]:
     """Compare the clocks of the server and of this machine.
 
     Args:
@@ -303,13 +304,14 @@ def _clocks(header: str | None, left: float, took: float) -> tuple[float, float]
 
     Returns:
         The server's time when the call left, or the machine's if that is earlier or the only one;
-        and how many seconds the machine is ahead at least, 0 if the two may be the same.
+        and how many seconds the machine is ahead at least, 0 if the two may be the same; None if
+        there is only the machine's.
     """
     try:
         at = parsedate_to_datetime(header or "")
         server = at.replace(tzinfo=at.tzinfo or UTC).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
-        return left, 0.0
+        return left, None
     ahead = max(0.0, left - server - 1) or min(0.0, left + took - server)
     return min(left, server - took), ahead
 

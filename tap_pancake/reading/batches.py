@@ -11,6 +11,7 @@ Source: reference, section 8.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.rows import times
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 # The shortest full batch of any form of the API.
 _SHORTEST_FULL = 20
-# So many messages older than wanted end a conversation: one may just have an odd time.
+# So many messages at the far end that are older than wanted end a conversation: one may just have
+# an odd time.
 _PAST = 3
 # How many messages further up each time that a batch has none that is known.
 _FURTHER = 8
@@ -39,14 +41,20 @@ class BatchSizes:
     """The largest batches seen in a run: of first calls, and of later ones."""
 
     def __init__(self) -> None:
-        """Begin with what every form of the API can answer."""
-        self._largest = {True: _SHORTEST_FULL, False: _SHORTEST_FULL}
+        """Begin with none."""
+        self._largest = {True: 0, False: 0}
+
+    def see(self, size: int, *, first: bool) -> None:
+        """Remember the size of a batch."""
+        self._largest[first] = max(self._largest[first], size)
 
     def is_short(self, size: int, *, first: bool) -> bool:
-        """Tell whether a batch is shorter than others of its kind, and remember its size."""
-        short = size < self._largest[first]
-        self._largest[first] = max(self._largest[first], size)
-        return short
+        """Tell whether a batch is shorter than every form of the API answers, or did so far."""
+        return size < max(_SHORTEST_FULL, self._largest[first])
+
+    def is_shown_short(self, size: int, *, first: bool) -> bool:
+        """Tell whether a batch is shorter than another one of its kind was."""
+        return size < self._largest[first]
 
 
 class MessageBatches:
@@ -101,9 +109,8 @@ class MessageBatches:
         self._missed = 0
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
+        self._sizes.see(size, first=first)
         short = self._sizes.is_short(size, first=first)
-        if not self._expected:  # then only the length tells the last batch
-            short = size < _SHORTEST_FULL
         # Gone back since messages were missing, it may not have come again to where it was.
         reached = self._offset + size
         self._again = 0 if new else self._again
@@ -114,7 +121,11 @@ class MessageBatches:
         # gone back to since messages were deleted.
         self._same = 0 if new else self._same + (ids == self._last)
         end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
-        self.finished = end or self._is_past(rows) or (short and len(self._seen) >= self._expected)
+        # Without a count, or with one that is too low, only others tell what a full batch is.
+        told = len(self._seen) - self._expected
+        is_shown = self._sizes.is_shown_short(size, first=first)
+        is_last = (is_shown and told >= 0) or (short and first and not told)
+        self.finished = end or is_last or self._is_past(rows)
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset = max(0, self._offset + max(1, size - 1))
@@ -141,5 +152,7 @@ class MessageBatches:
     def _is_past(self, rows: list[Row]) -> bool:
         """Tell whether a batch reaches back past what is wanted."""
         sent = [at for row in rows if (at := times.micros_or_none(row.get("inserted_at")))]
-        older = sum(at < self._since for at in sent)
-        return 0 < min(_PAST, len(sent)) <= older
+        # Which end is the far one shows in most of them: some may have been stored long after.
+        up = sum(later >= earlier for earlier, later in pairwise(sent))
+        far = sent[:_PAST] if 2 * up >= len(sent) - 1 else sent[-_PAST:]
+        return bool(far) and all(at < self._since for at in far)

@@ -84,6 +84,7 @@ class Coverage:
         floor: int | None = None,
         stretches: Iterable[Stretch] = (),
         start: int = BEGINNING,
+        end: int | None = None,
     ) -> None:
         """Hold what earlier runs have read.
 
@@ -92,15 +93,23 @@ class Coverage:
             floor: where the last run began.
             stretches: what is open.
             start: nothing older is read by this run.
+            end: nothing newer is, so that what is above it stays as it was; None is no end.
         """
         self.top = top
         self.floor = start if floor is None else floor
         self.start = start
+        self.end = end
         self.stretches = joined(stretches, MOST)
 
     def copy(self) -> Coverage:
         """Return one that changes by itself."""
-        return Coverage(top=self.top, floor=self.floor, stretches=self.stretches, start=self.start)
+        return Coverage(
+            top=self.top,
+            floor=self.floor,
+            stretches=self.stretches,
+            start=self.start,
+            end=self.end,
+        )
 
     @property
     def lowest(self) -> int:
@@ -126,7 +135,7 @@ class Coverage:
         low = self.start if self.top is None else max(self.start, self.top - back)
         # A clock may have gone back, or a copy lag: what lies between is met all the same.
         self.top = top if self.top is None else max(top, self.top)
-        stretch = Stretch(min(low, top), self.top)
+        stretch = Stretch(min(low, top), self._within(self.top))
         self._set([*self.stretches, stretch])
         return stretch
 
@@ -151,15 +160,22 @@ class Coverage:
 
     def read(self, low: int, high: int) -> None:
         """Note that all above `low`, up to `high`, was read; at `low` itself there may be more."""
-        self.stretches = without(self.stretches, low + 1, high)
+        self._take(low + 1, high)
 
     def read_up(self, low: int, high: int) -> None:
         """Note that all from `low` to below `high` was read; at `high` itself there may be more."""
-        self.stretches = without(self.stretches, low, high - 1)
+        self._take(low, high - 1)
 
     def close(self, low: int, high: int) -> None:
         """Note that all from `low` to `high` was read."""
-        self.stretches = without(self.stretches, low, high)
+        self._take(low, high)
+
+    def _within(self, at: int) -> int:
+        return at if self.end is None else min(at, self.end)
+
+    def _take(self, low: int, high: int) -> None:
+        if low <= (high := self._within(high)):
+            self.stretches = without(self.stretches, low, high)
 
     def _set(self, stretches: Iterable[Stretch]) -> None:
         self.stretches = joined(stretches, MOST)

@@ -79,8 +79,8 @@ class LateRows:
         began, stray = live.now, None
         try:
             answer = self._ask()
-            began = answer.asked - SECOND
-            for rows in StepDown(live, selection.stored_since, began).answers(answer):
+            began = live.passed(answer.asked - SECOND)
+            for rows in StepDown(live, selection.stored_since, answer.asked).answers(answer):
                 yield from map(selection.part, rows)
         except Stray as seen:
             stray = seen

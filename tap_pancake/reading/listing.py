@@ -94,6 +94,8 @@ class Answer:
     """The server's time when it was asked for, never later than that."""
     size: int | None = None
     """How many rows it held, those that were left out included; None if none was."""
+    is_timed: bool = True
+    """Whether the server told the time; if not, `asked` is the machine's, which may be wrong."""
 
 
 def second(at: int) -> int:
@@ -241,8 +243,17 @@ class LiveList:
         self.head: list[Row] = []
         """The rows of the head: which of them a bound leaves out shows by what it filters."""
         self._is_probed = False
+        self._is_timed = True
         self._longest = 0
         self._ask = ask
+
+    def passed(self, asked: int) -> int:
+        """Return a time that has surely passed when an answer was asked for.
+
+        Args:
+            asked: when that was; if only the machine told, it may be hours ahead of the newest row.
+        """
+        return asked if self._is_timed else min(asked, self.newest or 0)
 
     @property
     def latest(self) -> int:
@@ -286,7 +297,7 @@ class LiveList:
                 break
             rows += new
             known.update(map(self.id, new))
-        return Answer(rows, first.asked, first.size)
+        return replace(first, rows=rows)
 
     def probe(self) -> None:
         """Ask once for what shows by which time bounds filter, if no answer has shown it so far.
@@ -316,6 +327,7 @@ class LiveList:
         self.size = len(answer.rows) if answer.size is None else answer.size
         self._longest = max(self._longest, self.size)
         self.is_full = self.size == self._longest
+        self._is_timed &= answer.is_timed
         # The machine's clock, with which it began, may be hours ahead.
         self.now = answer.asked if self.calls == 1 else max(self.now, answer.asked)
         both = (self.newest, self.newest_in(answer.rows))

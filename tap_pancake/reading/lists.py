@@ -80,7 +80,7 @@ class ListStream(PancakeStream):
 
     def share(self, context: Context) -> Share | None:
         """Return what this stream reads of the list; None if it is not selected."""
-        bookmark = self.bookmark(context, start=self.start)
+        bookmark = self.bookmark(context, start=self.start, end=self.end)
         if bookmark is None:
             return None
         first_back = int(float(self.config["lookback_days"]) * DAY)
@@ -110,7 +110,7 @@ class ListStream(PancakeStream):
                 if (share.plan.top or BEGINNING) > self.run.latest() + MINUTE:
                     raise in_the_future(share.place, str(share.bookmark.top))
             rows = self.rows_of(reply.body, context)
-            return Answer(rows, reply.asked, rows.answered)
+            return Answer(rows, reply.asked, rows.answered, is_timed=reply.is_timed)
 
         def warn(text: str) -> None:
             self.logger.warning("%s: %s", self.place(context), text)

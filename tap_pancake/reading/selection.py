@@ -205,7 +205,7 @@ class Selection:
             if self._children is not None and since != NEVER:
                 since = max(since, read.asked - self._children.back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
-        self._memory.put(self._page_id, row_id, _Read(at, self._live.now, whole))
+        self._memory.put(self._page_id, row_id, _Read(at, self._live.passed(self._live.now), whole))
         self.unread += 1
         return Part(row, is_wanted, None if since == NEVER else since, then)
 

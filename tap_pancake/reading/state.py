@@ -94,6 +94,7 @@ class Bookmark:
         incremental: bool,
         form: Form = INSTANT,
         start: int = BEGINNING,
+        end: int | None = None,
     ) -> None:
         """Stand for a place in the state.
 
@@ -103,6 +104,7 @@ class Bookmark:
             incremental: false if the user asked for the full table; nothing is kept then.
             form: how its times are written.
             start: nothing older is read by this run.
+            end: nothing newer is; None is no end.
         """
         self._part = part if incremental else {}
         self._before = dict(self._part)
@@ -116,6 +118,7 @@ class Bookmark:
                 Stretch(self._floor(low), form.read(high)) for low, high in self._part.get(OPEN, [])
             ],
             start=start,
+            end=end,
         )
 
     @property

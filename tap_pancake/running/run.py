@@ -157,12 +157,21 @@ class Run:
         """Return the time now by the later of the two clocks, in microseconds since 1970."""
         return int((time.time() - min(0.0, self._ahead)) * 1_000_000)
 
-    def compare_clocks(self, ahead: float) -> None:
+    def compare_clocks(self, ahead: float | None) -> None:
         """Say once if the clocks of machine and API differ; any thread may.
 
         Args:
-            ahead: seconds that this machine's is ahead; below 0 it is behind.
+            ahead: seconds that this machine's is ahead; below 0 it is behind. None if the API did
+                not tell.
         """
+        if ahead is None:
+            if self.is_new("no clock"):
+                self._logger.warning(
+                    "The API does not tell the time (no header `Date`), so the clock of this"
+                    " machine cannot be checked: lists are read again from their newest rows, and"
+                    " statistics may lack hours if the clock is wrong"
+                )
+            return
         self._ahead = ahead
         if abs(ahead) > _CLOCKS_DIFFER and self.is_new("clocks"):
             self._logger.warning(

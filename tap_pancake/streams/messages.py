@@ -60,7 +60,7 @@ class MessagesStream(PancakeStream):
     def share(self, context: Context) -> Share | None:
         """Return what this stream reads of a page's conversations; None if it is not selected."""
         lists = self._conversations
-        bookmark = self.bookmark(context, start=lists.start)
+        bookmark = self.bookmark(context, start=lists.start, end=lists.end)
         if bookmark is None:
             return None
         top = bookmark.coverage.top

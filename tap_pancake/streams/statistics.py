@@ -18,6 +18,7 @@ from tap_pancake.reading.buckets import (
     ahead_of_utc,
     is_day_and_month,
     spans_of,
+    told_zone,
     zone_of,
 )
 from tap_pancake.reading.statistics import (
@@ -204,7 +205,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         zones = [zone_of(page.get("timezone")) for page in pages.values()]
         zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
         oldest = min((at for at in added if at), default=None) if all(added) else None
-        walk = self.walk_of(None, zone, oldest)
+        is_guessed = any(told_zone(page.get("timezone")) is None for page in pages.values())
+        walk = self.walk_of(None, zone, oldest, slack=int(is_guessed))
         if walk is None:
             return
         complete = True
