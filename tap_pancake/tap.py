@@ -147,15 +147,17 @@ class TapPancake(SDKTap):
             raise PancakeError(msg) from None
         except BaseException as end:
             lanes.seize()
+            is_written = False
             try:
                 self.shared.state_clock.write()
+                is_written = True
             except BrokenPipeError:
                 _forget_output()
             except PancakeError as failure:  # no batch file can be written
                 if str(failure) != str(end):
                     self.logger.error("%s", failure)  # noqa: TRY400 - it is one line
             self.shared.summarise()
-            if isinstance(end, Interrupted):
+            if isinstance(end, Interrupted) and is_written:
                 self.logger.warning(
                     "%s: the run was ended; the last STATE is written, and the next run goes on"
                     " from there",

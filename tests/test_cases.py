@@ -807,6 +807,16 @@ def test_late_conversations_of_a_list_that_ignores_the_order_come_within_a_day(s
     shop.assert_complete()
 
 
+def test_an_empty_page_may_stay_so_for_days(shop: Shop) -> None:
+    for _ in range(3):
+        shop.run(after=DAY)
+        shop.assert_succeeded()
+    shop.open(3)
+    shop.run(after=HOUR)
+    shop.assert_succeeded()
+    shop.assert_complete()
+
+
 def test_what_is_open_above_an_end_date_stays_open(shop: Shop) -> None:
     shop.open(200)  # 20 minutes apart
     early, late = ((shop.now - hours * HOUR).isoformat() for hours in (50, 30))

@@ -102,18 +102,23 @@ class LateRows:
 
     def _look_through(self) -> Iterator[Part]:
         """Read all of the list, or what its bounds allow of it."""
-        is_bounded = self._live.listing.longest is not None
-        live = self._live if is_bounded else self._main
-        for rows in Sweeps(live, live.query(), lambda _: False, may_be_empty=is_bounded).rows():
+        live = self._main if self._live.listing.longest is None else self._live
+        empty = self._may_be_empty
+        for rows in Sweeps(live, live.query(), lambda _: False, may_be_empty=empty).rows():
             yield from map(self._selection.part, rows)
 
+    @property
+    def _may_be_empty(self) -> bool:
+        """Whether within its bounds no row may have been stored, or none is there at all."""
+        return self._live.listing.longest is not None or self._main.newest is None
+
     def _ask(self) -> Answer:
-        """Ask for the rows that were stored last; there are some, as the head has shown."""
+        """Ask for the rows that were stored last; there are some, if the head has shown any."""
         for _ in range(_TRIES):
             answer = self._live.ask(self._live.query())
             if answer.rows:
                 return answer
-        if self._live.listing.longest is not None:
-            return answer  # within its bounds none may have been stored
+        if self._may_be_empty:
+            return answer
         msg = "is empty"
         raise Stray(msg)
