@@ -811,7 +811,7 @@ def test_an_empty_page_may_stay_so_for_days(shop: Shop) -> None:
     for _ in range(3):
         shop.run(after=DAY)
         shop.assert_succeeded()
-    shop.open(3)
+    shop.page.add_conversation()
     shop.run(after=HOUR)
     shop.assert_succeeded()
     shop.assert_complete()
