@@ -119,6 +119,7 @@ class Reading:
                     incremental=True,
                     start=low,
                 ),
+                place=name,
                 first_back=back,
                 back=BACK,
                 opens_to_top=name == "messages",
@@ -137,7 +138,7 @@ class Reading:
         )
         self.warnings: list[str] = []
         warn = self.warnings.append
-        late = LateRows(LiveList(CONVERSATIONS.by_late(), ask, now=now), selection, warn)
+        late = LateRows(live, LiveList(CONVERSATIONS.by_late(), ask, now=now), selection, warn)
         head = Head(live, selection, None, warn)
         self._reader = ListReader(
             live, selection, head, late, refresh=refresh, reach=3 * DAY, warn=warn
