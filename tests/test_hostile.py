@@ -476,8 +476,9 @@ def test_no_value_of_a_wrong_type_ends_a_run_or_spoils_a_row(
 def test_integers_that_no_column_holds_become_null_and_are_counted(value: float | str) -> None:
     shaper = RowShaper({"properties": {"n": {"type": ["integer", "null"]}}})
     fits = abs(int(value)) < 2**63
-    assert shaper.shape({"n": value}) == {"n": value if fits else None}
-    assert shaper.mistyped == ({} if fits else {"n": 1})
+    others = None if fits else {"n": value}
+    assert shaper.shape({"n": value}) == {"n": value if fits else None, "other_fields": others}
+    assert shaper.findings.mistyped == ({} if fits else {"n": 1})
 
 
 IDS = (

@@ -800,7 +800,7 @@ def test_hours_of_a_day_add_up(tmp_path: Path, counts: list[object], total: int 
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
         page = account.pages[0]
         assert run.records["customer_engagements"] == [
-            {"page_id": page.id, "date": "2025-12-27", "inbox": total}
+            {"page_id": page.id, "date": "2025-12-27", "inbox": total, "other_fields": None}
         ]
 
 

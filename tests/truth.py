@@ -55,7 +55,8 @@ def rows_of(server: PancakeServer) -> Rows:
         wire["conversations"].append(server.row(page_id, conversation_id))
         wire["messages"] += server.message_rows(page_id, conversation_id)
     return {
-        stream: {key_of(stream, row): written(row) for row in rows} for stream, rows in wire.items()
+        stream: {key_of(stream, row): {**written(row), "other_fields": None} for row in rows}
+        for stream, rows in wire.items()
     }
 
 

@@ -185,9 +185,30 @@ class PancakeStream(SDKStream):
         super().__init__(tap)
         self.run = run
         run.streams[self.name] = self
-        self.shaper = RowShaper(self.schema)
         self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, {metrics.Tag.STREAM: self.name})
         self._timer = _RunTimer(metrics.Metric.SYNC_DURATION, {metrics.Tag.STREAM: self.name})
+
+    @cached_property
+    def shaper(self) -> RowShaper:
+        """Shapes rows to the schema; made when catalog and settings are known."""
+        return RowShaper(self.schema, self._is_closed)
+
+    def _is_closed(self, path: tuple[str, ...]) -> bool:
+        """Tell whether the object at a path keeps only what is declared.
+
+        If it is selected in part, what is not declared was not selected. If flattening makes
+        columns of it, SCHEMA must name them.
+        """
+        if self.config.get("flattening_enabled"):
+            depth = self.config.get("flattening_max_depth") or 0
+            if len(path) <= depth:
+                return True
+        place = tuple(part for name in path for part in ("properties", name))
+        return not all(
+            is_selected
+            for breadcrumb, is_selected in self.mask.items()
+            if len(breadcrumb) > len(place) and breadcrumb[: len(place)] == place
+        )
 
     # The request
 
@@ -556,9 +577,11 @@ class PancakeStream(SDKStream):
     @override
     def log_sync_costs(self) -> None:
         # Called once for each stream at the end: the place for what is said once for each stream.
+        findings = self.shaper.findings
         for fields, what in (
-            (self.shaper.unknown, "fields that the schema does not have were dropped"),
-            (self.shaper.mistyped, "values of an unknown type became null in"),
+            (findings.unknown, "fields that the schema does not have are in `other_fields`"),
+            (findings.left_out, "fields that the schema does not have were left out of objects"),
+            (findings.mistyped, "values of an unknown type became null in"),
         ):
             if fields:
                 named = ", ".join(

@@ -1,8 +1,9 @@
 """Rows as the stream's schema says: its fields, its types, its one form of time.
 
-A row keeps what the schema declares; other fields are dropped and counted, so that a user learns of
-additions to the API. Credentials are dropped at any depth. Since every value leaves here in a
-declared type, the SDK's own conformance is switched off.
+What the schema does not declare is kept, in the row's `other_fields`, and counted, so that a user
+learns of additions to the API. Below the top level it stays in its object, unless that is selected
+in part or becomes columns by flattening. Credentials are dropped at any depth. Since every value
+leaves here in a declared type, the SDK's own conformance is switched off.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     Convert = Callable[[Any], Any]
     Schema = Mapping[str, Any]
+    Path = tuple[str, ...]
 
 # Never emitted, at any depth (reference, sections 6 and 7.5), and whatever else is called so.
 # `settings` of a page holds its token.
@@ -40,61 +42,136 @@ def is_credential(name: str) -> bool:
     return _CREDENTIAL.fullmatch(name) is not None
 
 
+OTHERS = "other_fields"
+"""The column of each stream that holds what its schema does not declare."""
+
+
+class Findings:
+    """What the rows of one stream had that their schema does not say; names with how often."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.unknown: Counter[str] = Counter()
+        """Fields that the schema does not declare, which are in `other_fields`."""
+        self.left_out: Counter[str] = Counter()
+        """Fields below the top level that it does not declare, and that were left out."""
+        self.mistyped: Counter[str] = Counter()
+        """Fields whose value fits no declared type, and became null."""
+
+    @staticmethod
+    def count(what: Counter[str], name: str) -> None:
+        """Count a name, unless there are too many already."""
+        if name in what or len(what) < _MOST:
+            what[name] += 1
+
+
 class RowShaper:
     """Shapes the rows of one stream."""
 
-    def __init__(self, schema: Schema) -> None:
-        """Prepare one conversion for each field of the schema."""
-        self.unknown: Counter[str] = Counter()
-        """Fields that the schema does not declare, with the rows that had them."""
-        self.mistyped: Counter[str] = Counter()
-        """Fields whose value fits no declared type, with how often they became null."""
+    def __init__(self, schema: Schema, is_closed: Callable[[Path], bool] = lambda _: False) -> None:
+        """Prepare one conversion for each field of the schema.
+
+        Args:
+            schema: the stream's own.
+            is_closed: tells of the object at a path whether it keeps only what is declared.
+        """
+        self.findings = Findings()
+        build = _Build(self.findings, is_closed)
         self._fields = {
-            name: _converter(part, name, self.mistyped)
-            for name, part in schema["properties"].items()
+            name: build.converter(part, (name,)) for name, part in schema["properties"].items()
         }
 
     def shape(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Give the row as the schema says."""
         shaped: dict[str, Any] = {}
+        others: dict[str, Any] = {}
         for name, value in row.items():
             convert = self._fields.get(name)
             if convert is not None:
                 shaped[name] = convert(value)
-            elif not is_credential(name) and (name in self.unknown or len(self.unknown) < _MOST):
-                self.unknown[name] += 1
+                if shaped[name] is None and value is not None:
+                    others[name] = _free(value)
+            elif not is_credential(name):
+                others[name] = _free(value)
+                self.findings.count(self.findings.unknown, name)
+        shaped[OTHERS] = others or None
         return shaped
 
 
-def _converter(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
-    """Build the conversion of the value at one place; what fits no type becomes null, counted."""
-    types = schema.get("type", [])
-    casts: dict[str, Convert] = {}
-    for name in [types] if isinstance(types, str) else types:
-        if name == "string":
-            casts[name] = _time if schema.get("format") == "date-time" else _string
-        elif name == "object":
-            casts[name] = _object(schema, path, mistyped)
-        elif name == "array":
-            casts[name] = _array(schema, path, mistyped)
-        elif name != "null":
-            casts[name] = _SCALARS[name]
-    if not casts:
-        return _free
+class _Build:
+    """Builds the conversions of one stream; what fits no type becomes null, counted."""
 
-    def convert(value: Any) -> Any:
-        if value is None:
+    def __init__(self, findings: Findings, is_closed: Callable[[Path], bool]) -> None:
+        self._findings = findings
+        self._is_closed = is_closed
+
+    def converter(self, schema: Schema, path: Path) -> Convert:
+        """Build the conversion of the value at one place."""
+        types = schema.get("type", [])
+        casts: dict[str, Convert] = {}
+        for name in [types] if isinstance(types, str) else types:
+            if name == "string":
+                casts[name] = _time if schema.get("format") == "date-time" else _string
+            elif name == "object":
+                casts[name] = self._object(schema, path)
+            elif name == "array":
+                casts[name] = self._array(schema, path)
+            elif name != "null":
+                casts[name] = _SCALARS[name]
+        if not casts:
+            return _free
+        count, mistyped, text = self._findings.count, self._findings.mistyped, ".".join(path)
+
+        def convert(value: Any) -> Any:
+            if value is None:
+                return None
+            exact = casts.get(_JSON_TYPES[type(value)])
+            for cast in [exact] if exact is not None else casts.values():
+                try:
+                    return cast(value)
+                except (TypeError, ValueError, OverflowError):
+                    continue
+            count(mistyped, text)
             return None
-        exact = casts.get(_JSON_TYPES[type(value)])
-        for cast in [exact] if exact is not None else casts.values():
-            try:
-                return cast(value)
-            except (TypeError, ValueError, OverflowError):
-                continue
-        mistyped[path] += 1
-        return None
 
-    return convert
+        return convert
+
+    def _object(self, schema: Schema, path: Path) -> Convert:
+        fields = {
+            name: self.converter(part, (*path, name))
+            for name, part in schema.get("properties", {}).items()
+        }
+
+        def cast(value: Any) -> Any:
+            if not isinstance(value, dict):
+                raise TypeError
+            return {
+                name: fields.get(name, _free)(part)
+                for name, part in value.items()
+                if not is_credential(name)
+            }
+
+        count, left_out, text = self._findings.count, self._findings.left_out, ".".join(path)
+
+        def cast_closed(value: Any) -> Any:
+            if not isinstance(value, dict):
+                raise TypeError
+            for name in value.keys() - fields.keys():
+                if not is_credential(name):
+                    count(left_out, f"{text}.{name}")
+            return {name: fields[name](value[name]) for name in value if name in fields}
+
+        return cast_closed if fields and self._is_closed(path) else cast
+
+    def _array(self, schema: Schema, path: Path) -> Convert:
+        item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"))
+
+        def cast(value: Any) -> Any:
+            if not isinstance(value, list):
+                raise TypeError
+            return [item(part) for part in value]
+
+        return cast
 
 
 _JSON_TYPES = {
@@ -114,35 +191,6 @@ def _free(value: Any) -> Any:
     if isinstance(value, list):
         return [_free(part) for part in value]
     return value
-
-
-def _object(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
-    fields = {
-        name: _converter(part, f"{path}.{name}", mistyped)
-        for name, part in schema.get("properties", {}).items()
-    }
-
-    def cast(value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise TypeError
-        return {
-            name: fields.get(name, _free)(part)
-            for name, part in value.items()
-            if not is_credential(name)
-        }
-
-    return cast
-
-
-def _array(schema: Schema, path: str, mistyped: Counter[str]) -> Convert:
-    item = _converter(schema.get("items", {}), f"{path}[]", mistyped)
-
-    def cast(value: Any) -> Any:
-        if not isinstance(value, list):
-            raise TypeError
-        return [item(part) for part in value]
-
-    return cast
 
 
 def _string(value: Any) -> str:
