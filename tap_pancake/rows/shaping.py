@@ -44,6 +44,11 @@ def is_credential(name: str) -> bool:
 
 OTHERS = "other_fields"
 """The column of each stream that holds what its schema does not declare."""
+BARE = "x-bare"
+"""In the schema of an object: the field of it that takes a value which is no object, by its JSON
+type; `any` is of all other types."""
+FORM = "x-form"
+"""In the schema of a text: how it is written, where JSON Schema has no `format` for that."""
 
 
 class Findings:
@@ -111,7 +116,7 @@ class _Build:
         casts: dict[str, Convert] = {}
         for name in [types] if isinstance(types, str) else types:
             if name == "string":
-                casts[name] = _time if schema.get("format") == "date-time" else _string
+                casts[name] = _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
             elif name == "object":
                 casts[name] = self._object(schema, path)
             elif name == "array":
@@ -142,20 +147,27 @@ class _Build:
             for name, part in schema.get("properties", {}).items()
         }
 
-        def cast(value: Any) -> Any:
-            if not isinstance(value, dict):
+        bare: Mapping[str, str] = schema.get(BARE, {})
+
+        def whole(value: Any) -> dict[str, Any]:
+            if isinstance(value, dict):
+                return value
+            name = bare.get(_JSON_TYPES[type(value)]) or bare.get("any")
+            if name is None:
                 raise TypeError
+            return {name: value}
+
+        def cast(value: Any) -> Any:
             return {
                 name: fields.get(name, _free)(part)
-                for name, part in value.items()
+                for name, part in whole(value).items()
                 if not is_credential(name)
             }
 
         count, left_out, text = self._findings.count, self._findings.left_out, ".".join(path)
 
         def cast_closed(value: Any) -> Any:
-            if not isinstance(value, dict):
-                raise TypeError
+            value = whole(value)
             for name in value.keys() - fields.keys():
                 if not is_credential(name):
                     count(left_out, f"{text}.{name}")
@@ -167,6 +179,8 @@ class _Build:
         item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"))
 
         def cast(value: Any) -> Any:
+            if isinstance(value, dict):  # the only one, of which some answers make no list
+                value = [value]
             if not isinstance(value, list):
                 raise TypeError
             return [item(part) for part in value]
@@ -205,6 +219,19 @@ def _time(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return times.normalise(value)
+
+
+def _birthday(value: Any) -> str:
+    """Return a birthday as text, in which parts that are not known are zeros."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise TypeError
+    year, month, day = (int(value.get(name) or 0) for name in ("year", "month", "date"))
+    return f"{year:04}-{month:02}-{day:02}"
+
+
+_STRINGS: dict[str | None, Convert] = {"date-time": _time, "birthday": _birthday}
 
 
 def _integer(value: Any) -> int:
