@@ -23,7 +23,7 @@ from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._batch import BatchConfig, SDKBatchMessage
 from singer_sdk.helpers._classproperty import classproperty
-from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform
 from singer_sdk.plugin_base import PluginBase
 from singer_sdk.singerlib import Catalog, RecordMessage, StateMessage
 from typing_extensions import override
@@ -134,6 +134,14 @@ def _evaluating(stream: str) -> Iterator[None]:
         raise RunStopped(msg) from None
 
 
+class _Removed(RemoveRecordTransform):
+    """Removes the rows of a stream; the SDK's own removes all that is read for them, too."""
+
+    @override
+    def get_filter_result(self, record: Record) -> bool:
+        return True
+
+
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
@@ -175,6 +183,12 @@ class SDKStream(RESTStream[Any]):
         return bool(others) or not as_it_is
 
     @cached_property
+    def absent(self) -> frozenset[str]:
+        """Columns that the catalog does not have, such as one of an older version."""
+        listed = self.stream_maps[0].raw_schema["properties"]
+        return frozenset(self.schema["properties"].keys() - listed.keys())
+
+    @cached_property
     def _is_plain(self) -> bool:
         return not self.is_mapped and all(self.mask.values())
 
@@ -184,6 +198,8 @@ class SDKStream(RESTStream[Any]):
         if not self.emits(record):
             return
         self.rows_written += 1
+        if self.absent:
+            record = {name: part for name, part in record.items() if name not in self.absent}
         if self._is_plain:
             # The SDK looks at each field, at any depth, for whether it is selected.
             now = datetime.now(UTC)
@@ -336,6 +352,18 @@ class SDKTap(Tap):
                     schema = entry.schema.to_dict()
                     self.mapper.register_raw_stream_schema(name, schema, entry.key_properties)
             self.mapper.register_raw_streams_from_catalog(selected)
+            for maps in self.mapper.stream_maps.values():
+                if type(first := maps[0]) is RemoveRecordTransform:
+                    maps[0] = _Removed(
+                        stream_alias=first.stream_alias,
+                        raw_schema=first.raw_schema,
+                        key_properties=None,
+                        flattening_options=first.flattening_options,
+                    )
+            for name, stream in self.streams.items():
+                maps = self.mapper.stream_maps.get(name, [])
+                if maps and all(isinstance(each, RemoveRecordTransform) for each in maps):
+                    stream.selected = False  # so that its state stays, and its children are read
         except (StreamMapConfigError, MapExpressionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             msg = f"setting `stream_maps`: {reason}: {_CORRECT}"

@@ -19,7 +19,7 @@ from singer_sdk.singerlib import Catalog
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
-from tap_pancake import settings
+from tap_pancake import overrides, settings
 from tap_pancake.api.errors import ConfigurationError, PancakeError
 from tap_pancake.check import Check
 from tap_pancake.reading.state import check as check_state
@@ -82,6 +82,7 @@ class TapPancake(SDKTap):
     @override
     def setup_mapper(self) -> None:
         _ = self.streams  # which put into the catalog what it leaves out, before it is looked at
+        overrides.check_maps(self.config.get("stream_maps") or {}, self.streams.values())
         super().setup_mapper()
 
     # Settings
@@ -187,12 +188,15 @@ class TapPancake(SDKTap):
             cls.print_about(about_format)
             return
         cls.print_version(print_fn=cls.logger.info)
+        entries = _read_object("--catalog", catalog)
         tap = cls(
             config=config.config,
             state=_read_object("--state", state),
-            catalog=_read_catalog(catalog),
+            catalog=_catalog_of(entries, catalog),
             parse_env_config=config.parse_env,
         )
+        if entries is not None:
+            overrides.check_catalog(entries, tap.streams.values())
         if click.get_current_context().meta.get(_TEST):
             if isinstance(sys.stdout, io.TextIOWrapper):  # names of pages are in any script
                 sys.stdout.reconfigure(errors="backslashreplace")
@@ -280,13 +284,12 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
     raise ConfigurationError(msg)
 
 
-def _read_catalog(file: IO[str] | None) -> Catalog | None:
-    """Read the catalog that `--catalog` names.
+def _catalog_of(content: dict[str, Any] | None, file: IO[str] | None) -> Catalog | None:
+    """Return the catalog that `--catalog` names.
 
     Raises:
         ConfigurationError: it is none.
     """
-    content = _read_object("--catalog", file)
     if file is None or content is None:
         return None
     try:

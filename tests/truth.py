@@ -26,11 +26,26 @@ def text(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+# Ids that may be numbers on the wire.
+_IDS = frozenset({"app_id", "flow_id", "order_id", "province_id", "district_id", "commune_id"})
+
+
+def _of_one_form(name: str, value: Any) -> Any:
+    """A value as each column has it, whatever form the wire has."""
+    if name == "birthday" and isinstance(value, dict):
+        return f"{value['year'] or 0:04}-{value['month'] or 0:02}-{value['date'] or 0:02}"
+    if name == UNDESCRIBED and isinstance(value, dict):
+        return [value]
+    if name == "recent_orders" and isinstance(value, list):
+        return [{**order, "id": str(order["id"])} for order in value]
+    return str(value) if name in _IDS and isinstance(value, int) else value
+
+
 def written(value: Any, *, described: bool = True) -> Any:
-    """A value of the wire as a record must hold it: one form of time, no credentials."""
+    """A value of the wire as a record must hold it: one form each, no credentials."""
     if isinstance(value, dict):
         return {
-            name: written(part, described=described and name != UNDESCRIBED)
+            name: written(_of_one_form(name, part), described=described and name != UNDESCRIBED)
             for name, part in value.items()
             if name not in SECRETS
         }
@@ -41,13 +56,19 @@ def written(value: Any, *, described: bool = True) -> Any:
     return value
 
 
+def _unsigned(page: Json) -> Json:
+    """A page without the signature of its picture, which differs at each call."""
+    avatar = page.get("avatar_url")
+    return page if avatar is None else {**page, "avatar_url": avatar.partition("?")[0]}
+
+
 def rows_of(server: PancakeServer) -> Rows:
     """All that the server holds of activated pages, by stream and primary key."""
     body = server.dialect.pages_body(server.account)
     groups = body.get("categorized") or body.get("categorized_pages")
     pages = groups["activated"] if groups else body["pages"]
     wire: dict[str, list[Json]] = {
-        "pages": [{**page, "category": "activated"} for page in pages],
+        "pages": [{**_unsigned(page), "category": "activated"} for page in pages],
         "conversations": [],
         "messages": [],
     }

@@ -231,7 +231,16 @@ def _birthday(value: Any) -> str:
     return f"{year:04}-{month:02}-{day:02}"
 
 
-_STRINGS: dict[str | None, Convert] = {"date-time": _time, "birthday": _birthday}
+def _address(value: Any) -> str:
+    """Return an address without its query, which is a signature that differs at each call."""
+    return _string(value).partition("?")[0]
+
+
+_STRINGS: dict[str | None, Convert] = {
+    "date-time": _time,
+    "birthday": _birthday,
+    "signed-address": _address,
+}
 
 
 def _integer(value: Any) -> int:

@@ -8,6 +8,7 @@ attribute or an overridden method here, so that this file is also the list of di
 from __future__ import annotations
 
 from datetime import datetime
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .account import CATEGORIES
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     )
 
 RECENT_PHONES = 5  # no source gives the number that Pancake keeps
+
+
+def _signed(address: str) -> str:
+    """The address of a picture as each call gives it: with another signature."""
+    return f"{address}?signature={token_hex(8)}"
 
 
 def _milliseconds(at: datetime | None) -> int | None:
@@ -524,7 +530,7 @@ class Documented(Observed):
         }
 
     def _page(self, page: Page) -> Json:
-        avatar_url = f"https://media.pancake.example/avatar/{page.number}.png"
+        avatar_url = _signed(f"https://media.pancake.example/avatar/{page.number}.png")
         return {
             "id": page.id,
             "platform": page.platform,
@@ -593,7 +599,7 @@ class Older(Observed):
         return {"success": True, "categorized_pages": self._groups(account)}
 
     def _page(self, page: Page) -> Json:
-        avatar_url = f"https://media.pancake.example/avatar/{page.number}.png"
+        avatar_url = _signed(f"https://media.pancake.example/avatar/{page.number}.png")
         return {
             **super()._page(page),
             "avatar_url": avatar_url,

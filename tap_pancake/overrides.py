@@ -1,0 +1,134 @@
+"""What users change of a stream: in its catalog entry, by Meltano's extras, by stream maps.
+
+What the tap can honour, it does; the rest is refused in one line, since rows would be lost or open
+to be seen without a word. Selection and the full table are honoured everywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from typing import TYPE_CHECKING, Any
+
+from tap_pancake.api.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from singer_sdk import Stream
+
+    Json = Mapping[str, Any]
+
+_DISCOVER = "write the catalog anew with --discover, or correct the override"
+_METHODS = ("FULL_TABLE", "INCREMENTAL")
+
+
+def check_catalog(catalog: Json, streams: Iterable[Stream]) -> None:
+    """Check the entries of a catalog.
+
+    Args:
+        catalog: what `--catalog` held.
+        streams: all of the tap.
+
+    Raises:
+        ConfigurationError: an entry asks for what the tap cannot do.
+    """
+    known = {stream.name: stream for stream in streams}
+    for entry in catalog["streams"]:
+        name = entry.get("tap_stream_id")
+        metadata = _root(entry)
+        stream = known.get(name)
+        if stream is None:
+            if metadata.get("selected"):
+                msg = f"the catalog selects a stream `{name}`, {_unknown(name, known)}: {_DISCOVER}"
+                raise ConfigurationError(msg)
+            continue
+        for problem in _problems(entry, metadata, stream):
+            msg = f"the catalog's stream `{name}` {problem}: {_DISCOVER}"
+            raise ConfigurationError(msg)
+
+
+def _root(entry: Json) -> Json:
+    """Return the metadata of the stream itself."""
+    for part in entry.get("metadata") or []:
+        if not part.get("breadcrumb"):
+            found: Json = part.get("metadata") or {}
+            return found
+    return {}
+
+
+def _problems(entry: Json, metadata: Json, stream: Stream) -> Iterator[str]:
+    if (alias := entry.get("stream", stream.name)) != stream.name:
+        yield f"is called `{alias}`: use the setting `stream_maps` to rename it"
+    # Of the class: the SDK lets a catalog change those of the object.
+    declared: Any = type(stream)
+    ours, own = list(declared.primary_keys), declared.replication_key
+    own = own if isinstance(own, str) else None
+    for keys in (entry.get("key_properties"), metadata.get("table-key-properties")):
+        if keys and sorted(keys) != sorted(ours):
+            yield f"has the key {', '.join(keys)}, and only {', '.join(ours)} tells rows apart"
+    for key in (entry.get("replication_key"), metadata.get("replication-key")):
+        if key and key != own:
+            allowed = f"only `{own}` can be" if own else "the stream has none"
+            yield f"has the replication key `{key}`, and {allowed}"
+    methods = _METHODS if own else _METHODS[:1]
+    for name in ("replication-method", "forced-replication-method"):
+        for method in (entry.get(name.replace("-", "_")), metadata.get(name)):
+            if method and method not in methods:
+                yield f"has the replication method {method}, and only {' or '.join(methods)} can be"
+    yield from _mistyped(entry.get("schema") or {}, stream.schema, "")
+
+
+def _mistyped(theirs: Json, ours: Json, path: str) -> Iterator[str]:
+    """Tell of columns whose rows do not fit the type that a catalog gives them."""
+    for name, part in (theirs.get("properties") or {}).items():
+        own = ours.get("properties", {}).get(name)
+        if own is None or "type" not in part:
+            continue
+        missing = _types(own) - _types(part)
+        if missing - ({"integer"} if "number" in _types(part) else set()):
+            kinds, given = " or ".join(sorted(_types(own))), " or ".join(sorted(_types(part)))
+            yield f"says that `{path}{name}` is {given}, and its rows have {kinds}"
+        yield from _mistyped(part, own, f"{path}{name}.")
+
+
+def _types(schema: Json) -> set[str]:
+    types = schema["type"]
+    return {types} if isinstance(types, str) else set(types)
+
+
+def _unknown(name: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return "which this tap does not have" + (f" (did you mean `{near[0]}`?)" if near else "")
+
+
+_MAPS = "see docs/meltano.md#stream-maps"
+
+
+def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
+    """Check that stream maps are of streams and fields that exist.
+
+    Args:
+        maps: the setting `stream_maps`.
+        streams: all of the tap.
+
+    Raises:
+        ConfigurationError: one is not, so that what it should hide would be seen.
+    """
+    known = {stream.name: stream for stream in streams}
+    for name, change in maps.items():
+        if name == "__else__":
+            continue
+        source = change.get("__source__", name) if isinstance(change, dict) else name
+        found = [each for each in known if fnmatch.fnmatch(each, str(source))]
+        if not found:
+            msg = f"setting `stream_maps` has `{source}`, {_unknown(source, known)}: {_MAPS}"
+            raise ConfigurationError(msg)
+        fields = {field for each in found for field in known[each].schema["properties"]}
+        for field, rule in change.items() if isinstance(change, dict) else ():
+            near = difflib.get_close_matches(field, fields, n=1, cutoff=0.9)
+            if field in fields or field.startswith("__") or (rule is not None and not near):
+                continue
+            hint = f" (did you mean `{near[0]}`? A new one needs another name)" if near else ""
+            msg = f"setting `stream_maps`, stream `{source}` has no field `{field}`{hint}: {_MAPS}"
+            raise ConfigurationError(msg)

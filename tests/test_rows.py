@@ -1,0 +1,225 @@
+"""Rows lose no field, have one type a column, and stay as they are while nothing changes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tap_pancake.rows.shaping import OTHERS, RowShaper
+from tap_pancake.tap import TapPancake
+from tests.pancake_api import Account, Call, PancakeServer
+from tests.stream_truth import OTHERS as OTHER_STREAMS
+from tests.tap import INBOX, config_for, log_lines, metadata_of, select, sync
+from tests.truth import written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.tap import Json
+
+RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded"
+"""Answers of the real API, which are not a part of the project."""
+ALL = (*INBOX, *OTHER_STREAMS)
+
+
+@pytest.fixture
+def server() -> Iterator[PancakeServer]:
+    with PancakeServer(Account.generate(seed=61, pages=1, conversations=4)) as server:
+        yield server
+
+
+def types_of(schema: Json) -> list[str]:
+    types = schema.get("type", [])
+    return [name for name in ([types] if isinstance(types, str) else types) if name != "null"]
+
+
+def columns(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
+    """Each place of a schema, at any depth."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{path}{name}", part
+        yield from columns(part, f"{path}{name}.")
+    if items := schema.get("items"):
+        yield f"{path}[]", items
+        yield from columns(items, f"{path}[].")
+
+
+def test_each_column_has_one_type() -> None:
+    for name, stream in TapPancake(config={"access_token": "invented"}).streams.items():
+        for column, part in columns(stream.schema):
+            assert len(types_of(part)) == 1, f"{name}: {column}"
+
+
+def test_each_stream_has_a_column_for_what_it_does_not_declare() -> None:
+    for stream in TapPancake(config={"access_token": "invented"}).streams.values():
+        assert types_of(stream.schema["properties"][OTHERS]) == ["object"]
+
+
+# Fields that nobody knew
+
+
+def add_to_conversations(server: PancakeServer, fields: Json) -> None:
+    """Let each row of the list of conversations have more fields."""
+
+    def alter(call: Call, body: bytes) -> bytes:
+        if call.endpoint != "conversations":
+            return body
+        answer = json.loads(body)
+        answer["conversations"] = [row | fields for row in answer["conversations"]]
+        return json.dumps(answer).encode()
+
+    server.alter = alter
+
+
+def test_a_new_field_is_kept_and_named_once(server: PancakeServer, tmp_path: Path) -> None:
+    add_to_conversations(server, {"mood": {"score": 7, "session_id": "x"}, "api_key": "x"})
+    run = sync(tmp_path, config_for(server))
+    rows = run.records["conversations"]
+    assert [row[OTHERS] for row in rows] == [{"mood": {"score": 7}}] * len(rows)
+    (line,) = [line for line in log_lines(run, "WARNING") if "mood" in line]
+    assert f"`other_fields`: mood ({len(rows)} rows)" in line
+
+
+def test_a_new_field_of_an_object_goes_with_the_whole_object(
+    server: PancakeServer, tmp_path: Path
+) -> None:
+    add_to_conversations(server, {"from": {"id": "1", "name": "A", "phone": "+84900000001"}})
+    whole = sync(tmp_path, config_for(server))
+    assert {row["from"]["phone"] for row in whole.records["conversations"]} == {"+84900000001"}
+    catalog = select(*INBOX)
+    breadcrumb = ("properties", "from", "properties", "id")
+    metadata_of(catalog, "conversations", *breadcrumb)["selected"] = False
+    part = sync(tmp_path, config_for(server), catalog=catalog)
+    assert {tuple(row["from"]) for row in part.records["conversations"]} == {("name",)}
+    (line,) = [line for line in log_lines(part, "WARNING") if "from.phone" in line]
+    assert "left out" in line
+
+
+def test_flattening_makes_no_column_of_a_new_field(server: PancakeServer, tmp_path: Path) -> None:
+    add_to_conversations(server, {"from": {"id": "1", "phone": "2"}, "mood": {"score": 7}})
+    config = config_for(server, flattening_enabled=True, flattening_max_depth=2)
+    run = sync(tmp_path, config)
+    for stream, rows in run.records.items():
+        names = run.schemas[stream]["properties"].keys()
+        for row in rows:
+            assert row.keys() <= names, stream
+    assert {row[OTHERS] for row in run.records["conversations"]} == {'{"mood":{"score":7}}'}
+
+
+def test_a_value_of_an_unknown_type_is_kept_among_the_others() -> None:
+    shaper = RowShaper({"properties": {"count": {"type": ["integer", "null"]}}})
+    assert shaper.shape({"count": "many"}) == {"count": None, OTHERS: {"count": "many"}}
+
+
+# One type a column
+
+
+@pytest.mark.parametrize(
+    ("stream", "row", "shaped"),
+    [
+        ("customers", {"birthday": "1990-06-01"}, {"birthday": "1990-06-01"}),
+        (
+            "customers",
+            {"birthday": {"date": 1, "month": 6, "year": 0}},
+            {"birthday": "0000-06-01"},
+        ),
+        ("conversations", {"tags": [7, "vip", {"id": 8}, None]}, None),
+        ("campaign_statistics", {"adset": "5"}, {"adset": {"id": "5"}}),
+        ("campaign_statistics", {"spend": "1.5", "reach": "3"}, {"spend": 1.5, "reach": 3}),
+        ("messages", {"from": {"app_id": 12}}, {"from": {"app_id": "12"}}),
+        ("messages", {"edit_history": {"a": 1}}, {"edit_history": [{"a": 1}]}),
+        ("pages", {"business": "shop"}, {"business": {"value": "shop"}}),
+        ("posts", {"attachments": {"ids": [1, "2"]}}, {"attachments": {"ids": ["1", "2"]}}),
+    ],
+)
+def test_a_value_has_the_same_form_however_it_came(stream: str, row: Json, shaped: Any) -> None:
+    streams: Any = TapPancake(config={"access_token": "invented"}).streams
+    if shaped is None:
+        shaped = {"tags": [{"id": 7}, {"text": "vip"}, {"id": 8}, None]}
+    assert streams[stream].shaper.shape(row) == {**shaped, OTHERS: None}
+
+
+# Rows that do not change
+
+
+def test_two_runs_over_an_unchanged_account_write_equal_rows(
+    server: PancakeServer, tmp_path: Path
+) -> None:
+    def lines() -> Counter[str]:
+        run = sync(tmp_path, config_for(server), catalog=select(*ALL))
+        records = [json.loads(line) for line in run.stdout.splitlines()]
+        return Counter(
+            json.dumps([record["stream"], record["record"]])
+            for record in records
+            if record["type"] == "RECORD"
+        )
+
+    assert lines() == lines()
+
+
+# What the real API has answered
+
+
+SECRET = ("session_id", "token_for_business")
+
+
+def unsecret(value: Any) -> Any:
+    """A value less what is never emitted."""
+    if isinstance(value, dict):
+        return {name: unsecret(part) for name, part in value.items() if name not in SECRET}
+    return [unsecret(part) for part in value] if isinstance(value, list) else value
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Each value in a row that is no object or list with something in it, with its place."""
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from places(part, (*path, name))
+    elif isinstance(value, list) and value:
+        for number, part in enumerate(value):
+            yield from places(part, (*path, number))
+    else:
+        yield path, value
+
+
+NORMALISED = {"app_id", "flow_id", "id", "order_id"}
+"""Ids that may be numbers."""
+
+
+@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded answers are not a part of it")
+@pytest.mark.parametrize(
+    ("stream", "pattern"),
+    [
+        ("conversations", "conversations_v2-*"),
+        ("messages", "messages-*"),
+        ("customers", "page_customers-*"),
+        ("tags", "tags-*"),
+        ("users", "users-*"),
+    ],
+)
+def test_recorded_rows_come_through_whole(stream: str, pattern: str) -> None:
+    one: Any = TapPancake(config={"access_token": "invented"}).streams[stream]
+    context = {"page_id": "1", "conversation_id": "2"}
+    count = 0
+    for file in sorted(RECORDED.glob(f"{pattern}.json")):
+        for row in one.rows_of(json.loads(file.read_bytes()), context):
+            count += 1
+            record = one.shape(row, context)
+            found = dict(places({**record, **(record[OTHERS] or {})}))
+            for path, value in places(written(unsecret(row))):
+                if path[0] in context or "birthday" in path:
+                    continue
+                expected = str(value) if path[-1] in NORMALISED and path[1:] and value else value
+                assert (
+                    found.get(path) in {value, expected}
+                    if not isinstance(value, (dict, list))
+                    else found.get(path) == value
+                ), path
+    assert count > 0
+    findings = one.shaper.findings
+    assert not (findings.unknown)
+    assert not (findings.left_out)
+    assert not (findings.mistyped)
