@@ -36,6 +36,9 @@ def _of_one_form(name: str, value: Any) -> Any:
         return f"{value['year'] or 0:04}-{value['month'] or 0:02}-{value['date'] or 0:02}"
     if name == UNDESCRIBED and isinstance(value, dict):
         return [value]
+    if name == "tags" and isinstance(value, list):
+        bare = {int: "id", str: "text"}
+        return [{bare[type(tag)]: tag} if type(tag) in bare else tag for tag in value]
     if name == "recent_orders" and isinstance(value, list):
         return [{**order, "id": str(order["id"])} for order in value]
     return str(value) if name in _IDS and isinstance(value, int) else value
