@@ -127,7 +127,8 @@ def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
         fields = {field for each in found for field in known[each].schema["properties"]}
         for field, rule in change.items() if isinstance(change, dict) else ():
             near = difflib.get_close_matches(field, fields, n=1, cutoff=0.9)
-            if field in fields or field.startswith("__") or (rule is not None and not near):
+            removes = rule is None or rule == "__NULL__"
+            if field in fields or field.startswith("__") or not (removes or near):
                 continue
             hint = f" (did you mean `{near[0]}`? A new one needs another name)" if near else ""
             msg = f"setting `stream_maps`, stream `{source}` has no field `{field}`{hint}: {_MAPS}"

@@ -59,6 +59,7 @@ def test_a_projection_of_a_removed_stream_is_written(server: PancakeServer, tmp_
         ({"x": {"__source__": "message"}}, ("`message`", "`messages`")),
         ({"customers": {"phone_numbrs": None}}, ("`phone_numbrs`", "`phone_numbers`")),
         ({"customers": {"phone_numbrs": "md5(str(id))"}}, ("`phone_numbrs`", "`phone_numbers`")),
+        ({"conversations": {"from.name": "__NULL__"}}, ("`from.name`", "stream `conversations`")),
         ({"customers": {"secret": None}}, ("`secret`", "stream `customers`")),
     ],
 )
