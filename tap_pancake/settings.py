@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from singer_sdk import typing as th
 
@@ -278,14 +281,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             " `page_access_tokens` (Pancake: the page's Settings → Tools) is needed; variables"
             " TAP_PANCAKE_… are read with --config=ENV"
         )
-    page_tokens = config.get("page_access_tokens")
-    tokens = {
-        "access_token": [config.get("access_token")],
-        "page_access_tokens": page_tokens.values() if isinstance(page_tokens, dict) else [],
-    }
-    for name, values in tokens.items():
-        if any(isinstance(value, str) and _SURPLUS.search(value) for value in values):
-            yield f"setting `{name}` holds more than a token: copy the token alone, without spaces"
+    yield from _wrong_tokens(config)
     if config.get("page_ids") == []:
         yield "setting `page_ids` must not be empty: leave it out to read all pages"
     index, count = config.get("shard_index"), config.get("shard_count")
@@ -301,8 +297,43 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                 dates[name] = times.parse(config[name])
             except ValueError:
                 yield f"setting `{name}` must be a time like 2024-01-31T00:00:00Z"
+    if "start_date" in dates and dates["start_date"] > datetime.now(UTC) + timedelta(days=1):
+        yield "setting `start_date` is in the future, so that nothing would be read: correct it"
     if len(dates) == 2 and dates["start_date"] > dates["end_date"]:  # noqa: PLR2004
         yield "setting `end_date` must not be before `start_date`"
+
+
+def _wrong_tokens(config: Mapping[str, Any]) -> Iterator[str]:
+    """Find tokens that cannot be right."""
+    page_tokens = config.get("page_access_tokens")
+    tokens_of_pages = page_tokens if isinstance(page_tokens, dict) else {}
+    tokens = {
+        "access_token": [config.get("access_token")],
+        "page_access_tokens": tokens_of_pages.values(),
+    }
+    for name, values in tokens.items():
+        if any(isinstance(value, str) and _SURPLUS.search(value) for value in values):
+            yield f"setting `{name}` holds more than a token: copy the token alone, without spaces"
+    for page_id, token in tokens_of_pages.items():
+        other = _page_of(token)
+        if other not in {None, str(page_id)}:
+            yield (
+                f"setting `page_access_tokens`: the token of page {page_id} is that of page"
+                f" {other}: copy the right one from the page's Settings → Tools"
+            )
+
+
+def _page_of(token: object) -> str | None:
+    """Return the page that a token says it is of; None if it does not say (reference, 24.7)."""
+    parts = token.split(".") if isinstance(token, str) else []
+    if len(parts) != 3:  # noqa: PLR2004 - a JWT
+        return None
+    try:
+        payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return None
+    page = payload.get("id") if isinstance(payload, dict) else None
+    return page if isinstance(page, str) else None
 
 
 def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> Any:
@@ -324,3 +355,14 @@ def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> An
         msg = f"setting `{name}` must be a number"
         raise ConfigurationError(msg)
     return json.loads(str(float(value)))
+
+
+# Hosts to which a token does not leave the machine.
+_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def open_host(api_url: str) -> str | None:
+    """Return the host to which tokens would go without encryption; None if they do not."""
+    address = urlsplit(api_url)
+    in_clear = address.scheme == "http" and address.hostname not in _HERE
+    return address.hostname if in_clear else None

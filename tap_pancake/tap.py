@@ -131,6 +131,10 @@ class TapPancake(SDKTap):
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
+        if host := settings.open_host(str(self.config["api_url"])):
+            self.logger.warning(
+                "setting `api_url`: tokens go to %s without encryption: use https://", host
+            )
         # An answer is thousands of objects in no cycle: looking for cycles at Python's usual pace
         # was measured to take a tenth of the time.
         gc.freeze()

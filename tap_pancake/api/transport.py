@@ -12,6 +12,8 @@ import json
 import math
 import os
 import re
+import socket
+import ssl
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,11 +31,10 @@ from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from tap_pancake.api.errors import PageFailed, TransientError
+from tap_pancake.api.errors import PageFailed, RunStopped, TransientError
 from tap_pancake.api.redaction import BLOT, forms_of
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator, Mapping
 
 # The one letter that PostgreSQL takes in no text, so that a row with it stops all loading: as it
@@ -228,6 +229,7 @@ class Transport:
         Raises:
             TransientError: no whole answer came.
             PageFailed: it is longer than any answer should be.
+            RunStopped: no other try will help.
         """
         if self._environment is None:
             # Proxies and certificates; a session would look for them at each call.
@@ -261,12 +263,35 @@ class Transport:
         except (requests.Timeout, ReadTimeoutError):
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
+            self._check_setup(exc, where)
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
         if fault is None:
             msg = f"{where}: the answer has more than {_LONGEST >> 20} MB: check `api_url`"
             raise PageFailed(msg)
         msg = f"{where}: {fault}, or run the tap again later"
         raise TransientError(msg, whole_page=True)
+
+    def _check_setup(self, exc: BaseException, where: str) -> None:
+        """Tell of a fault of the machine's setup, which no other try mends.
+
+        Raises:
+            RunStopped: the certificate is not trusted, or the name of the API is not found.
+        """
+        causes = list(_causes(exc))
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+            msg = (
+                f"{where}: the certificate of the API, or of a proxy before it, is not trusted: put"
+                " the path of a file with the right certificates into the environment variable"
+                " REQUESTS_CA_BUNDLE"
+            )
+            raise RunStopped(msg)
+        # Once something was answered, it is a fault that passes.
+        if not self.latency and any(isinstance(cause, socket.gaierror) for cause in causes):
+            msg = (
+                f"{where}: the name of the API is not found: check `api_url`, and the network or"
+                " proxy (HTTPS_PROXY) of this machine"
+            )
+            raise RunStopped(msg)
 
 
 def _whole(response: requests.Response) -> bytes:
