@@ -38,7 +38,7 @@ def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
                 for page in pages
                 for row in of_page(server, page, stream)
             ]
-    return {key_of(stream, row): row for row in rows}
+    return {key_of(stream, row): {**row, "other_fields": None} for row in rows}
 
 
 def held_ids(server: PancakeServer, stream: str) -> set[tuple[str, ...]]:

@@ -130,7 +130,10 @@ def said() -> Iterator[str]:
                     value=value,
                 ):
                     yield from texts(value)
-                case ast.Yield(value=ast.AST() as value) if path.name in {"settings.py", "overrides.py"}:
+                case ast.Yield(value=ast.AST() as value) if path.name in {
+                    "settings.py",
+                    "overrides.py",
+                }:
                     yield from texts(value)
                 case ast.Call(func=ast.Attribute(attr="warning" | "_warn"), args=[message, *_]):
                     yield from (re.sub("%[sd]", "…", text) for text in texts(message))

@@ -220,8 +220,8 @@ def test_postgresql_has_the_types_and_nulls_that_the_document_says(
             " where relnamespace = 'pancake'::regnamespace and relkind = 'r' and attnum > 0"
         ).fetchall()
         nulls = connection.execute(
-            "select count(*) filter (where edit_history is null),"
-            " count(*) filter (where jsonb_typeof(edit_history) = 'null'),"
+            "select count(*) filter (where private_reply_conversation is null),"
+            " count(*) filter (where jsonb_typeof(private_reply_conversation) = 'null'),"
             " count(*) filter (where rich_message is null) from pancake.messages"
         ).fetchone()
     types = {(table.removeprefix("pancake."), column): found for table, column, found in rows}
@@ -235,7 +235,7 @@ def test_postgresql_has_the_types_and_nulls_that_the_document_says(
         for name, column in schema["properties"].items():
             assert types[stream, name] == documented_type(type_of(column)), (stream, name)
     messages = loaded.truth["messages"].values()
-    assert nulls == (0, sum(row.get("edit_history") is None for row in messages), 0)
+    assert nulls == (0, sum(row.get("private_reply_conversation") is None for row in messages), 0)
 
 
 def test_rows_load_from_batch_files(tmp_path: Path, database: str) -> None:

@@ -34,6 +34,8 @@ def _of_one_form(name: str, value: Any) -> Any:
     """A value as each column has it, whatever form the wire has."""
     if name == "birthday" and isinstance(value, dict):
         return f"{value['year'] or 0:04}-{value['month'] or 0:02}-{value['date'] or 0:02}"
+    if name == "private_reply_conversation" and isinstance(value, str):
+        return {"id": value}
     if name == UNDESCRIBED and isinstance(value, dict):
         return [value]
     if name == "tags" and isinstance(value, list):
