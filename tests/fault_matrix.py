@@ -392,6 +392,7 @@ def rows_of(server: PancakeServer, page: Page, stream: str) -> Rows:
         rows = [{"page_id": page.id, **row} for row in of_page(server, page, stream)]
     end = END.isoformat()
     key = bookmark_key(stream)
+    rows = [{**row, "other_fields": None} for row in rows]
     return {key_of(stream, row): row for row in rows if str(row.get(key, "")) <= end}
 
 
