@@ -129,6 +129,9 @@ class TapPancake(SDKTap):
 
     def read_all(self) -> None:
         """Read everything that is selected; whatever ends the run, the last STATE is written."""
+        if sys.stdout is None:
+            msg = "standard output is closed: give the tap a target, or a file, to write to"
+            raise PancakeError(msg)
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         if host := settings.open_host(str(self.config["api_url"])):
@@ -145,10 +148,12 @@ class TapPancake(SDKTap):
             # The main thread keeps itself free for signals.
             lanes.hand_over(self._read_all, self.interrupts.tell)
             self.interrupts.wait(self.shared.progress.tick)
-        except BrokenPipeError:
+        except OSError as fault:  # of the output: others are told as what they mean
             _forget_output()
             lanes.seize()
-            msg = "the target closed the pipe: see its own log for the reason"
+            msg = f"standard output cannot be written ({fault.strerror}): see where it goes"
+            if isinstance(fault, BrokenPipeError):
+                msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException as end:
             lanes.seize()
@@ -156,7 +161,7 @@ class TapPancake(SDKTap):
             try:
                 self.shared.state_clock.write()
                 is_written = True
-            except BrokenPipeError:
+            except OSError:
                 _forget_output()
             except PancakeError as failure:  # no batch file can be written
                 if str(failure) != str(end):

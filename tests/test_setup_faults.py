@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import ssl
 import subprocess
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from tap_pancake.settings import open_host
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, log_lines, run_tap
+from tests.tap import COMMAND, config_for, log_lines, run_tap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +96,19 @@ def test_tokens_that_go_out_in_clear_text_are_told() -> None:
     for url in ("https://pages.example", "http://127.0.0.1:9", "http://localhost", "http://[::1]"):
         assert open_host(url) is None
     assert open_host("http://pages.example/x") == "pages.example"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "told"),
+    [(">/dev/full", "No space left on device"), (">&-", "standard output is closed")],
+)
+def test_an_output_that_takes_nothing_is_said(tmp_path: Path, redirection: str, told: str) -> None:
+    with PancakeServer(Account.generate(seed=5, pages=1, conversations=3)) as server:
+        (tmp_path / "config.json").write_text(json.dumps(config_for(server)), encoding="utf-8")
+        command = f"{shlex.join(COMMAND)} --config config.json {redirection}"
+        run = subprocess.run(
+            command, shell=True, cwd=tmp_path, check=False, capture_output=True, text=True
+        )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert told in run.stderr.splitlines()[-1]
