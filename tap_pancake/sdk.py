@@ -146,6 +146,8 @@ class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
     rows_written = 0
+    absent: frozenset[str] = frozenset()
+    """Columns that the catalog does not have, such as one of an older version."""
     _schema_written = False
     _parts: dict[str, dict[str, Any]] | None = None
 
@@ -181,12 +183,6 @@ class SDKStream(RESTStream[Any]):
         (first, *others) = self.stream_maps
         as_it_is = type(first) is SameRecordTransform and not first.flattening_enabled
         return bool(others) or not as_it_is
-
-    @cached_property
-    def absent(self) -> frozenset[str]:
-        """Columns that the catalog does not have, such as one of an older version."""
-        listed = self.stream_maps[0].raw_schema["properties"]
-        return frozenset(self.schema["properties"].keys() - listed.keys())
 
     @cached_property
     def _is_plain(self) -> bool:

@@ -506,7 +506,10 @@ class PancakeStream(SDKStream):
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
         super().apply_catalog(catalog)
-        if catalog.get_stream(self.name) is None:
+        if (given := catalog.get_stream(self.name)) is not None:
+            listed = given.schema.properties or {}
+            self.absent = frozenset(self.schema["properties"].keys() - listed.keys())
+        else:
             # It is not selected, but its children may be, and the SDK looks for its entry then.
             entry = CatalogEntry(self.name, self.metadata, Schema.from_dict(self.schema), self.name)
             entry.key_properties = self.primary_keys
