@@ -6,11 +6,11 @@ to be seen without a word. Selection and the full table are honoured everywhere.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.errors import ConfigurationError
+from tap_pancake.settings import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -98,8 +98,8 @@ def _types(schema: Json) -> set[str]:
 
 
 def _unknown(name: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return "which this tap does not have" + (f" (did you mean `{near[0]}`?)" if near else "")
+    near = nearest(str(name), known)
+    return "which this tap does not have" + (f" (did you mean `{near}`?)" if near else "")
 
 
 _MAPS = "see docs/meltano.md#stream-maps"
@@ -126,10 +126,10 @@ def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
             raise ConfigurationError(msg)
         fields = {field for each in found for field in known[each].schema["properties"]}
         for field, rule in change.items() if isinstance(change, dict) else ():
-            near = difflib.get_close_matches(field, fields, n=1, cutoff=0.9)
+            near = nearest(field, fields, cutoff=0.9)
             removes = rule is None or rule == "__NULL__"
             if field in fields or field.startswith("__") or not (removes or near):
                 continue
-            hint = f" (did you mean `{near[0]}`? A new one needs another name)" if near else ""
+            hint = f" (did you mean `{near}`? A new one needs another name)" if near else ""
             msg = f"setting `stream_maps`, stream `{source}` has no field `{field}`{hint}: {_MAPS}"
             raise ConfigurationError(msg)

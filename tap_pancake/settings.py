@@ -234,6 +234,13 @@ _SURPLUS = re.compile(r"^\s|\s$|[\r\n]|^bearer ", re.IGNORECASE)
 _EXAMPLES = {"page_ids": '["100000000000001"]', "page_access_tokens": '{"100000000000001": "…"}'}
 
 
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most like another one; None if none is so much alike."""
+    import difflib  # noqa: PLC0415 - for errors only
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
+
+
 def _problems(error: ValidationError) -> Iterator[str]:
     """Put an error of JSON Schema into words that name the setting and not its value."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
@@ -241,13 +248,11 @@ def _problems(error: ValidationError) -> Iterator[str]:
     schema: Any = error.schema
     instance: Any = error.instance
     if error.validator == "additionalProperties":
-        import difflib  # noqa: PLC0415 - for this error only
-
         known = schema.get("properties", {})
         for name in sorted(set(instance) - set(known)):
-            near = difflib.get_close_matches(name, known, n=1)
+            near = nearest(name, known)
             yield f"setting `{name}` is not known" + (
-                f": did you mean `{near[0]}`?" if near else ": remove it"
+                f": did you mean `{near}`?" if near else ": remove it"
             )
     elif error.validator == "type":
         names = [limit] if isinstance(limit, str) else limit
