@@ -125,6 +125,31 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         " are not named have none.",
     ),
     th.Property(
+        "personal_data",
+        th.StringType,
+        allowed_values=["keep", "hash", "drop"],
+        default="keep",
+        title="Personal data",
+        description="What becomes of phone numbers, e-mail addresses, names, addresses, birthdays"
+        " and pictures: kept, replaced by a hash with `personal_data_key`, or left out.",
+    ),
+    th.Property(
+        "personal_data_of",
+        th.StringType,
+        allowed_values=["customers", "everybody"],
+        default="customers",
+        title="Whose personal data",
+        description="Whose data `personal_data` is about: that of customers, or of staff too.",
+    ),
+    th.Property(
+        "personal_data_key",
+        th.StringType(min_length=1, nullable=True),
+        secret=True,
+        title="Key of personal data",
+        description="Key of the hash, for `personal_data: hash`: a long text that nobody guesses,"
+        " the same in each run.",
+    ),
+    th.Property(
         "conversations_api",
         th.StringType,
         allowed_values=["v2", "v1"],
@@ -287,6 +312,11 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             " TAP_PANCAKE_… are read with --config=ENV"
         )
     yield from _wrong_tokens(config)
+    if config.get("personal_data") == "hash" and not config.get("personal_data_key"):
+        yield (
+            "setting `personal_data_key` is missing: `personal_data: hash` needs one, a long text"
+            " that nobody guesses, the same in each run"
+        )
     if config.get("page_ids") == []:
         yield "setting `page_ids` must not be empty: leave it out to read all pages"
     index, count = config.get("shard_index"), config.get("shard_count")

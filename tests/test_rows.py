@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,15 +13,13 @@ from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.stream_truth import OTHERS as OTHER_STREAMS
 from tests.tap import INBOX, config_for, log_lines, metadata_of, select, sync
-from tests.truth import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.tap import Json
 
-RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded"
-"""Answers of the real API, which are not a part of the project."""
 ALL = (*INBOX, *OTHER_STREAMS)
 
 
@@ -158,68 +155,3 @@ def test_two_runs_over_an_unchanged_account_write_equal_rows(
         )
 
     assert lines() == lines()
-
-
-# What the real API has answered
-
-
-SECRET = ("session_id", "token_for_business")
-
-
-def unsecret(value: Any) -> Any:
-    """A value less what is never emitted."""
-    if isinstance(value, dict):
-        return {name: unsecret(part) for name, part in value.items() if name not in SECRET}
-    return [unsecret(part) for part in value] if isinstance(value, list) else value
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Each value in a row that is no object or list with something in it, with its place."""
-    if isinstance(value, dict) and value:
-        for name, part in value.items():
-            yield from places(part, (*path, name))
-    elif isinstance(value, list) and value:
-        for number, part in enumerate(value):
-            yield from places(part, (*path, number))
-    else:
-        yield path, value
-
-
-NORMALISED = {"app_id", "flow_id", "id", "order_id"}
-"""Ids that may be numbers."""
-
-
-@pytest.mark.skipif(not RECORDED.is_dir(), reason="the recorded answers are not a part of it")
-@pytest.mark.parametrize(
-    ("stream", "pattern"),
-    [
-        ("conversations", "conversations_v2-*"),
-        ("messages", "messages-*"),
-        ("customers", "page_customers-*"),
-        ("tags", "tags-*"),
-        ("users", "users-*"),
-    ],
-)
-def test_recorded_rows_come_through_whole(stream: str, pattern: str) -> None:
-    one: Any = TapPancake(config={"access_token": "invented"}).streams[stream]
-    context = {"page_id": "1", "conversation_id": "2"}
-    count = 0
-    for file in sorted(RECORDED.glob(f"{pattern}.json")):
-        for row in one.rows_of(json.loads(file.read_bytes()), context):
-            count += 1
-            record = one.shape(row, context)
-            found = dict(places({**record, **(record[OTHERS] or {})}))
-            for path, value in places(written(unsecret(row))):
-                if path[0] in context or "birthday" in path:
-                    continue
-                expected = str(value) if path[-1] in NORMALISED and path[1:] and value else value
-                assert (
-                    found.get(path) in {value, expected}
-                    if not isinstance(value, (dict, list))
-                    else found.get(path) == value
-                ), path
-    assert count > 0
-    findings = one.shaper.findings
-    assert not (findings.unknown)
-    assert not (findings.left_out)
-    assert not (findings.mistyped)

@@ -191,7 +191,7 @@ class PancakeStream(SDKStream):
     @cached_property
     def shaper(self) -> RowShaper:
         """Shapes rows to the schema; made when catalog and settings are known."""
-        return RowShaper(self.schema, self._is_closed)
+        return RowShaper(self.schema, self._is_closed, self.run.protection)
 
     def _is_closed(self, path: tuple[str, ...]) -> bool:
         """Tell whether the object at a path keeps only what is declared.
@@ -479,7 +479,7 @@ class PancakeStream(SDKStream):
     def _shape(self, row: Row, context: Context | None) -> Record | str:
         """Return a row as the record to write, or what is wrong with it."""
         try:
-            record = self.shaper.shape(row)
+            record = self.shaper.shape(row, context["page_id"] if context else row.get("id"))
         except RecursionError:
             return "that are nested too deeply"
         for name in ("page_id", "conversation_id"):

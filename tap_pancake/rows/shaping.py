@@ -4,6 +4,8 @@ What the schema does not declare is kept, in the row's `other_fields`, and count
 learns of additions to the API. Below the top level it stays in its object, unless that is selected
 in part or becomes columns by flattening. Credentials are dropped at any depth. Since every value
 leaves here in a declared type, the SDK's own conformance is switched off.
+
+Personal data is protected on the way, if that is wanted: a field keeps its type.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import json
 import math
 import re
 from collections import Counter
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from tap_pancake.rows.personal import Protection
 
     Convert = Callable[[Any], Any]
     Schema = Mapping[str, Any]
@@ -49,6 +53,12 @@ BARE = "x-bare"
 type; `any` is of all other types."""
 FORM = "x-form"
 """In the schema of a text: how it is written, where JSON Schema has no `format` for that."""
+PERSONAL = "x-personal"
+"""In the schema of a value: what personal data it is, a kind that `personal.py` names; `text` is
+what may hold phone numbers and e-mail addresses."""
+PERSON = "x-person"
+"""In the schema of a row, object or value: whose personal data it and all in it is."""
+CUSTOMER, STAFF = "customer", "staff"
 
 
 class Findings:
@@ -73,31 +83,44 @@ class Findings:
 class RowShaper:
     """Shapes the rows of one stream."""
 
-    def __init__(self, schema: Schema, is_closed: Callable[[Path], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        is_closed: Callable[[Path], bool] = lambda _: False,
+        protection: Protection | None = None,
+    ) -> None:
         """Prepare one conversion for each field of the schema.
 
         Args:
             schema: the stream's own.
             is_closed: tells of the object at a path whether it keeps only what is declared.
+            protection: of personal data; None keeps it.
         """
         self.findings = Findings()
-        build = _Build(self.findings, is_closed)
+        self._protection = protection
+        self._build = _Build(self.findings, is_closed, protection)
+        self._person = schema.get(PERSON, CUSTOMER)
         self._fields = {
-            name: build.converter(part, (name,)) for name, part in schema["properties"].items()
+            name: self._build.field(part, (name,), self._person)
+            for name, part in schema["properties"].items()
         }
 
-    def shape(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the row as the schema says."""
+    def shape(self, row: Mapping[str, Any], page_id: object = None) -> dict[str, Any]:
+        """Give the row of a page as the schema says."""
+        if self._protection is not None:
+            self._protection.begin(row, page_id)
         shaped: dict[str, Any] = {}
         others: dict[str, Any] = {}
         for name, value in row.items():
-            convert = self._fields.get(name)
-            if convert is not None:
-                shaped[name] = convert(value)
-                if shaped[name] is None and value is not None:
-                    others[name] = _free(value)
+            if name in self._fields:
+                convert, guard = self._fields[name]
+                fitting = convert(value)
+                shaped[name] = guard(fitting) if guard is not None else fitting
+                if fitting is None and value is not None:
+                    free = self._build.free(value, name, self._person)
+                    others[name] = free if guard is None else guard(_free(value))
             elif not is_credential(name):
-                others[name] = _free(value)
+                others[name] = self._build.free(value, name, self._person)
                 self.findings.count(self.findings.unknown, name)
         shaped[OTHERS] = others or None
         return shaped
@@ -106,25 +129,48 @@ class RowShaper:
 class _Build:
     """Builds the conversions of one stream; what fits no type becomes null, counted."""
 
-    def __init__(self, findings: Findings, is_closed: Callable[[Path], bool]) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        is_closed: Callable[[Path], bool],
+        protection: Protection | None,
+    ) -> None:
         self._findings = findings
         self._is_closed = is_closed
+        self._protection = protection
 
-    def converter(self, schema: Schema, path: Path) -> Convert:
-        """Build the conversion of the value at one place."""
+    def free(self, value: Any, name: str, person: str) -> Any:
+        """Keep a value that no schema describes, less its credentials, and protected."""
+        value = _free(value)
+        return value if self._protection is None else self._protection.free(value, name, person)
+
+    def field(self, schema: Schema, path: Path, person: str) -> tuple[Convert, Convert | None]:
+        """Build the conversion of the value at one place, and what protects it."""
+        person = schema.get(PERSON, person)
+        convert, kind = self._conversion(schema, path, person), schema.get(PERSONAL)
+        if kind is None or self._protection is None:
+            return convert, None
+        return convert, self._protection.guard(kind, person)
+
+    def converter(self, schema: Schema, path: Path, person: str) -> Convert:
+        """Build both in one."""
+        convert, guard = self.field(schema, path, person)
+        return convert if guard is None else lambda value: guard(convert(value))
+
+    def _conversion(self, schema: Schema, path: Path, person: str) -> Convert:
         types = schema.get("type", [])
         casts: dict[str, Convert] = {}
         for name in [types] if isinstance(types, str) else types:
             if name == "string":
-                casts[name] = _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
+                casts[name] = self._text(schema, path, person)
             elif name == "object":
-                casts[name] = self._object(schema, path)
+                casts[name] = self._object(schema, path, person)
             elif name == "array":
-                casts[name] = self._array(schema, path)
+                casts[name] = self._array(schema, path, person)
             elif name != "null":
                 casts[name] = _SCALARS[name]
         if not casts:
-            return _free
+            return self._free_at(path, person)
         count, mistyped, text = self._findings.count, self._findings.mistyped, ".".join(path)
 
         def convert(value: Any) -> Any:
@@ -141,13 +187,24 @@ class _Build:
 
         return convert
 
-    def _object(self, schema: Schema, path: Path) -> Convert:
+    def _free_at(self, path: Path, person: str) -> Convert:
+        return partial(self.free, name=path[-1].replace("[]", ""), person=person)
+
+    def _text(self, schema: Schema, path: Path, person: str) -> Convert:
+        cast = _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
+        if cast is not _string or self._protection is None:
+            return cast
+        free = self._free_at(path, person)
+        return lambda value: _string(free(value) if isinstance(value, (dict, list)) else value)
+
+    def _object(self, schema: Schema, path: Path, person: str) -> Convert:
         fields = {
-            name: self.converter(part, (*path, name))
+            name: self.converter(part, (*path, name), person)
             for name, part in schema.get("properties", {}).items()
         }
 
         bare: Mapping[str, str] = schema.get(BARE, {})
+        free, free_whole = partial(self.free, person=person), self._free_at(path, person)
 
         def whole(value: Any) -> dict[str, Any]:
             if isinstance(value, dict):
@@ -158,8 +215,10 @@ class _Build:
             return {name: value}
 
         def cast(value: Any) -> Any:
+            if not fields:
+                return free_whole(whole(value))
             return {
-                name: fields.get(name, _free)(part)
+                name: fields[name](part) if name in fields else free(part, name)
                 for name, part in whole(value).items()
                 if not is_credential(name)
             }
@@ -175,8 +234,8 @@ class _Build:
 
         return cast_closed if fields and self._is_closed(path) else cast
 
-    def _array(self, schema: Schema, path: Path) -> Convert:
-        item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"))
+    def _array(self, schema: Schema, path: Path, person: str) -> Convert:
+        item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"), person)
 
         def cast(value: Any) -> Any:
             if isinstance(value, dict):  # the only one, of which some answers make no list

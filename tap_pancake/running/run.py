@@ -16,12 +16,15 @@ from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport
 from tap_pancake.reading.selection import Memory
 from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
+from tap_pancake.rows.shaping import CUSTOMER, STAFF
 from tap_pancake.running.lanes import Lanes
 from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from tap_pancake.rows.personal import Protection
 
 
 AHEAD = 12
@@ -101,6 +104,18 @@ class Run:
     def shard(self) -> Shard:
         """Which pages are read."""
         return Shard.of(self._config)
+
+    @cached_property
+    def protection(self) -> Protection | None:
+        """What becomes of personal data; None if it is kept."""
+        how = self._config["personal_data"]
+        if how == "keep":
+            return None
+        # What it needs takes time to load, and few need it.
+        from tap_pancake.rows.personal import Protection  # noqa: PLC0415
+
+        whose = {CUSTOMER, STAFF} if self._config["personal_data_of"] == "everybody" else {CUSTOMER}
+        return Protection(whose, self._config["personal_data_key"] if how == "hash" else None)
 
     @cached_property
     def transport(self) -> Transport:

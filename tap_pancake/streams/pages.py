@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from singer_sdk.exceptions import SyncLifecycleSignal
@@ -107,9 +108,12 @@ class PagesStream(PancakeStream):
             run.tokens.relist = self.list_pages
 
     def list_pages(self) -> Listed:
-        """Ask for all pages, and learn their tokens."""
+        """Ask for all pages, and learn their tokens and countries."""
         listed = listed_pages(self.fetch(None, None))
         self.run.tokens.learn(tokens_of(listed))
+        if self.run.protection is not None:
+            for page in chain.from_iterable(listed.values()):
+                self.run.protection.learn(page)
         return listed
 
     @cached_property

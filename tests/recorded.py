@@ -1,0 +1,146 @@
+"""A small server that answers with what the real API has answered.
+
+The answers lie beside the project (`RECORDED`), and are no part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.tap import Json
+
+RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded"
+STREAMS = ("pages", "conversations", "messages", "customers", "tags", "users")
+"""Of which there are recorded answers."""
+_FILES = {
+    "conversations": ("conversations_v2-*", "conversations"),
+    "messages": ("messages-*", "messages"),
+    "customers": ("page_customers-*", "customers"),
+    "tags": ("tags-*", "tags"),
+    "users": ("users-*", "users"),
+}
+"""Their files, and the key of their rows."""
+FACEBOOK = "8232708581465811"
+"""The page that customers, tags and users are of."""
+
+
+def answers(pattern: str) -> list[Any]:
+    return [json.loads(file.read_bytes()) for file in sorted(RECORDED.glob(f"{pattern}.json"))]
+
+
+@cache
+def categorized() -> Json:
+    """The pages of all accounts, by category."""
+    merged: Json = {}
+    for answer in answers("list_pages-*"):
+        for category, pages in answer["categorized"].items():
+            merged.setdefault(category, []).extend(pages)
+    return merged
+
+
+@cache
+def rows(stream: str) -> list[Json]:
+    """All recorded rows of a stream, with the page that they are of."""
+    if stream == "pages":
+        return [{**page, "category": "activated"} for page in categorized()["activated"]]
+    pattern, key = _FILES[stream]
+    found = [row for answer in answers(pattern) for row in answer[key]]
+    if stream == "conversations":
+        # Of some conversations the messages were recorded only.
+        listed = {row["id"] for row in found}
+        newest = {row["conversation_id"]: row for row in sorted(rows("messages"), key=_sent)}
+        found += [
+            {
+                **found[0],
+                "page_id": row["page_id"],
+                "id": name,
+                "updated_at": row["inserted_at"],
+            }
+            for name, row in newest.items()
+            if name not in listed
+        ]
+    return [{"page_id": FACEBOOK, **row} for row in found]
+
+
+def _sent(row: Json) -> str:
+    return str(row["inserted_at"])
+
+
+def _seconds(row: Json, name: str) -> float:
+    return datetime.fromisoformat(row[name]).replace(tzinfo=UTC).timestamp()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the five lists that were recorded, as the reference says that they are asked for."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        address = urlsplit(self.path)
+        asked = {name: values[0] for name, values in parse_qs(address.query).items()}
+        body = json.dumps(_answer(unquote(address.path), asked)).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _answer(path: str, asked: dict[str, str]) -> Json:
+    if path == "/api/v1/pages":
+        return {"success": True, "categorized": categorized()}
+    found = re.fullmatch(r"/api/public_api/v[12]/pages/([^/]+)/(.+)", path)
+    assert found, path
+    page_id, rest = found.groups()
+    if rest.endswith("/messages"):
+        conversation = rest.split("/")[1]
+        held = [row for row in rows("messages") if row["conversation_id"] == conversation]
+        held.sort(key=_sent, reverse=True)
+        skip = int(asked.get("current_count", 0))
+        return {"success": True, "messages": held[skip : skip + 30][::-1]}
+    name = {"page_customers": "customers"}.get(rest, rest)
+    held = [row for row in rows(name) if row["page_id"] == page_id]
+    if name == "users":
+        return {**answers("users-*")[0], "users": held}
+    if name in {"conversations", "customers"}:
+        default = "updated_at" if name == "conversations" else "inserted_at"
+        order = asked.get("order_by", default)
+        since, until = float(asked.get("since", 0)), float(asked.get("until", "inf"))
+        held = [row for row in held if since <= _seconds(row, order) <= until]
+        held.sort(key=lambda row: str(row[order]), reverse=True)
+        if last := asked.get("last_conversation_id"):
+            ids = [row["id"] for row in held]
+            held = held[ids.index(last) + 1 :]
+        skip = (int(asked.get("page_number", 1)) - 1) * int(asked.get("page_size", 60))
+        total, held = len(held), held[skip : skip + int(asked.get("page_size", 60))]
+        return {"success": True, "total": total, name: held}
+    return {"success": True, name: held}
+
+
+@contextmanager
+def serve() -> Iterator[str]:
+    """Serve the recorded answers; give the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
