@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tap_pancake.api import errors
 from tap_pancake.api.client import USER_API
 from tap_pancake.reading.lists import ListStream
+from tap_pancake.rows.shaping import CUSTOMER, PERSON, PERSONAL
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -325,6 +326,38 @@ def default_of(schema: Schema) -> str:
     return default if isinstance(default, str) else json.dumps(default)
 
 
+# Personal data
+
+
+def personal_table() -> str:
+    """Give the table of personal data: which columns, and whose."""
+    marked: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for name, stream in streams().items():
+        for path, kind, person in personal_of(stream.schema, CUSTOMER):
+            whole, parts = marked.setdefault((name, person), ([], []))
+            (parts if kind == "text" else whole).append(f"`{path}`")
+    return table(
+        "stream | whose | the whole of | numbers and addresses in",
+        (
+            [f"`{name}`", person, ", ".join(whole), ", ".join(parts)]
+            for (name, person), (whole, parts) in marked.items()
+        ),
+    )
+
+
+def personal_of(schema: Schema, person: str, before: str = "") -> Iterator[tuple[str, str, str]]:
+    """Give the path of each field that a schema marks, its kind, and whose it is."""
+    person = schema.get(PERSON, person)
+    for name, field in schema.get("properties", {}).items():
+        deeper, path, whose = field, before + name, field.get(PERSON, person)
+        if PERSONAL in field:
+            yield path, field[PERSONAL], whose
+        while "items" in deeper:
+            deeper, path = deeper["items"], f"{path}[]"
+            whose = deeper.get(PERSON, whose)
+        yield from personal_of(deeper, whose, f"{path}.")
+
+
 # Limits
 
 
@@ -387,6 +420,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "diagram": diagram,
     "settings": settings_table,
+    "personal": personal_table,
     "backfill": backfill,
     "refusals": refusals,
 }

@@ -138,6 +138,8 @@ class Check:
         """
         self._tell_account()
         failed: list[PancakeError] = []
+        for warning in self._pages.misplaced():
+            self._say(warning)
         for problem in self._pages.unreadable():
             self._say(str(problem))
             failed.append(problem)

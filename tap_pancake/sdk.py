@@ -193,15 +193,17 @@ class SDKStream(RESTStream[Any]):
         # A walk may begin before the stream's own start, for the sake of its children.
         if not self.emits(record):
             return
-        self.rows_written += 1
         if self.absent:
             record = {name: part for name, part in record.items() if name not in self.absent}
         if self._is_plain:
             # The SDK looks at each field, at any depth, for whether it is selected.
             now = datetime.now(UTC)
-            self._tap.write_message(RecordMessage(self.name, record, time_extracted=now))
+            messages = [RecordMessage(self.name, record, time_extracted=now)]
         else:
-            super()._write_record_message(record)
+            messages = list(self._generate_record_messages(record))
+        for message in messages:
+            self._tap.write_message(message)
+        self.rows_written += len(messages)  # a map may filter rows, or write some twice
 
     @override
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:

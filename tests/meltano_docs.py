@@ -6,6 +6,7 @@ It takes minutes, so `.ci/run` runs it apart: `sh scripts/test.sh tests/meltano_
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from scripts.docs import streams
+from tap_pancake.rows.personal import phone
 from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import CHILDREN, records
@@ -214,6 +216,9 @@ class Steps:
         self.forget()
 
     def stream_maps(self, _: str) -> None:
+        assert "first_phone" in (self.project.directory / "meltano.yml").read_text(encoding="utf-8")
+
+    def personal_data(self, _: str) -> None:
         assert SEED in (self.project.directory / ".env").read_text(encoding="utf-8")
         assert SEED not in (self.project.directory / "meltano.yml").read_text(encoding="utf-8")
 
@@ -227,23 +232,24 @@ class Steps:
         }
         assert 0 < len(messages) < len(held(self.server, "messages"))
         assert self.arrived("messages") == messages
+        countries = {page.id: page.channel.country for page in self.server.account.pages}
         phones = {
-            key: row["phone_numbers"]
+            key: [phone(number, countries[page_id]) for number in row["phone_numbers"]]
             for key, row in held(self.server, "customers").items()
             if row["page_id"] == page_id
         }
         assert any(phones.values())
         arrived = self.arrived("customers")
         assert not any("phone_numbers" in row for row in arrived.values())
-        assert {key: row["phone_hash"] for key, row in arrived.items()} == {
-            key: hashed(numbers[0]) if numbers else None for key, numbers in phones.items()
+        assert {key: row["first_phone"] for key, row in arrived.items()} == {
+            key: hashed(numbers[0] or "") if numbers else None for key, numbers in phones.items()
         }
         assert f"prod{ID.removeprefix('dev')}" in self.project.meltano("state", "list").stdout
 
 
-def hashed(phone: str) -> str:
-    """Give what the document's stream map makes of a phone number."""
-    return hashlib.sha256(f"{SEED}{phone}".encode()).hexdigest()
+def hashed(form: str) -> str:
+    """Give the hash that docs/personal-data.md describes."""
+    return hmac.new(SEED.encode(), form.encode(), hashlib.sha256).hexdigest()
 
 
 def shown() -> Json:

@@ -133,6 +133,7 @@ def said() -> Iterator[str]:
                 case ast.Yield(value=ast.AST() as value) if path.name in {
                     "settings.py",
                     "overrides.py",
+                    "pages.py",
                 }:
                     yield from texts(value)
                 case ast.Call(func=ast.Attribute(attr="warning" | "_warn"), args=[message, *_]):

@@ -8,7 +8,17 @@ import pytest
 
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import held_ids
-from tests.tap import INBOX, config_for, metadata_of, run_tap, select, sync
+from tests.tap import (
+    INBOX,
+    arguments_of,
+    config_for,
+    log_lines,
+    metadata_of,
+    run_command,
+    run_tap,
+    select,
+    sync,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,6 +87,37 @@ def test_maps_may_be_of_patterns_and_make_new_fields(server: PancakeServer, tmp_
     assert {row.keys() == {"id", "page_id", "copy"} for row in run.records["conversations"]} == {
         True
     }
+
+
+def test_the_summary_counts_what_a_map_lets_through(server: PancakeServer, tmp_path: Path) -> None:
+    maps = {"messages": {"__filter__": "type == 'INBOX'"}}
+    run = sync(tmp_path, config_for(server, stream_maps=maps))
+    written = run.records["messages"]
+    assert 0 < len(written) < len(server.expected().messages)
+    (line,) = [line for line in log_lines(run, "INFO") if line.startswith("messages: ")]
+    assert line.startswith(f"messages: {len(written):,} rows, ")
+
+
+# Settings of pages
+
+
+def test_settings_of_pages_that_are_not_there_are_told(
+    server: PancakeServer, tmp_path: Path
+) -> None:
+    there = server.account.pages[0].id
+    config = config_for(
+        server,
+        sip_package_ids={there: "1", "404": "2"},
+        page_access_tokens={"405": server.account.pages[0].token},
+        page_ids=[there],
+    )
+    run = sync(tmp_path, config)
+    about_sip, about_token = log_lines(run, "WARNING")
+    assert "`sip_package_ids` has page 404" in about_sip
+    assert "`page_access_tokens` has page 405" in about_token
+    told = run_command(*arguments_of(tmp_path, config, None, None), "--test").stdout
+    assert "has page 404" in told
+    assert "has page 405" in told
 
 
 # The catalog

@@ -69,6 +69,9 @@ def test_the_defaults_are_those_of_the_table() -> None:
         "end_date": None,
         "lookback_days": 1,
         "message_lookback_minutes": 15,
+        "personal_data": "keep",
+        "personal_data_of": "customers",
+        "personal_data_key": None,
         "conversations_api": "v2",
         "requests_per_second": 4.95,
         "max_parallel_pages": 16,
@@ -78,7 +81,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
     }
     assert {name: settings[name].get("default") for name in defaults} == defaults
     secret = {name for name, setting in settings.items() if setting.get("secret")}
-    assert secret == {"access_token", "page_access_tokens"}
+    assert secret == {"access_token", "page_access_tokens", "personal_data_key"}
     assert all(settings[name]["title"] and settings[name]["description"] for name in defaults)
 
 

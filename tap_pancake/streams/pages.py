@@ -166,6 +166,20 @@ class PagesStream(PancakeStream):
             )
             yield PageFailed(f"page {page_id} of `page_ids` {problem}")
 
+    def misplaced(self) -> Iterator[str]:
+        """Say of each page that other settings name, and that is not there, that it is not."""
+        tokens = self.config.get("page_access_tokens") or {}
+        known = self._categories.keys() | tokens.keys()
+        for page_id in (self.config.get("sip_package_ids") or {}).keys() - known:
+            yield (
+                f"setting `sip_package_ids` has page {page_id}, which is not there: correct the id"
+            )
+        for page_id in tokens.keys() - self._categories.keys() if self.listed else ():
+            yield (
+                f"setting `page_access_tokens` has page {page_id}, which is not in the account of"
+                " `access_token`: correct the id if it is to be one of that account"
+            )
+
     def records(self) -> Iterator[Record]:
         """Give the records of the pages to read."""
         for page_id, page in self.readable.items():
@@ -176,6 +190,8 @@ class PagesStream(PancakeStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
+        for warning in self.misplaced():
+            self.logger.warning("%s", warning)
         for problem in self.unreadable():
             self.run.page_failed(problem)
         if not self.config.get("page_ids") and not self.chosen:
