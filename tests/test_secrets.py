@@ -192,7 +192,7 @@ def test_an_interrupted_run_shows_no_token(server: PancakeServer, tmp_path: Path
 
 CRASH_IN_ROWS = """
 from tap_pancake.rows import shaping as rows
-def shape(self, row):
+def shape(self, row, page_id=None):
     raise RuntimeError("something unforeseen")
 rows.RowShaper.shape = shape
 """
