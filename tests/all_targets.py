@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.loaded import (
+    DOCUMENT,
     FLATTENED,
     Loaded,
     assert_holds,
@@ -111,6 +114,13 @@ def test_the_version_in_the_document_is_the_one_that_is_tried(package: str) -> N
     assert installed.startswith(f"{documented('version tried')[package]}.")
 
 
+@pytest.mark.parametrize("group", ["pipelinewise-target-postgres", "target-duckdb"])
+def test_the_document_installs_what_is_tried(group: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for requirement in project["dependency-groups"][group]:
+        assert requirement in DOCUMENT
+
+
 # Files
 
 
@@ -158,7 +168,7 @@ def test_flattened_postgresql_holds_each_row(tmp_path: Path, database: str, flat
 
 
 def same_in_pipelinewise(cell: Any, value: Any, column: Json) -> bool:
-    """Tell whether a table has a value; line breaks of texts are `\\n`, see docs/targets.md."""
+    """Tell whether a table has a value; line breaks are escaped, see docs/targets.md."""
     if value and isinstance(value, str):
         # In JSON, of which PostgreSQL undoes what stands before quotes and backslashes only.
         escaped = json.dumps(value, ensure_ascii=False)[1:-1]
@@ -185,6 +195,14 @@ def test_postgresql_of_pipelinewise_holds_each_row(
         run_target(target, tmp_path, settings, loaded.run.stdout)
     assert_holds(loaded, tables(database), same_in_pipelinewise)
     assert_types(loaded, "pipelinewise-target-postgres", types_of(database))
+    (restored,) = re.findall(r"`(replace\(original_message, .*?\))`", DOCUMENT)
+    with psycopg.connect(database) as connection:
+        texts = connection.execute(
+            f"select conversation_id, id, coalesce({restored}, '') from pancake.messages"
+        ).fetchall()
+    assert {(talk, message): said for talk, message, said in texts} == {
+        key: row["original_message"] or "" for key, row in loaded.truth["messages"].items()
+    }
 
 
 # DuckDB
@@ -218,9 +236,7 @@ def test_duckdb_1_2_holds_each_row(tmp_path: Path, loaded: Loaded) -> None:
             "select table_name, column_name, lower(data_type) from duckdb_columns()"
             " where schema_name = 'pancake'"
         ).fetchall()
-    assert_types(
-        loaded, "target-duckdb", {(table, name): found for table, name, found in rows}
-    )
+    assert_types(loaded, "target-duckdb", {(table, name): found for table, name, found in rows})
 
 
 def test_newer_duckdb_lacks_first_rows_and_nothing_else(tmp_path: Path, loaded: Loaded) -> None:

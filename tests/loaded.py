@@ -123,7 +123,7 @@ def same_in_csv(cell: str, value: Any, column: Json) -> bool:
     if value is None:
         return cell == ""
     if "number" in column["type"]:
-        return float(cell) == value
+        return bool(float(cell) == value)
     if column.get("format") == "date-time":
         return cell == str(datetime.fromisoformat(value))
     return cell == str(value)
