@@ -226,7 +226,7 @@ def duckdb_tables(path: Path) -> dict[str, list[Json]]:
     return found
 
 
-def test_duckdb_1_2_holds_each_row(tmp_path: Path, loaded: Loaded) -> None:
+def test_duckdb_1_1_holds_each_row(tmp_path: Path, loaded: Loaded) -> None:
     # Twice; a row that comes again replaces the one before.
     for _ in range(2):
         path = load_duckdb("target-duckdb", tmp_path, loaded)

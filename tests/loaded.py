@@ -33,6 +33,8 @@ DOCUMENT = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
 FLATTENED = {"flattening_enabled": True, "flattening_max_depth": 1}
 LARGE = 9_007_199_254_740_993
 """The first whole number that a float cannot hold."""
+LABEL = r"Khách \N, sỉ"
+"""DuckDB 1.2 takes the backslash for an escape."""
 SAID = 'Xong ạ 👨‍👩‍👧‍👦 🇻🇳 ❤️, "mai" nhận;\n\\N \x00'
 
 
@@ -69,6 +71,8 @@ def make_difficult(account: Account) -> None:
     message.text = SAID
     message.like_count = LARGE
     message.attachments = [{"id": str(LARGE), "type": "sticker", "size": LARGE, "name": "'"}]
+    for tag in account.pages[0].tags.values():
+        tag.text = LABEL
     for other in account.pages[0].conversations.values():
         for order in other.orders:
             order.id = LARGE * 1000 + order.id % 1000
