@@ -11,7 +11,7 @@ from tests.targets import postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST = ("test_interrupt", "test_meltano", "test_faults", "test_cases", "test_targets")
+LONGEST = ("test_interrupt", "test_meltano", "test_faults", "test_cases")
 """Files that take about a minute each: last, they would keep one core busy and the others idle."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.tap import Json
 
@@ -50,14 +52,70 @@ def for_target(database: str) -> str:
     return database.replace("postgresql://", "postgresql+psycopg://")
 
 
-def load_postgres(directory: Path, database: str, messages: str, *, use_copy: bool = False) -> None:
+def tables(database: str) -> dict[str, list[Json]]:
+    """Give the rows of all tables in the schema `pancake`, without the target's own columns."""
+    with psycopg.connect(database, row_factory=dict_row) as connection:
+        names = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'pancake'"
+        ).fetchall()
+        return {
+            table: [
+                {name: value for name, value in row.items() if not name.startswith("_sdc_")}
+                for row in connection.execute(f"select * from pancake.{table}")
+            ]
+            for table in (name["table_name"] for name in names)
+        }
+
+
+def types_of(database: str) -> dict[tuple[str, str], str]:
+    """Give the type of each column in the schema `pancake`."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "select relname::text, attname::text, format_type(atttypid, null)"
+            " from pg_attribute join pg_class on pg_class.oid = attrelid"
+            " where relnamespace = 'pancake'::regnamespace and relkind = 'r' and attnum > 0"
+        ).fetchall()
+    return {(table, name): found for table, name, found in rows}
+
+
+def empty(database: str) -> None:
+    """Remove what was loaded before."""
+    with psycopg.connect(database) as connection:
+        connection.execute("drop schema if exists pancake cascade")
+
+
+def csv_rows(directory: Path) -> dict[str, list[Json]]:
+    """Give the rows of files by stream, as they stand there."""
+    found = {}
+    for path in directory.glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            found[path.stem] = list(csv.DictReader(file))
+    return found
+
+
+def json_lines(directory: Path) -> dict[str, list[Json]]:
+    """Give the rows of files by stream."""
+    return {
+        path.stem: [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+        for path in directory.glob("*.jsonl")
+    }
+
+
+def load_postgres(
+    directory: Path,
+    database: str,
+    messages: str,
+    *,
+    use_copy: bool = False,
+    target: Path = TARGET_POSTGRES,
+) -> None:
     """Load what the tap wrote into the schema `pancake`."""
     settings = {
         "sqlalchemy_url": for_target(database),
         "default_target_schema": "pancake",
         "use_copy": use_copy,
     }
-    run_target(TARGET_POSTGRES, directory, settings, messages)
+    run_target(target, directory, settings, messages, IN_UTC)
 
 
 def load_jsonl(directory: Path, files: Path, messages: str) -> str:
@@ -66,13 +124,19 @@ def load_jsonl(directory: Path, files: Path, messages: str) -> str:
     return run_target(TARGET_JSONL, directory, settings, messages)
 
 
-def run_target(target: Path, directory: Path, settings: Json, messages: str) -> str:
+def run_target(
+    target: Path,
+    directory: Path,
+    settings: Json,
+    messages: str,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Load what the tap wrote; give the states that the target wrote."""
     config = directory / "target.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
     done = subprocess.run(
         [target, "--config", config],
-        env=os.environ | IN_UTC,
+        env={**os.environ, **(environment or {})},
         input=messages,
         capture_output=True,
         text=True,

@@ -96,7 +96,8 @@ def test_a_new_field_of_an_object_goes_with_the_whole_object(
 
 
 def test_flattening_makes_no_column_of_a_new_field(server: PancakeServer, tmp_path: Path) -> None:
-    add_to_conversations(server, {"from": {"id": "1", "phone": "2"}, "mood": {"score": 7}})
+    fields = {"from": {"id": "1", "phone": "2"}, "mood": {"score": 7}, "tags": [{"shade": "3"}]}
+    add_to_conversations(server, fields)
     config = config_for(server, flattening_enabled=True, flattening_max_depth=2)
     run = sync(tmp_path, config)
     for stream, rows in run.records.items():
@@ -104,6 +105,8 @@ def test_flattening_makes_no_column_of_a_new_field(server: PancakeServer, tmp_pa
         for row in rows:
             assert row.keys() <= names, stream
     assert {row[OTHERS] for row in run.records["conversations"]} == {'{"mood":{"score":7}}'}
+    # A list is one column, with all that is in it.
+    assert {row["tags"] for row in run.records["conversations"]} == {'[{"shade":"3"}]'}
 
 
 def test_a_value_of_an_unknown_type_is_kept_among_the_others() -> None:

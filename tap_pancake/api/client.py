@@ -197,11 +197,11 @@ class PancakeStream(SDKStream):
         """Tell whether the object at a path keeps only what is declared.
 
         If it is selected in part, what is not declared was not selected. If flattening makes
-        columns of it, SCHEMA must name them.
+        columns of it, SCHEMA must name them; a list becomes one column with all that is in it.
         """
         if self.config.get("flattening_enabled"):
             depth = self.config.get("flattening_max_depth") or 0
-            if len(path) <= depth:
+            if len(path) <= depth and not any(name.endswith("[]") for name in path):
                 return True
         place = tuple(part for name in path for part in ("properties", name))
         return not all(
