@@ -102,6 +102,8 @@ def _unknown(name: object, known: Iterable[str]) -> str:
     return "which this tap does not have" + (f" (did you mean `{near}`?)" if near else "")
 
 
+# Of the SDK.
+_OPTIONS = ("__filter__", "__alias__", "__else__", "__source__", "__key_properties__")
 _MAPS = "see docs/meltano.md#stream-maps"
 
 
@@ -124,12 +126,25 @@ def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
         if not found:
             msg = f"setting `stream_maps` has `{source}`, {_unknown(source, known)}: {_MAPS}"
             raise ConfigurationError(msg)
-        fields = {field for each in found for field in known[each].schema["properties"]}
-        for field, rule in change.items() if isinstance(change, dict) else ():
-            near = nearest(field, fields, cutoff=0.9)
-            removes = rule is None or rule == "__NULL__"
-            if field in fields or field.startswith("__") or not (removes or near):
-                continue
-            hint = f" (did you mean `{near}`? A new one needs another name)" if near else ""
-            msg = f"setting `stream_maps`, stream `{source}` has no field `{field}`{hint}: {_MAPS}"
+        for problem in _map_problems(change if isinstance(change, dict) else {}, found, known):
+            msg = f"setting `stream_maps`, stream `{source}` {problem}: {_MAPS}"
             raise ConfigurationError(msg)
+
+
+def _map_problems(change: Json, found: list[str], known: Mapping[str, Stream]) -> Iterator[str]:
+    """Tell what is wrong with the map of some streams."""
+    fields = {field for each in found for field in known[each].schema["properties"]}
+    if (alias := change.get("__alias__")) in known and [alias] != found:
+        yield f"is renamed to `{alias}`, which is another stream"
+    for field, rule in change.items():
+        if field.startswith("__"):
+            if field not in _OPTIONS:
+                near = nearest(field, _OPTIONS)
+                hint = f" (did you mean `{near}`?)" if near else ""
+                yield f"has the option `{field}`, which does not exist{hint}"
+            continue
+        near = nearest(field, fields, cutoff=0.9)
+        removes = rule is None or rule == "__NULL__"
+        if field not in fields and (removes or near):
+            hint = f" (did you mean `{near}`? A new one needs another name)" if near else ""
+            yield f"has no field `{field}`{hint}"

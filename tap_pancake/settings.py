@@ -118,7 +118,8 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     th.Property(
         "sip_package_ids",
         th.ObjectType(
-            additional_properties=th.CustomType({"type": ["string", "integer"]}), nullable=True
+            additional_properties=th.CustomType({"type": ["string", "integer"], "minLength": 1}),
+            nullable=True,
         ),
         title="SIP package ids",
         description="Page id → id of the page's SIP package, which `call_logs` needs; pages that"
@@ -394,10 +395,36 @@ def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> An
 
 # Hosts to which a token does not leave the machine.
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+# Letters of a key that nobody guesses.
+_SAFE_KEY = 16
 
 
-def open_host(api_url: str) -> str | None:
-    """Return the host to which tokens would go without encryption; None if they do not."""
-    address = urlsplit(api_url)
-    in_clear = address.scheme == "http" and address.hostname not in _HERE
-    return address.hostname if in_clear else None
+def doubts(config: Mapping[str, Any]) -> Iterator[str]:
+    """Tell of settings that are valid, and may not be what was meant."""
+    address = urlsplit(str(config["api_url"]))
+    if address.scheme == "http" and address.hostname not in _HERE:
+        yield (
+            f"setting `api_url`: tokens go to {address.hostname} without encryption: use https://"
+        )
+    how, key = config["personal_data"], config.get("personal_data_key")
+    if how == "keep" and (key or config["personal_data_of"] != "customers"):
+        yield (
+            "setting `personal_data` is `keep`, so that all personal data is passed on: set it to"
+            " `hash` or `drop`, or take out the other settings of personal data"
+        )
+    if how == "hash" and len(str(key).strip()) < _SAFE_KEY:
+        yield (
+            f"setting `personal_data_key` has fewer than {_SAFE_KEY} letters, which can be guessed:"
+            " make one with `openssl rand -hex 32`"
+        )
+
+
+def unknown_variable(variables: Iterable[str], known: Iterable[str]) -> str | None:
+    """Return what is wrong with a variable that is named nearly like one of a setting."""
+    names = {f"TAP_PANCAKE_{name.upper()}" for name in known}
+    for variable in variables:
+        if variable.startswith("TAP_PANCAKE_") and variable not in names:
+            near = nearest(variable, names, cutoff=0.9)
+            if near is not None:
+                return f"the environment variable {variable} is no setting: did you mean {near}?"
+    return None

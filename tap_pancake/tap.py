@@ -102,6 +102,8 @@ class TapPancake(SDKTap):
         found: dict[str, Any] = {}
         schema = dict(cls.config_jsonschema)
         cls.append_builtin_config(schema)
+        if problem := settings.unknown_variable(os.environ, schema["properties"]):
+            raise ConfigurationError(problem)
         for name, kind in schema["properties"].items():
             variable = f"TAP_PANCAKE_{name.upper()}"
             try:
@@ -132,12 +134,7 @@ class TapPancake(SDKTap):
         if sys.stdout is None:
             msg = "standard output is closed: give the tap a target, or a file, to write to"
             raise PancakeError(msg)
-        if not any(stream.selected for stream in self.streams.values()):
-            self.logger.warning("The catalog selects no stream of this tap: nothing is read")
-        if host := settings.open_host(str(self.config["api_url"])):
-            self.logger.warning(
-                "setting `api_url`: tokens go to %s without encryption: use https://", host
-            )
+        self._tell_how()
         # An answer is thousands of objects in no cycle: looking for cycles at Python's usual pace
         # was measured to take a tenth of the time.
         gc.freeze()
@@ -175,6 +172,15 @@ class TapPancake(SDKTap):
                 )
             raise
         self.shared.summarise()
+
+    def _tell_how(self) -> None:
+        """Say what is worth knowing of the settings and the catalog before a run."""
+        if not any(stream.selected for stream in self.streams.values()):
+            self.logger.warning("The catalog selects no stream of this tap: nothing is read")
+        for doubt in settings.doubts(self.config):
+            self.logger.warning("%s", doubt)
+        if (how := self.config["personal_data"]) != "keep":
+            self.logger.info("Personal data of %s: %s", self.config["personal_data_of"], how)
 
     def _read_all(self) -> None:
         self.sync_all()

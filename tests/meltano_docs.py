@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 DOCUMENT = ROOT / "docs" / "meltano.md"
 ID = "dev:tap-pancake-to-target-jsonl"
 JOBS = "Jobs and schedules"
-SEED = "some words of your own"
+SEED = "a long text of your own that nobody guesses"
 
 
 @pytest.fixture(name="server")

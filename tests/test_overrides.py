@@ -71,6 +71,8 @@ def test_a_projection_of_a_removed_stream_is_written(server: PancakeServer, tmp_
         ({"customers": {"phone_numbrs": "md5(str(id))"}}, ("`phone_numbrs`", "`phone_numbers`")),
         ({"conversations": {"from.name": "__NULL__"}}, ("`from.name`", "stream `conversations`")),
         ({"customers": {"secret": None}}, ("`secret`", "stream `customers`")),
+        ({"customers": {"__filtr__": "name == 1"}}, ("`__filtr__`", "`__filter__`")),
+        ({"customers": {"__alias__": "messages"}}, ("`messages`", "another stream")),
     ],
 )
 def test_a_map_of_what_does_not_exist_is_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from tap_pancake.rows.personal import Protection, kind_of, phone
 from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
+from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import DATED
-from tests.tap import INBOX, config_for, metadata_of, run_tap, select, sync
+from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
 from tests.test_rows import ALL, columns, types_of
 
 if TYPE_CHECKING:
@@ -94,6 +96,12 @@ def test_a_mark_is_of_a_known_kind_and_stands_at_texts() -> None:
     assert marks > 50
 
 
+def test_the_document_deletes_all_that_holds_personal_data() -> None:
+    text = (ROOT / "docs" / "personal-data.md").read_text(encoding="utf-8")
+    marked = {name for name, schema in schemas() for _, part in columns(schema) if PERSONAL in part}
+    assert set(re.findall(r"DELETE FROM pancake\.(\w+);", text)) == marked
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -166,6 +174,7 @@ def test_a_phone_number_has_one_form(text: str, country: str | None, number: str
         ("0900000123\n0900000124", "[phone]\n[phone]"),
         ("0900000123 2 cái", "[phone] 2 cái"),
         ("2 0900000123", "2 [phone]"),
+        ("0900_000_123 0900,000,123 0900*000*123", "[phone] [phone] [phone]"),
         ("<div>0900000123<br key='n_0' />090&nbsp;000 0123</div>", None),
         ("https://wa.me/84900000123?text=a", "https://wa.me/[phone]?text=a"),
         ("a.b+c@shop.example, x", "[email], x"),
@@ -371,3 +380,32 @@ def test_hashing_demands_a_key(tmp_path: Path) -> None:
     assert run.returncode != 0
     (line,) = run.stderr.strip().splitlines()[-1:]
     assert "setting `personal_data_key` is missing" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"personal_data_key": KEY}, "setting `personal_data` is `keep`"),
+        ({"personal_data_of": "everybody"}, "setting `personal_data` is `keep`"),
+        ({"personal_data": "hash", "personal_data_key": "short"}, "fewer than 16 letters"),
+        ({"personal_data": "hash", "personal_data_key": KEY}, None),
+        ({"personal_data": "drop"}, None),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told(
+    tmp_path: Path, given: Json, told: str | None
+) -> None:
+    with PancakeServer(Account.generate(seed=2, pages=1, conversations=1)) as server:
+        run = sync(tmp_path, config_for(server, **given))
+    warnings = log_lines(run, "WARNING")
+    assert [told in line for line in warnings] == [True] if told else not warnings
+    is_told = f"Personal data of customers: {given.get('personal_data')}" in run.stderr
+    assert is_told is ("personal_data" in given)
+
+
+def test_a_misspelt_variable_is_refused() -> None:
+    variables = {"TAP_PANCAKE_ACCESS_TOKEN": "invented", "TAP_PANCAKE_LOGLEVEL": "INFO"}
+    run = run_command("--config=ENV", env=variables | {"TAP_PANCAKE_PERSONAL_DTA": "hash"})
+    assert run.returncode != 0
+    (line,) = run.stderr.strip().splitlines()[-1:]
+    assert "TAP_PANCAKE_PERSONAL_DTA is no setting: did you mean TAP_PANCAKE_PERSONAL_DATA?" in line

@@ -44,7 +44,7 @@ _OTHERWISE = re.compile(
 )
 
 # Between two groups of digits; a `/` stands in dates.
-_BETWEEN = r"(?:[\s.()\u2010-\u2015\u200b·-]|&nbsp;){0,3}"
+_BETWEEN = r"(?:[\s.()\u2010-\u2015\u200b·,*_-]|&nbsp;){0,3}"
 _DIGITS = re.compile(rf"(?<![\d])(?:\+\s?\(?)?\d(?:{_BETWEEN}\d)*", re.IGNORECASE)
 _GROUP = re.compile(r"\d+")
 _FEWEST, _MOST = 8, 15
