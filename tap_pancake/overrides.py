@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 
 _DISCOVER = "write the catalog anew with --discover, or correct the override"
 _METHODS = ("FULL_TABLE", "INCREMENTAL")
+_ALL_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
+# Words of JSON Schema that make less of a type.
+_DEMANDS = (
+    *(
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "const",
+        "enum",
+        "format",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+    ),
+    *("minLength", "minimum", "multipleOf", "not", "oneOf", "pattern", "uniqueItems"),
+)
 
 
 def check_catalog(catalog: Json, streams: Iterable[Stream]) -> None:
@@ -83,17 +100,30 @@ def _mistyped(theirs: Json, ours: Json, path: str) -> Iterator[str]:
     """Tell of columns whose rows do not fit the type that a catalog gives them."""
     for name, part in (theirs.get("properties") or {}).items():
         own = ours.get("properties", {}).get(name)
-        if own is None or "type" not in part:
+        if own is None:
+            near = nearest(name, ours.get("properties", {}))
+            hint = f" (did you mean `{near}`?)" if near else ""
+            yield f"has a column `{path}{name}`, which this tap does not have{hint}"
             continue
-        missing = _types(own) - _types(part)
-        if missing - ({"integer"} if "number" in _types(part) else set()):
-            kinds, given = " or ".join(sorted(_types(own))), " or ".join(sorted(_types(part)))
-            yield f"says that `{path}{name}` is {given}, and its rows have {kinds}"
-        yield from _mistyped(part, own, f"{path}{name}.")
+        yield from _narrower(part, own, f"{path}{name}")
+
+
+def _narrower(theirs: Json, ours: Json, path: str) -> Iterator[str]:
+    """Tell what a catalog demands of a value that its rows do not promise."""
+    missing = _types(ours) - _types(theirs)
+    if missing - ({"integer"} if "number" in _types(theirs) else set()):
+        kinds, given = " or ".join(sorted(_types(ours))), " or ".join(sorted(_types(theirs)))
+        yield f"says that `{path}` is {given}, and its rows have {kinds}"
+    for word in _DEMANDS:
+        if word in theirs and theirs[word] not in (ours.get(word), True, {}):
+            yield f"demands `{word}` of `{path}`, which its rows do not promise"
+    if isinstance(theirs.get("items"), dict):
+        yield from _narrower(theirs["items"], ours.get("items", {}), f"{path}[]")
+    yield from _mistyped(theirs, ours, f"{path}.")
 
 
 def _types(schema: Json) -> set[str]:
-    types = schema["type"]
+    types = schema.get("type", _ALL_TYPES)
     return {types} if isinstance(types, str) else set(types)
 
 
@@ -105,6 +135,22 @@ def _unknown(name: object, known: Iterable[str]) -> str:
 # Of the SDK.
 _OPTIONS = ("__filter__", "__alias__", "__else__", "__source__", "__key_properties__")
 _MAPS = "see docs/meltano.md#stream-maps"
+
+
+def check_else(maps: object) -> None:
+    """Check what becomes of all else; the SDK's own schema of it is none, and brings a traceback.
+
+    Args:
+        maps: the setting `stream_maps`.
+
+    Raises:
+        ConfigurationError: it is not to be removed.
+    """
+    each = [maps, *maps.values()] if isinstance(maps, dict) else []
+    for one in each:
+        if isinstance(one, dict) and one.get("__else__") not in (None, "__NULL__"):
+            msg = f"setting `stream_maps`: `__else__` must be null, to remove others: {_MAPS}"
+            raise ConfigurationError(msg)
 
 
 def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
@@ -143,8 +189,8 @@ def _map_problems(change: Json, found: list[str], known: Mapping[str, Stream]) -
                 hint = f" (did you mean `{near}`?)" if near else ""
                 yield f"has the option `{field}`, which does not exist{hint}"
             continue
-        near = nearest(field, fields, cutoff=0.9)
         removes = rule is None or rule == "__NULL__"
+        near = nearest(field, fields, cutoff=0.6 if removes else 0.9)
         if field not in fields and (removes or near):
             hint = f" (did you mean `{near}`? A new one needs another name)" if near else ""
             yield f"has no field `{field}`{hint}"

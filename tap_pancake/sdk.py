@@ -130,6 +130,8 @@ def _evaluating(stream: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - that may be anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+        if isinstance(error, ValueError):
+            reason = reason.partition(": '")[0]  # which quotes a value of the row
         msg = f"setting `stream_maps`, stream `{stream}`: {reason}: {_CORRECT}"
         raise RunStopped(msg) from None
 

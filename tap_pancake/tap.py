@@ -20,6 +20,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_pancake import overrides, settings
+from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import ConfigurationError, PancakeError
 from tap_pancake.check import Check
 from tap_pancake.reading.state import check as check_state
@@ -31,8 +32,6 @@ from tap_pancake.streams import STREAMS
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
-
-    from tap_pancake.api.client import PancakeStream
 
 
 # Where a command line notes that it has `--test`.
@@ -91,6 +90,8 @@ class TapPancake(SDKTap):
     def check_settings(self, config: dict[str, Any], *, raise_errors: bool) -> None:
         for name in [name for name, value in config.items() if value is None]:
             del config[name]
+        if raise_errors:
+            overrides.check_else(config.get("stream_maps"))
         # The SDK's validator also fills in the defaults, which discovery needs too.
         errors = list(JSONSchemaValidator(self.config_jsonschema).iter_errors(config))
         if raise_errors:
@@ -177,6 +178,14 @@ class TapPancake(SDKTap):
         """Say what is worth knowing of the settings and the catalog before a run."""
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
+        for stream in self.streams.values():
+            if stream.selected and isinstance(stream, PancakeStream) and stream.absent:
+                self.logger.warning(
+                    "%s: the catalog lacks the columns %s, which are not written: write it anew"
+                    " with --discover",
+                    stream.name,
+                    ", ".join(sorted(stream.absent)),
+                )
         for doubt in settings.doubts(self.config):
             self.logger.warning("%s", doubt)
         if (how := self.config["personal_data"]) != "keep":

@@ -71,6 +71,8 @@ def test_a_projection_of_a_removed_stream_is_written(server: PancakeServer, tmp_
         ({"customers": {"phone_numbrs": "md5(str(id))"}}, ("`phone_numbrs`", "`phone_numbers`")),
         ({"conversations": {"from.name": "__NULL__"}}, ("`from.name`", "stream `conversations`")),
         ({"customers": {"secret": None}}, ("`secret`", "stream `customers`")),
+        ({"customers": {"nmae": None}}, ("`nmae`", "`name`")),
+        ({"customers": {}, "__else__": "x"}, ("`__else__`", "null")),
         ({"customers": {"__filtr__": "name == 1"}}, ("`__filtr__`", "`__filter__`")),
         ({"customers": {"__alias__": "messages"}}, ("`messages`", "another stream")),
     ],
@@ -165,6 +167,24 @@ CHANGES: dict[str, tuple[Callable[[Json], object], tuple[str, ...]]] = {
         ),
         ("`conversations`", "`page_customer`", "object"),
     ),
+    "items that rows break": (
+        lambda catalog: entry(catalog, "conversations")["schema"]["properties"].update(
+            assignee_ids={"type": ["array", "null"], "items": {"type": "integer"}}
+        ),
+        ("`conversations`", "`assignee_ids[]`", "string"),
+    ),
+    "a choice that rows do not promise": (
+        lambda catalog: entry(catalog, "conversations")["schema"]["properties"]["type"].update(
+            enum=["INBOX"]
+        ),
+        ("`conversations`", "`enum`", "`type`"),
+    ),
+    "a column that does not exist": (
+        lambda catalog: entry(catalog, "conversations")["schema"]["properties"].update(
+            snipet={"type": ["string", "null"]}
+        ),
+        ("`conversations`", "`snipet`", "`snippet`"),
+    ),
     "another name": (
         lambda catalog: entry(catalog, "conversations").update(stream="talks"),
         ("`conversations`", "`talks`", "`stream_maps`"),
@@ -211,3 +231,5 @@ def test_rows_follow_a_catalog_of_an_older_version(server: PancakeServer, tmp_pa
     assert not {"snippet", "other_fields"} & names
     assert all(row.keys() <= names for row in run.records["conversations"])
     assert run.by_key("messages").keys() == server.expected().messages.keys()
+    (line,) = log_lines(run, "WARNING")
+    assert "conversations: the catalog lacks the columns other_fields, snippet" in line

@@ -9,6 +9,7 @@ the rest, in another thread: `lanes.py` says what may run where.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -33,7 +34,7 @@ from tap_pancake.api.errors import (
 from tap_pancake.api.redaction import shows
 from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.state import INSTANT, Bookmark, Form
-from tap_pancake.rows.shaping import RowShaper
+from tap_pancake.rows.shaping import OTHERS, RowShaper
 from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ _EXPLAINED = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HT
 _LONGEST_QUOTE = 200
 # What an error shows of the names in an answer.
 _MOST_NAMES, _LONGEST_NAME = 12, 40
+_LONG_NUMBER = re.compile(r"\d{6,}")
 
 
 def is_id(value: object) -> bool:
@@ -79,7 +81,8 @@ def is_id(value: object) -> bool:
 
 def names_in(body: Mapping[str, Any]) -> str:
     """Show the names of an answer's keys, and never a value."""
-    names = [name[:_LONGEST_NAME] for name in sorted(body)]
+    # A name may be a number of somebody's.
+    names = [_LONG_NUMBER.sub("…", name)[:_LONGEST_NAME] for name in sorted(body)]
     return ", ".join(names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)) or "nothing"
 
 
@@ -191,7 +194,7 @@ class PancakeStream(SDKStream):
     @cached_property
     def shaper(self) -> RowShaper:
         """Shapes rows to the schema; made when catalog and settings are known."""
-        return RowShaper(self.schema, self._is_closed, self.run.protection)
+        return RowShaper(self.schema, self._is_closed, self.run.protection, is_whole=self._is_whole)
 
     def _is_closed(self, path: tuple[str, ...]) -> bool:
         """Tell whether the object at a path keeps only what is declared.
@@ -203,11 +206,15 @@ class PancakeStream(SDKStream):
             depth = self.config.get("flattening_max_depth") or 0
             if len(path) <= depth and not any(name.endswith("[]") for name in path):
                 return True
+        return not self._is_whole(path)
+
+    def _is_whole(self, path: tuple[str, ...]) -> bool:
+        """Tell whether the value at a path is selected with all its parts."""
         place = tuple(part for name in path for part in ("properties", name))
-        return not all(
+        return all(
             is_selected
             for breadcrumb, is_selected in self.mask.items()
-            if len(breadcrumb) > len(place) and breadcrumb[: len(place)] == place
+            if breadcrumb[: len(place)] == place
         )
 
     # The request
@@ -339,9 +346,11 @@ class PancakeStream(SDKStream):
         message = body.get("message") if body else None
         if not isinstance(message, str) or self.run.redactor.clean(message) != message:
             return None
-        if shows(message, token):
+        if shows(message, token) or "://" in message:
             return None
-        return None if "://" in message else " ".join(message.split())[:_LONGEST_QUOTE]
+        if self.run.protection is not None:
+            message = self.run.protection.clean(message)
+        return " ".join(message.split())[:_LONGEST_QUOTE]
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
@@ -580,9 +589,18 @@ class PancakeStream(SDKStream):
     @override
     def log_sync_costs(self) -> None:
         # Called once for each stream at the end: the place for what is said once for each stream.
-        findings = self.shaper.findings
+        if self.selected:
+            self._tell_findings()
+        self._counter.close()
+        self._timer.close()
+
+    def _tell_findings(self) -> None:
+        """Say what the rows had that the schema does not say."""
+        findings, kept = self.shaper.findings, "are in `other_fields`"
+        if OTHERS in self.absent:
+            kept = "were left out, since the catalog lacks `other_fields`"
         for fields, what in (
-            (findings.unknown, "fields that the schema does not have are in `other_fields`"),
+            (findings.unknown, f"fields that the schema does not have {kept}"),
             (findings.left_out, "fields that the schema does not have were left out of objects"),
             (findings.mistyped, "values of an unknown type became null in"),
         ):
@@ -591,5 +609,3 @@ class PancakeStream(SDKStream):
                     f"{name[:_LONGEST_NAME]} ({count} rows)" for name, count in fields.items()
                 )
                 self.logger.warning("%s: %s: %s", self.name, what, named)
-        self._counter.close()
-        self._timer.close()

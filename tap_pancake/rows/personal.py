@@ -22,63 +22,77 @@ if TYPE_CHECKING:
 
 # What the fields are called that hold one kind of personal data, where no schema says so.
 _NAMES = {
-    "phone": r"phone|mobile|msisdn|hotline|captured|^caller|^callee|(^|_)tel$",
+    "phone": r"phone|(^|_)(mobile|msisdn|hotline|tel|sdt)(_(number|no))?s?$|captured|^calle[re]",
     "email": r"e_?mail",
-    "birthday": r"birth|(^|_)s?dob$",
-    "avatar": r"avatar|profile_pic|cover_url",
-    "address": r"address|lives_in|location|street|hometown",
-    "name": r"(^|_)((nick|user|first|last|full|middle|display)_?)?name$|unique_id$",
+    "birthday": r"birth|(^|_)(s?dob|bday)$",
+    "avatar": r"avatar|picture|(?<!click_)photo_url|profile_pic|cover_url",
+    "address": r"address|(^|_)addr$|lives_in|location|street|hometown|(^|_)(ward|city)$",
+    "name": r"(^|_)((nick|user|first|last|full|middle|display)_?)?names?(_list)?$|unique_id$"
+    r"|(^|_)(receiver|recipient|buyer|contact|customer)$",
 }
-_NAMED = re.compile(
-    "|".join(f"(?P<{kind}>{names})" for kind, names in _NAMES.items()), re.IGNORECASE
-)
+_NAMED = re.compile("|".join(f"(?P<{kind}>{names})" for kind, names in _NAMES.items()))
 # Whatever else such a name holds.
 _OTHERWISE = re.compile(
-    r"^(has|is|can|num|sum|need|allow|total|count|number_of|(today_)?uniq)_"
-    r"|_(count|at|on|time|status|checked|verified|enabled|type|code|length|offset|format"
-    r"|histor(y|ies))$"
-    r"|(^|_)(?<!unique_)ids?$"
+    r"^(has|is|can|num|sum|need|allow|total|count|number_of|(today_)?uniq|ip)_"
+    r"|_(count|at|on|time|status|checked|verified|enabled|type|code|length|offset|format|width"
+    r"|height|size)$"
+    r"|(^|_)(?<!unique_)(p?s?|u)ids?$"
     r"|^(page|ad|ads|adset|tag|campaign|file|product|variation|event|template|feedback|shop"
-    r"|group|app|platform|account|flow|form|post|warehouse|category|status)_?name$",
-    re.IGNORECASE,
+    r"|group|app|platform|flow|form|post|warehouse|category|status)_?names?$"
 )
+_ID = re.compile(r"(^|_)(ps|u)?ids?$")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
 
-# Between two groups of digits; a `/` stands in dates.
-_BETWEEN = r"(?:[\s.()\u2010-\u2015\u200b·,*_-]|&nbsp;){0,3}"
-_DIGITS = re.compile(rf"(?<![\d])(?:\+\s?\(?)?\d(?:{_BETWEEN}\d)*", re.IGNORECASE)
+# What stands between the digits of a number, as blanks of the same length, so that places stay.
+_BLANK = re.compile(r"&nbsp;|%20|<[^<>]{0,40}>", re.IGNORECASE)
+_PLUS = re.compile(r"%2B|&#43;", re.IGNORECASE)
+# No number, though its digits may be those of one.
+_DATE = re.compile(
+    r"(?<![\d.])(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d(?![.-]?\d)"
+    r"|(?<!\d)(?:19|20)\d\d-\d\d-\d\d(?!\d)"
+)
+# Between two digits.
+_BETWEEN = r"[\s.()\u2010-\u2015\u2212\u00ad\u200b\ufe0f\u20e3·•|:/,*_-]{0,8}"
+_DIGITS = re.compile(rf"(?<!\d)(?:\+\s?\(?)?\d(?:{_BETWEEN}\d)*")
 _GROUP = re.compile(r"\d+")
 _FEWEST, _MOST = 8, 15
 """Digits of a phone number."""
 _BARE = range(9, 13)
 """Digits of what begins like a phone number, and is none that the plan of a country knows."""
-_LINK = re.compile(r"https?://[^\s<>\"']+", re.IGNORECASE)
-_WHOLE_PART = re.compile(r"(?<=[/=:])(?:\+|%2B)?\d{8,15}(?=$|[/?&#.,;)])", re.IGNORECASE)
-"""Of a link: a part that is all digits."""
-_EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]+@[\w-]+(?:\.[\w-]+)+")
-# A snippet is cut, perhaps within a phone number.
-_CUT = re.compile(rf"(?:\+|(?<!\d)0)(?:{_BETWEEN}\d){{2,15}}(?=\s*(?:…|\.\.\.)$)")
+_LINK = re.compile(r"https?://(?:(?!&nbsp;)[^\s<>\"'])+", re.IGNORECASE)
+_ENDS_PART = re.compile(r"$|[/?&#.,;)\s<\"']")
+_AT = r"(?:[@\uff20]|&#64;|%40)"
+_EMAIL = re.compile(rf"(?<![\w.%+-])[\w.+-]+\u200b?{_AT}\u200b?[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+# A snippet is cut, perhaps within a number or an address.
+_CUT = re.compile(
+    rf"(?:(?P<phone>(?<!\d)(?:\+|0|84|66|62|63)(?:{_BETWEEN}\d){{2,14}}{_BETWEEN})"
+    rf"|(?P<email>(?<![\w.%+-])[\w.+-]+{_AT}[\w.-]*))(?=(?:…|\.\.\.)\s*(?:<[^<>]*>\s*)*$)"
+)
 # Of pages whose country is not told, in this order.
 _COUNTRIES = ("VN", "TH", "ID", "PH")
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
 
 
+@lru_cache(maxsize=10_000)
 def kind_of(name: str) -> str | None:
     """Return what personal data a field holds by its name; None if none.
 
     Returns:
         `phone`, `email`, `birthday`, `avatar`, `address` or `name`.
     """
-    found = _NAMED.search(name)
-    return None if found is None or _OTHERWISE.search(name) else found.lastgroup
+    words = _WORDS.sub("_", name).lower()
+    found = _NAMED.search(words)
+    return None if found is None or _OTHERWISE.search(words) else found.lastgroup
 
 
 @lru_cache(maxsize=20_000)
-def phone(text: str, country: str | None) -> str | None:
+def phone(text: str, country: str | None, *, in_link: bool = False) -> str | None:
     """Return a phone number in the one form that it has everywhere, such as `+84901234567`.
 
     Args:
         text: as it was written.
         country: whose numbers need no country code, as two letters; None for any of Pancake's.
+        in_link: whether digits of all kinds are to be expected, so that it must begin like one.
 
     Returns:
         None if this is no phone number.
@@ -89,7 +103,8 @@ def phone(text: str, country: str | None) -> str | None:
         return None
     if digits.startswith("00"):
         written = f"+{digits[2:]}"
-    is_whole = text.strip().lstrip("+").isdigit()
+    between = set(re.sub(r"[+\d]", "", text.strip()))
+    is_whole, is_spaced = not between, between in ({" "}, {"-"})
     regions = _COUNTRIES if country is None else (country,)
     first = None
     for region in regions:
@@ -97,19 +112,29 @@ def phone(text: str, country: str | None) -> str | None:
             number = phonenumbers.parse(written, region)
         except NumberParseException:
             continue
-        first = first or phonenumbers.format_number(number, PhoneNumberFormat.E164)
+        form = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+        first = first or form
+        if not phonenumbers.is_valid_number(number):
+            continue
+        is_mobile = phonenumbers.number_type(number) in _MOBILE
         begins = ("0", "+", str(number.country_code))
-        if phonenumbers.is_valid_number(number) and (
-            written.startswith(begins) or (is_whole and phonenumbers.number_type(number) in _MOBILE)
+        is_bare = is_whole or (is_spaced and digits[:3] in text)
+        # A round one is a price.
+        if written.startswith(begins) or (
+            is_mobile and is_bare and not in_link and not digits.endswith("000")
         ):
-            return phonenumbers.format_number(number, PhoneNumberFormat.E164)
-    if is_whole and written[0] in "0+" and len(digits) in _BARE:
+            return form
+    if is_whole and not in_link and written[0] in "0+" and len(digits) in _BARE:
         return first or f"+{digits}"
     return None
 
 
 def _phones(text: str, country: str | None) -> Iterator[tuple[int, int, str]]:
     """Find the phone numbers in a text: where each begins and ends, and its one form."""
+    links = [found.span() for found in _LINK.finditer(text)]
+    text = _DATE.sub(lambda found: "x" * len(found[0]), text)
+    text = _BLANK.sub(lambda found: " " * len(found[0]), text)
+    text = _PLUS.sub(lambda found: "+".rjust(len(found[0])), text)
     for run in _DIGITS.finditer(text):
         groups = list(_GROUP.finditer(text, run.start(), run.end()))
         at = 0
@@ -119,7 +144,12 @@ def _phones(text: str, country: str | None) -> Iterator[tuple[int, int, str]]:
             last = at + sum(length <= _MOST for length in lengths)
             while last > at:  # the longest first
                 end = groups[last - 1].end()
-                number = phone(text[start:end].replace("&nbsp;", " "), country)
+                in_link = any(low <= start and end <= high for low, high in links)
+                number = phone(text[start:end], country, in_link=in_link)
+                if number is not None and in_link and text[start] not in "0+":
+                    # Other digits of a link are a number only where they are a part of it.
+                    is_part = text[start - 1] in "/=:" and _ENDS_PART.match(text, end)
+                    number = number if is_part else None
                 if number is not None:
                     yield start, end, number
                     break
@@ -172,6 +202,48 @@ class Protection:
         """Protect what no schema declares, by the name that it has."""
         return self._by_name(value, name) if person in self._persons else value
 
+    def name(self, name: str, above: str = "") -> str | None:
+        """Return the name of a field, which may be a phone number or an e-mail address itself.
+
+        Args:
+            name: the field's.
+            above: that of the object which it is in.
+
+        Returns:
+            None if it is one, and such values are left out.
+        """
+        if not name.lstrip("+").isdigit():
+            return self._hash(name, "email") if _EMAIL.fullmatch(name) else name
+        number = phone(name, self._country)
+        if number is None or not (
+            name[0] in "0+" or number == f"+{name}" or kind_of(above) == "phone"
+        ):
+            return name
+        return self._hash(name, "phone")
+
+    def clean(self, text: str) -> str:
+        """Replace phone numbers and e-mail addresses in a text."""
+        known = {captured.casefold(): what for captured, what in self._captured}
+        sure = [re.escape(each) for each in sorted(known, key=len, reverse=True)]
+        marks = re.finditer("|".join([*sure, _EMAIL.pattern]), text, re.IGNORECASE)
+        # A hash may look like a number itself, so no part of a text is looked at twice.
+        cut = _CUT.search(text)
+        found = [
+            (*each.span(), self._mark(*known.get(each[0].casefold(), ("email", each[0]))))
+            for each in marks
+            if cut is None or each.start() < cut.start()
+        ]
+        if cut is not None:
+            found.append((*cut.span(), f"[{cut.lastgroup}]"))
+        return _replaced(text, found, self._clean_words)
+
+    def _clean_words(self, text: str) -> str:
+        found = (
+            (start, end, self._mark("phone", number))
+            for start, end, number in _phones(text, self._country)
+        )
+        return _replaced(text, found, lambda rest: rest)
+
     def _by_name(self, value: Any, name: str) -> Any:
         kind = kind_of(name)
         if isinstance(value, dict):
@@ -179,7 +251,7 @@ class Protection:
                 return {
                     known: self._by_name(part, inner)
                     for inner, part in value.items()
-                    if (known := self._name(inner)) is not None
+                    if (known := self.name(inner, name)) is not None
                 }
             return self._protect(value, kind)
         if isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value):
@@ -188,21 +260,13 @@ class Protection:
             return self._protect(value, kind)
         if isinstance(value, list):
             return [self._by_name(part, name) for part in value]
-        return value if _OTHERWISE.search(name) else self._protect(value, "text")
-
-    def _name(self, name: str) -> str | None:
-        """Return the name of a field, which may be a phone number or an e-mail address itself."""
-        if _EMAIL.fullmatch(name):
-            return self._hash(name, "email")
-        if not name.startswith(("0", "+")) or phone(name, self._country) is None:
-            return name
-        return self._hash(name, "phone")
+        return value if _ID.search(name) else self._protect(value, "text")
 
     def _protect(self, value: Any, kind: str | None) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if kind == "text":
-            return self._clean(value) if isinstance(value, str) else value
+            return self.clean(value) if isinstance(value, str) else value
         if isinstance(value, dict):
             return {
                 name: part if _OTHERWISE.search(name) else self._protect(part, kind)
@@ -220,37 +284,11 @@ class Protection:
             return None
         form = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
         if kind == "phone":
-            form = phone(text, self._country) or re.sub(r"[^\d+]", "", text) or form
+            bare = re.sub(r"[^\d+]", "", text)
+            form = phone(text, self._country) or phone(bare, self._country) or bare or form
         elif kind == "avatar":
             form = text.partition("?")[0]
         return hmac.new(self._key, form.encode(), hashlib.sha256).hexdigest()
-
-    def _clean(self, text: str) -> str:
-        """Replace phone numbers and e-mail addresses in a text."""
-        known = dict(self._captured)
-        sure = "|".join([*map(re.escape, known), _EMAIL.pattern])
-        # A hash may look like a number itself, so no part of a text is looked at twice.
-        found = (
-            (*each.span(), self._mark(*known.get(each[0], ("email", each[0]))))
-            for each in re.finditer(sure, text)
-        )
-        return _replaced(text, found, self._clean_links)
-
-    def _clean_links(self, text: str) -> str:
-        # A link may be one to somebody's number; others hold digits of all kinds.
-        def mark(part: re.Match[str]) -> str:
-            number = phone(part[0], self._country)
-            return part[0] if number is None else self._mark("phone", number)
-
-        found = ((*each.span(), _WHOLE_PART.sub(mark, each[0])) for each in _LINK.finditer(text))
-        return _replaced(text, found, self._clean_words)
-
-    def _clean_words(self, text: str) -> str:
-        found = (
-            (start, end, self._mark("phone", number))
-            for start, end, number in _phones(text, self._country)
-        )
-        return _replaced(text, found, lambda rest: _CUT.sub("[phone]", rest))
 
     def _mark(self, kind: str, value: str) -> str:
         known = self._hash(value, kind)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # Never emitted, at any depth (reference, sections 6 and 7.5), and whatever else is called so.
 # `settings` of a page holds its token.
 _CREDENTIAL = re.compile(
-    r"settings|token_for_business|.*(token|secret|password|session_?id|api_?key|cookie)s?",
+    r"settings|token_for_business|(.*_)?(auth|authorization|bearer|jwt|otp|pwd|session|signature)"
+    r"|.*(token|secret|passw(or)?d|passcode|session_?id|(api|private)_?key|cookie)s?",
     re.IGNORECASE,
 )
 # So many fields that the schema does not declare are counted: their names may be ids.
@@ -88,6 +89,8 @@ class RowShaper:
         schema: Schema,
         is_closed: Callable[[Path], bool] = lambda _: False,
         protection: Protection | None = None,
+        *,
+        is_whole: Callable[[Path], bool] = lambda _: True,
     ) -> None:
         """Prepare one conversion for each field of the schema.
 
@@ -95,11 +98,13 @@ class RowShaper:
             schema: the stream's own.
             is_closed: tells of the object at a path whether it keeps only what is declared.
             protection: of personal data; None keeps it.
+            is_whole: tells of the value at a path whether all of it is selected.
         """
         self.findings = Findings()
         self._protection = protection
         self._build = _Build(self.findings, is_closed, protection)
         self._person = schema.get(PERSON, CUSTOMER)
+        self._is_whole = is_whole
         self._fields = {
             name: self._build.field(part, (name,), self._person)
             for name, part in schema["properties"].items()
@@ -113,15 +118,14 @@ class RowShaper:
         others: dict[str, Any] = {}
         for name, value in row.items():
             if name in self._fields:
-                convert, guard = self._fields[name]
+                convert, guard, rest = self._fields[name]
                 fitting = convert(value)
                 shaped[name] = guard(fitting) if guard is not None else fitting
-                if fitting is None and value is not None:
-                    free = self._build.free(value, name, self._person)
-                    others[name] = free if guard is None else guard(_free(value))
-            elif not is_credential(name):
-                others[name] = self._build.free(value, name, self._person)
-                self.findings.count(self.findings.unknown, name)
+                if fitting is None and value is not None and self._is_whole((name,)):
+                    others[name] = rest(_free(value))
+            elif not is_credential(name) and (known := self._build.name(name)) is not None:
+                others[known] = self._build.free(value, name, self._person)
+                self.findings.count(self.findings.unknown, known)
         shaped[OTHERS] = others or None
         return shaped
 
@@ -144,17 +148,30 @@ class _Build:
         value = _free(value)
         return value if self._protection is None else self._protection.free(value, name, person)
 
-    def field(self, schema: Schema, path: Path, person: str) -> tuple[Convert, Convert | None]:
-        """Build the conversion of the value at one place, and what protects it."""
+    def name(self, name: str, above: str = "") -> str | None:
+        """Give the name of a field that no schema describes; None if it may not be told."""
+        return name if self._protection is None else self._protection.name(name, above)
+
+    def field(
+        self, schema: Schema, path: Path, person: str
+    ) -> tuple[Convert, Convert | None, Convert]:
+        """Build what is done with the value at one place.
+
+        Returns:
+            Its conversion, what protects it, and what protects a value that does not fit.
+        """
         person = schema.get(PERSON, person)
         convert, kind = self._conversion(schema, path, person), schema.get(PERSONAL)
-        if kind is None or self._protection is None:
-            return convert, None
-        return convert, self._protection.guard(kind, person)
+        if self._protection is None:
+            return convert, None, _free
+        rest = "name" if kind is None and _is_personal(schema) else kind
+        guard = kind and self._protection.guard(kind, person)
+        guard_rest = rest and self._protection.guard(rest, person)
+        return convert, guard or None, guard_rest or self._free_at(path, person)
 
     def converter(self, schema: Schema, path: Path, person: str) -> Convert:
-        """Build both in one."""
-        convert, guard = self.field(schema, path, person)
+        """Build conversion and protection in one."""
+        convert, guard, _ = self.field(schema, path, person)
         return convert if guard is None else lambda value: guard(convert(value))
 
     def _conversion(self, schema: Schema, path: Path, person: str) -> Convert:
@@ -204,35 +221,32 @@ class _Build:
         }
 
         bare: Mapping[str, str] = schema.get(BARE, {})
-        free, free_whole = partial(self.free, person=person), self._free_at(path, person)
-
-        def whole(value: Any) -> dict[str, Any]:
-            if isinstance(value, dict):
-                return value
-            name = bare.get(_JSON_TYPES[type(value)]) or bare.get("any")
-            if name is None:
-                raise TypeError
-            return {name: value}
+        free, above = partial(self.free, person=person), path[-1]
 
         def cast(value: Any) -> Any:
-            if not fields:
-                return free_whole(whole(value))
-            return {
-                name: fields[name](part) if name in fields else free(part, name)
-                for name, part in whole(value).items()
-                if not is_credential(name)
-            }
+            kept = {}
+            for name, part in _object_of(value, bare).items():
+                if name in fields:
+                    kept[name] = fields[name](part)
+                elif not is_credential(name) and (known := self.name(name, above)) is not None:
+                    kept[known] = free(part, name)
+            return kept
 
+        if not fields:
+            free_whole = self._free_at(path, person)
+            return lambda value: free_whole(_object_of(value, bare))
+        if not self._is_closed(path):
+            return cast
         count, left_out, text = self._findings.count, self._findings.left_out, ".".join(path)
 
         def cast_closed(value: Any) -> Any:
-            value = whole(value)
+            value = _object_of(value, bare)
             for name in value.keys() - fields.keys():
                 if not is_credential(name):
                     count(left_out, f"{text}.{name}")
             return {name: fields[name](value[name]) for name in value if name in fields}
 
-        return cast_closed if fields and self._is_closed(path) else cast
+        return cast_closed
 
     def _array(self, schema: Schema, path: Path, person: str) -> Convert:
         item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"), person)
@@ -255,6 +269,30 @@ _JSON_TYPES = {
     dict: "object",
     list: "array",
 }
+
+
+def _object_of(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:
+    """Return a value as an object.
+
+    Args:
+        value: an object, or what stands for one.
+        bare: see `BARE`.
+
+    Raises:
+        TypeError: it stands for none.
+    """
+    if isinstance(value, dict):
+        return value
+    name = bare.get(_JSON_TYPES[type(value)]) or bare.get("any")
+    if name is None:
+        raise TypeError
+    return {name: value}
+
+
+def _is_personal(schema: Schema) -> bool:
+    """Tell whether something in a value is marked as personal."""
+    parts = [*schema.get("properties", {}).values(), *filter(None, [schema.get("items")])]
+    return PERSONAL in schema or any(map(_is_personal, parts))
 
 
 def _free(value: Any) -> Any:
