@@ -199,6 +199,7 @@ def test_a_phone_number_has_one_form(text: str, country: str | None, number: str
         ("0900<b>000</b>123", "[phone]"),
         ("090/000/0123, 090|000|0123", "[phone], [phone]"),
         ("900-000-123", "[phone]"),
+        ('<a href="tel:0900000123">gọi</a>', '<a href="tel:[phone]">gọi</a>'),
         ("a.b\uff20shop.example a.b&#64;shop.example", "[email] [email]"),
     ],
 )
@@ -224,6 +225,7 @@ def test_phone_numbers_and_addresses_are_found_in_texts(text: str, without: str 
         "size 38 39 40 41 42 43",
         "mã đơn 123456789012",
         "giao 08.12.2026 09:00, 09/12/2026 08 giờ, 09-12-2026 - 15-12-2026",
+        "08a90123-4567-4890-9012-345678901234",
         "901.234.567 đ, 350 000 000 đ",
         "https://content.example/869162187 https://f.example/posts/901234567",
         "https://cdn.example/346098123_123456789012345_n.jpg?_nc_cat=1",
@@ -232,6 +234,11 @@ def test_phone_numbers_and_addresses_are_found_in_texts(text: str, without: str 
 )
 def test_other_numbers_stay(text: str) -> None:
     assert cleaned(text) == text
+
+
+def test_an_address_has_one_hash_however_it_is_written() -> None:
+    for text in ("a.b@shop.example", "A.B@Shop.example", "a.b&#64;shop.example"):
+        assert cleaned(text) == f"[email {hashed('a.b@shop.example')}]"
 
 
 @pytest.mark.parametrize("text", ["917 123 4567", "(917) 123-4567", "9171234567", "+639171234567"])

@@ -44,12 +44,13 @@ _ID = re.compile(r"(^|_)(ps|u)?ids?$")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
 
 # What stands between the digits of a number, as blanks of the same length, so that places stay.
-_BLANK = re.compile(r"&nbsp;|%20|<[^<>]{0,40}>", re.IGNORECASE)
+_BLANK = re.compile(r"&nbsp;|%20|<[^<>\d]{0,40}>", re.IGNORECASE)
 _PLUS = re.compile(r"%2B|&#43;", re.IGNORECASE)
-# No number, though its digits may be those of one.
-_DATE = re.compile(
+# No number, though its digits may be those of one: a date, a UUID.
+_OTHER = re.compile(
     r"(?<![\d.])(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d(?![.-]?\d)"
     r"|(?<!\d)(?:19|20)\d\d-\d\d-\d\d(?!\d)"
+    r"|(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])"
 )
 # Between two digits.
 _BETWEEN = r"[\s.()\u2010-\u2015\u2212\u00ad\u200b\ufe0f\u20e3·•|:/,*_-]{0,8}"
@@ -132,7 +133,7 @@ def phone(text: str, country: str | None, *, in_link: bool = False) -> str | Non
 def _phones(text: str, country: str | None) -> Iterator[tuple[int, int, str]]:
     """Find the phone numbers in a text: where each begins and ends, and its one form."""
     links = [found.span() for found in _LINK.finditer(text)]
-    text = _DATE.sub(lambda found: "x" * len(found[0]), text)
+    text = _OTHER.sub(lambda found: "x" * len(found[0]), text)
     text = _BLANK.sub(lambda found: " " * len(found[0]), text)
     text = _PLUS.sub(lambda found: "+".rjust(len(found[0])), text)
     for run in _DIGITS.finditer(text):
@@ -286,6 +287,8 @@ class Protection:
         if kind == "phone":
             bare = re.sub(r"[^\d+]", "", text)
             form = phone(text, self._country) or phone(bare, self._country) or bare or form
+        elif kind == "email":
+            form = re.sub(_AT, "@", form).replace("\u200b", "")
         elif kind == "avatar":
             form = text.partition("?")[0]
         return hmac.new(self._key, form.encode(), hashlib.sha256).hexdigest()
