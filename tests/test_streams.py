@@ -257,6 +257,11 @@ def test_what_changed_arrives_with_the_second_run(
     assert after.by_key(stream).items() <= held.items()
     # (An hour that had no traffic then is one of them: it is not there at all.)
     old = {key for key, row in held.items() if arrived.get(key) != row}
+    if stream == "multi_page_user_statistics":
+        # Of all pages together a day begins when it has begun on each of them.
+        zones = [page.statistics.zone for page in server.account.pages]
+        begun = min(datetime.now(UTC).astimezone(zone).date().isoformat() for zone in zones)
+        old = {key for key in old if held[key]["date"] <= begun}
     lookback = (datetime.now(UTC) - timedelta(days=4)).date().isoformat()
     assert all(str(held[key].get("date") or held[key]["hour"]) < lookback for key in old)
     if stream in CORRECTED:
