@@ -24,19 +24,23 @@ _METHODS = ("FULL_TABLE", "INCREMENTAL")
 _ALL_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 # Words of JSON Schema that make less of a type.
 _DEMANDS = (
-    *(
-        "additionalProperties",
-        "allOf",
-        "anyOf",
-        "const",
-        "enum",
-        "format",
-        "maxItems",
-        "maxLength",
-        "maximum",
-        "minItems",
-    ),
-    *("minLength", "minimum", "multipleOf", "not", "oneOf", "pattern", "uniqueItems"),
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "enum",
+    "format",
+    "maxItems",
+    "maxLength",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minimum",
+    "multipleOf",
+    "not",
+    "oneOf",
+    "pattern",
+    "uniqueItems",
 )
 
 
@@ -138,7 +142,7 @@ _MAPS = "see docs/meltano.md#stream-maps"
 
 
 def check_else(maps: object) -> None:
-    """Check what becomes of all else; the SDK's own schema of it is none, and brings a traceback.
+    """Check what becomes of all else, since the SDK's own check of it ends with a traceback.
 
     Args:
         maps: the setting `stream_maps`.

@@ -170,11 +170,11 @@ class PagesStream(PancakeStream):
         """Say of each page that other settings name, and that is not there, that it is not."""
         tokens = self.config.get("page_access_tokens") or {}
         known = self._categories.keys() | tokens.keys()
-        for page_id in (self.config.get("sip_package_ids") or {}).keys() - known:
+        for page_id in sorted((self.config.get("sip_package_ids") or {}).keys() - known):
             yield (
                 f"setting `sip_package_ids` has page {page_id}, which is not there: correct the id"
             )
-        for page_id in tokens.keys() - self._categories.keys() if self.listed else ():
+        for page_id in sorted(tokens.keys() - self._categories.keys()) if self.listed else ():
             yield (
                 f"setting `page_access_tokens` has page {page_id}, which is not in the account of"
                 " `access_token`: correct the id if it is to be one of that account"
