@@ -335,7 +335,7 @@ def personal_table() -> str:
     for name, stream in streams().items():
         for path, kind, person in personal_of(stream.schema, CUSTOMER):
             whole, parts = marked.setdefault((name, person), ([], []))
-            (parts if kind == "text" else whole).append(f"`{path}`")
+            (parts if kind in {"text", "snippet"} else whole).append(f"`{path}`")
     return table(
         "stream | whose | the whole of | numbers and addresses in",
         (

@@ -29,7 +29,7 @@ KEY = "a key of the tests, which nobody guesses"
 ROWS: Any = ({"start_date": "2025-01-01"}, *(name for name in ALL if name not in DATED))
 NUMBERS: Any = ({"start_date": "2025-12-25", "end_date": "2026-01-12"}, *DATED)
 """From when to when, and what: of numbers each day is a call."""
-KINDS = {"phone", "email", "name", "address", "birthday", "avatar", "text"}
+KINDS = {"phone", "email", "name", "address", "birthday", "avatar", "text", "snippet"}
 OF_SHOPS = {
     ("pages", "name"),
     ("pages", "username"),
@@ -54,8 +54,9 @@ def protection(key: str | None = KEY, country: str | None = "VN") -> Protection:
 
 
 def cleaned(text: str, *, key: str | None = KEY, country: str | None = "VN") -> Any:
-    """A text as it is written."""
-    guard = protection(key, country).guard("text", "customer")
+    """A text as it is written; one that ends with `…` is a snippet."""
+    kind = "snippet" if text.endswith("…") else "text"
+    guard = protection(key, country).guard(kind, "customer")
     assert guard is not None
     return guard(text)
 
@@ -199,6 +200,10 @@ def test_a_phone_number_has_one_form(text: str, country: str | None, number: str
         ("0900<b>000</b>123", "[phone]"),
         ("090/000/0123, 090|000|0123", "[phone], [phone]"),
         ("900-000-123", "[phone]"),
+        ("cắt 090&nbsp;000…", "cắt [phone]…"),
+        ("https://l.example/?u=https%3A%2F%2Fwa.me%2F84900000123", None),
+        ("https://x.example/?to=%20a.b%40shop.example", "https://x.example/?to=%20[email]"),
+        ("a@shop.example.0900000123 a@shop.example.Gọi", "[email].[phone] [email].Gọi"),
         ('<a href="tel:0900000123">gọi</a>', '<a href="tel:[phone]">gọi</a>'),
         ("a.b\uff20shop.example a.b&#64;shop.example", "[email] [email]"),
     ],
@@ -208,6 +213,7 @@ def test_phone_numbers_and_addresses_are_found_in_texts(text: str, without: str 
         without
         or {
             "<div>h": "<div>https://shop.example/ao&nbsp;[phone]</div>",
+            "https:": "https://l.example/?u=https%3A%2F%2Fwa.me%2F[phone]",
             "<div>0": "<div>[phone]<br key='n_0' />[phone]</div>",
         }[text[:6]]
     )
@@ -226,6 +232,7 @@ def test_phone_numbers_and_addresses_are_found_in_texts(text: str, without: str 
         "mã đơn 123456789012",
         "giao 08.12.2026 09:00, 09/12/2026 08 giờ, 09-12-2026 - 15-12-2026",
         "08a90123-4567-4890-9012-345678901234",
+        "giá 660.000...",
         "901.234.567 đ, 350 000 000 đ",
         "https://content.example/869162187 https://f.example/posts/901234567",
         "https://cdn.example/346098123_123456789012345_n.jpg?_nc_cat=1",
@@ -251,12 +258,14 @@ def test_a_column_of_numbers_has_one_hash_for_all_forms(text: str) -> None:
 def test_what_pancake_found_to_be_a_number_is_replaced_however_it_is_written() -> None:
     shaper = RowShaper(stream_schema("messages"), protection=protection())
     captured = {"phone_number": "0900000123", "captured": "o9oo ooo 123", "length": 12}
-    row = {"original_message": "số o9oo ooo 123 ạ", "phone_info": [captured]}
-    shaped = shaper.shape(row, "1")
     number = hashed("+84900000123")
-    assert shaped["original_message"] == f"số [phone {number}] ạ"
-    assert shaped["phone_info"][0]["phone_number"] == number
-    assert "ooo" not in json.dumps(shaped)
+    for text in ("o9oo ooo 123", "O9OO&nbsp;ooo  123", "o9oo<br/>ooo 123"):
+        for told in ([captured], captured):
+            row = {"original_message": f"số {text} ạ", "phone_info": told}
+            shaped = shaper.shape(row, "1")
+            assert shaped["original_message"] == f"số [phone {number}] ạ"
+            assert shaped["phone_info"][0]["phone_number"] == number
+            assert "ooo" not in json.dumps(shaped)
 
 
 @pytest.mark.parametrize("text", ["0" + "1" * 5000, "0 " * 5000 + "…", "a" * 50_000, "a.@" * 9000])
@@ -313,7 +322,8 @@ def test_names_of_fields_may_be_numbers_and_texts_may_be_called_anything() -> No
     row = {
         "0900000123": 1,
         "page_customer": {"id": "7", "+84900000123": True},
-        "reports_by_phone": {"84900000123": 1, "900000123": 2},
+        "reports_by_phone": {"84900000123": 1, "900000123": 2, "0900 000 123": 3},
+        "contact": {"0900000123": 1, "phone_type": "0900000123"},
         "phone_history": ["0900000123"],
         "note_status": "gọi 0900000123",
         "from": "Someone",

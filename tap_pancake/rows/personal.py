@@ -27,7 +27,8 @@ _NAMES = {
     "birthday": r"birth|(^|_)(s?dob|bday)$",
     "avatar": r"avatar|picture|(?<!click_)photo_url|profile_pic|cover_url",
     "address": r"address|(^|_)addr$|lives_in|location|street|hometown|(^|_)(ward|city)$",
-    "name": r"(^|_)((nick|user|first|last|full|middle|display)_?)?names?(_list)?$|unique_id$"
+    "name": r"(^|_)((nick|user|first|last|full|middle|display|sur|given|family)_?)?names?"
+    r"(_list|_?\d+)?$|unique_id$"
     r"|(^|_)(receiver|recipient|buyer|contact|customer)$",
 }
 _NAMED = re.compile("|".join(f"(?P<{kind}>{names})" for kind, names in _NAMES.items()))
@@ -44,7 +45,7 @@ _ID = re.compile(r"(^|_)(ps|u)?ids?$")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
 
 # What stands between the digits of a number, as blanks of the same length, so that places stay.
-_BLANK = re.compile(r"&nbsp;|%20|<[^<>\d]{0,40}>", re.IGNORECASE)
+_BLANK = re.compile(r"&nbsp;|&#160;|%(?!2B)[0-9A-F]{2}|<[^<>\d]{0,40}>", re.IGNORECASE)
 _PLUS = re.compile(r"%2B|&#43;", re.IGNORECASE)
 # No number, though its digits may be those of one: a date, a UUID.
 _OTHER = re.compile(
@@ -53,22 +54,31 @@ _OTHER = re.compile(
     r"|(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])"
 )
 # Between two digits.
-_BETWEEN = r"[\s.()\u2010-\u2015\u2212\u00ad\u200b\ufe0f\u20e3·•|:/,*_-]{0,8}"
+_BETWEEN = r"[\s.()\u2010-\u2015\u2212\u00ad\u200b\u200c\u2060\ufeff\ufe0f\u20e3·•|:/,*_-]{0,8}"
 _DIGITS = re.compile(rf"(?<!\d)(?:\+\s?\(?)?\d(?:{_BETWEEN}\d)*")
 _GROUP = re.compile(r"\d+")
+_NUMBER = re.compile(r"\+?\(?\d[\d\s().-]+")
 _FEWEST, _MOST = 8, 15
 """Digits of a phone number."""
+_SHORTEST = 6
+"""Characters of what Pancake has captured, below which it may stand anywhere."""
 _BARE = range(9, 13)
 """Digits of what begins like a phone number, and is none that the plan of a country knows."""
 _LINK = re.compile(r"https?://(?:(?!&nbsp;)[^\s<>\"'])+", re.IGNORECASE)
 _ENDS_PART = re.compile(r"$|[/?&#.,;)\s<\"']")
-_AT = r"(?:[@\uff20]|&#64;|%40)"
-_EMAIL = re.compile(rf"(?<![\w.%+-])[\w.+-]+\u200b?{_AT}\u200b?[\w-]+(?:\.[\w-]+)+", re.IGNORECASE)
+_AT = r"(?:[@\uff20]|&#64;|&#x40;|%40)"
+# Behind a `%` with two digits, which is one character, or at the beginning of a word.
+_STARTS = r"(?:(?<![\w.%+-])|(?<=%[0-9a-fA-F]{2})|(?<=%)(?![0-9a-fA-F]{2}))"
+_EMAIL = re.compile(
+    rf"{_STARTS}[\w.+-]+\u200b?{_AT}\u200b?[\w-]+(?:\.[\w-]+)*\.[a-z]{{2,24}}", re.IGNORECASE
+)
 # A snippet is cut, perhaps within a number or an address.
 _CUT = re.compile(
-    rf"(?:(?P<phone>(?<!\d)(?:\+|0|84|66|62|63)(?:{_BETWEEN}\d){{2,14}}{_BETWEEN})"
-    rf"|(?P<email>(?<![\w.%+-])[\w.+-]+{_AT}[\w.-]*))(?=(?:…|\.\.\.)\s*(?:<[^<>]*>\s*)*$)"
+    rf"(?:(?P<phone>(?<!\d)(?:(?:\+|0)(?:{_BETWEEN}\d){{2,14}}|(?:84|66|62|63)\d{{4,13}}){_BETWEEN})"
+    rf"|(?P<email>{_STARTS}[\w.+-]+{_AT}[\w.-]*))(?=…\s*$)"
 )
+# What a captured number has between its parts, as the text has it.
+_SPACE = r"(?:\s|&nbsp;|<[^<>]{0,40}>){1,8}"
 # Of pages whose country is not told, in this order.
 _COUNTRIES = ("VN", "TH", "ID", "PH")
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
@@ -130,12 +140,16 @@ def phone(text: str, country: str | None, *, in_link: bool = False) -> str | Non
     return None
 
 
+def _plain(text: str) -> str:
+    """Return a text of the same length, in which marks of HTML and links do not divide numbers."""
+    text = _BLANK.sub(lambda found: " " * len(found[0]), text)
+    return _PLUS.sub(lambda found: "+".rjust(len(found[0])), text)
+
+
 def _phones(text: str, country: str | None) -> Iterator[tuple[int, int, str]]:
     """Find the phone numbers in a text: where each begins and ends, and its one form."""
     links = [found.span() for found in _LINK.finditer(text)]
-    text = _OTHER.sub(lambda found: "x" * len(found[0]), text)
-    text = _BLANK.sub(lambda found: " " * len(found[0]), text)
-    text = _PLUS.sub(lambda found: "+".rjust(len(found[0])), text)
+    text = _plain(_OTHER.sub(lambda found: "x" * len(found[0]), text))
     for run in _DIGITS.finditer(text):
         groups = list(_GROUP.finditer(text, run.start(), run.end()))
         at = 0
@@ -149,7 +163,7 @@ def _phones(text: str, country: str | None) -> Iterator[tuple[int, int, str]]:
                 number = phone(text[start:end], country, in_link=in_link)
                 if number is not None and in_link and text[start] not in "0+":
                     # Other digits of a link are a number only where they are a part of it.
-                    is_part = text[start - 1] in "/=:" and _ENDS_PART.match(text, end)
+                    is_part = text[start - 1] in "/=: " and _ENDS_PART.match(text, end)
                     number = number if is_part else None
                 if number is not None:
                     yield start, end, number
@@ -184,13 +198,14 @@ class Protection:
     def begin(self, row: Mapping[str, Any], page_id: object) -> None:
         """Begin with a row of a page: Pancake tells of some what phone numbers its texts have."""
         self._country = self._countries.get(str(page_id))
-        listed = (row.get(name) for name in ("phone_info", "recent_phone_numbers"))
+        told = (row.get(name) for name in ("phone_info", "recent_phone_numbers"))
+        listed = ([one] if isinstance(one, dict) else one for one in told)
         self._captured = [
             (captured, ("phone", str(each.get("phone_number") or captured)))
             for each in [part for parts in listed if isinstance(parts, list) for part in parts]
             if isinstance(each, dict)
             and isinstance(captured := each.get("captured"), str)
-            and len(captured) >= _FEWEST
+            and len(captured.strip()) >= _SHORTEST
         ]
 
     def guard(self, kind: str, person: str) -> Callable[[Any], Any] | None:
@@ -213,7 +228,7 @@ class Protection:
         Returns:
             None if it is one, and such values are left out.
         """
-        if not name.lstrip("+").isdigit():
+        if not _NUMBER.fullmatch(name):
             return self._hash(name, "email") if _EMAIL.fullmatch(name) else name
         number = phone(name, self._country)
         if number is None or not (
@@ -224,19 +239,28 @@ class Protection:
 
     def clean(self, text: str) -> str:
         """Replace phone numbers and e-mail addresses in a text."""
-        known = {captured.casefold(): what for captured, what in self._captured}
-        sure = [re.escape(each) for each in sorted(known, key=len, reverse=True)]
-        marks = re.finditer("|".join([*sure, _EMAIL.pattern]), text, re.IGNORECASE)
         # A hash may look like a number itself, so no part of a text is looked at twice.
-        cut = _CUT.search(text)
-        found = [
-            (*each.span(), self._mark(*known.get(each[0].casefold(), ("email", each[0]))))
-            for each in marks
-            if cut is None or each.start() < cut.start()
+        return _replaced(text, self._sure(text), self._clean_words)
+
+    def _sure(self, text: str) -> list[tuple[int, int, str]]:
+        """Find what Pancake has captured, and addresses: where they are, and their marks."""
+        longest = sorted(self._captured, key=lambda each: len(each[0]), reverse=True)
+        parts = [f"({_SPACE.join(map(re.escape, captured.split()))})" for captured, _ in longest]
+        marks = [what for _, what in longest]
+        return [
+            (
+                *each.span(),
+                self._mark(*(marks[each.lastindex - 1] if each.lastindex else ("email", each[0]))),
+            )
+            for each in re.finditer("|".join([*parts, _EMAIL.pattern]), text, re.IGNORECASE)
         ]
-        if cut is not None:
-            found.append((*cut.span(), f"[{cut.lastgroup}]"))
-        return _replaced(text, found, self._clean_words)
+
+    def _clean_cut(self, text: str) -> str:
+        """Replace what is personal in a text of which the end is cut off."""
+        cut = _CUT.search(_plain(text))
+        if cut is None:
+            return self.clean(text)
+        return f"{self.clean(text[: cut.start()])}[{cut.lastgroup}]{text[cut.end() :]}"
 
     def _clean_words(self, text: str) -> str:
         found = (
@@ -266,12 +290,16 @@ class Protection:
     def _protect(self, value: Any, kind: str | None) -> Any:
         if value is None or isinstance(value, bool):
             return value
-        if kind == "text":
-            return self.clean(value) if isinstance(value, str) else value
+        if kind in {"text", "snippet"}:
+            clean = self.clean if kind == "text" else self._clean_cut
+            return clean(value) if isinstance(value, str) else value
         if isinstance(value, dict):
             return {
-                name: part if _OTHERWISE.search(name) else self._protect(part, kind)
+                known: self._by_name(part, name)
+                if _OTHERWISE.search(name)
+                else self._protect(part, kind)
                 for name, part in value.items()
+                if (known := self.name(name, str(kind))) is not None
             }
         if self._key is None:
             return None
@@ -288,10 +316,10 @@ class Protection:
             bare = re.sub(r"[^\d+]", "", text)
             form = phone(text, self._country) or phone(bare, self._country) or bare or form
         elif kind == "email":
-            form = re.sub(_AT, "@", form).replace("\u200b", "")
+            form = re.sub(_AT, "@", form).replace("\u200b", "").strip("._-")
         elif kind == "avatar":
             form = text.partition("?")[0]
-        return hmac.new(self._key, form.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, form.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     def _mark(self, kind: str, value: str) -> str:
         known = self._hash(value, kind)
@@ -310,6 +338,8 @@ def _replaced(
     """
     parts, done = [], 0
     for start, end, replacement in found:
+        if start < done:
+            continue
         parts += [change(text[done:start]), replacement]
         done = end
     return "".join([*parts, change(text[done:])])

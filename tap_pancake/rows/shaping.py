@@ -56,7 +56,7 @@ FORM = "x-form"
 """In the schema of a text: how it is written, where JSON Schema has no `format` for that."""
 PERSONAL = "x-personal"
 """In the schema of a value: what personal data it is, a kind that `personal.py` names; `text` is
-what may hold phone numbers and e-mail addresses."""
+what may hold phone numbers and e-mail addresses, `snippet` such a text that is cut off."""
 PERSON = "x-person"
 """In the schema of a row, object or value: whose personal data it and all in it is."""
 CUSTOMER, STAFF = "customer", "staff"
