@@ -373,7 +373,7 @@ class Persons:
 
 @pytest.fixture(scope="module", params=["observed", "documented", "older"])
 def server(request: pytest.FixtureRequest) -> Iterator[PancakeServer]:
-    account = Account.generate(seed=2, pages=4, conversations=40, messages=(1, 8))
+    account = Account.generate(seed=2, pages=4, conversations=24, messages=(1, 8))
     with PancakeServer(account, request.param) as server:
         yield server
 
@@ -383,14 +383,24 @@ def settings(server: PancakeServer, how: str, **more: Any) -> Json:
     return config_for(server, personal_data=how, **key, **more)
 
 
+@pytest.fixture(scope="module")
+def kept_rows(server: PancakeServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All that is no number, as it is."""
+    span, *streams = ROWS
+    directory = tmp_path_factory.mktemp("kept")
+    return run_tap(directory, settings(server, "keep", **span), catalog=select(*streams))
+
+
 @pytest.mark.parametrize("how", ["hash", "drop"])
 @pytest.mark.parametrize("what", [ROWS, NUMBERS])
 def test_no_output_of_a_run_shows_personal_data(
-    server: PancakeServer, tmp_path: Path, what: Any, how: str
+    server: PancakeServer, kept_rows: Run, tmp_path: Path, what: Any, how: str
 ) -> None:
     span, *streams = what
     catalog = select(*streams)
-    kept = run_tap(tmp_path, settings(server, "keep", **span), catalog=catalog)
+    kept = kept_rows
+    if what is NUMBERS:
+        kept = run_tap(tmp_path, settings(server, "keep", **span), catalog=catalog)
     config = settings(server, how, personal_data_of="everybody", **span)
     run = run_tap(tmp_path, config, catalog=catalog)
     assert run.returncode == kept.returncode
@@ -411,13 +421,11 @@ def test_no_output_of_a_run_shows_personal_data(
 
 
 def test_staff_stay_and_a_number_is_the_same_everywhere(
-    server: PancakeServer, tmp_path: Path
+    server: PancakeServer, kept_rows: Run, tmp_path: Path
 ) -> None:
     span, *streams = ROWS
-    kept, run = (
-        run_tap(tmp_path, settings(server, how, **span), catalog=select(*streams))
-        for how in ("keep", "hash")
-    )
+    kept = kept_rows
+    run = run_tap(tmp_path, settings(server, "hash", **span), catalog=select(*streams))
     persons = Persons(server.account)
     assert not Persons.seen(persons.customers - persons.staff, run)
     assert Persons.seen(persons.staff, run)
