@@ -15,9 +15,8 @@ from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
 from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
-from tests.stream_truth import DATED
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
-from tests.test_rows import ALL, columns, types_of
+from tests.test_rows import NUMBERS, ROWS, columns, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from tests.tap import Json, Run
 
 KEY = "a key of the tests, which nobody guesses"
-ROWS: Any = ({"start_date": "2025-01-01"}, *(name for name in ALL if name not in DATED))
-NUMBERS: Any = ({"start_date": "2025-12-25", "end_date": "2026-01-12"}, *DATED)
-"""From when to when, and what: of numbers each day is a call."""
 KINDS = {"phone", "email", "name", "address", "birthday", "avatar", "text", "snippet"}
 OF_SHOPS = {
     ("pages", "name"),
