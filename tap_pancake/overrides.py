@@ -193,8 +193,10 @@ def _map_problems(change: Json, found: list[str], known: Mapping[str, Stream]) -
                 hint = f" (did you mean `{near}`?)" if near else ""
                 yield f"has the option `{field}`, which does not exist{hint}"
             continue
+        if field in fields:
+            continue
         removes = rule is None or rule == "__NULL__"
         near = nearest(field, fields, cutoff=0.6 if removes else 0.9)
-        if field not in fields and (removes or near):
+        if removes or near:
             hint = f" (did you mean `{near}`? A new one needs another name)" if near else ""
             yield f"has no field `{field}`{hint}"

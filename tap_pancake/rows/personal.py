@@ -18,7 +18,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 # What the fields are called that hold one kind of personal data, where no schema says so.
 _NAMES = {
@@ -187,7 +187,8 @@ class Protection:
         self._countries: dict[str, str] = {}
         # Of the row that is shaped now.
         self._country: str | None = None
-        self._captured: Sequence[tuple[str, tuple[str, str]]] = ()
+        self._captured: list[str] = []
+        self._sure = _EMAIL
 
     def learn(self, page: Mapping[str, Any]) -> None:
         """Learn the country of a page, in which its phone numbers need no country code."""
@@ -200,13 +201,18 @@ class Protection:
         self._country = self._countries.get(str(page_id))
         told = (row.get(name) for name in ("phone_info", "recent_phone_numbers"))
         listed = ([one] if isinstance(one, dict) else one for one in told)
-        self._captured = [
-            (captured, ("phone", str(each.get("phone_number") or captured)))
+        captures = [
+            (captured, str(each.get("phone_number") or captured))
             for each in [part for parts in listed if isinstance(parts, list) for part in parts]
             if isinstance(each, dict)
             and isinstance(captured := each.get("captured"), str)
             and len(captured.strip()) >= _SHORTEST
         ]
+        captures.sort(key=lambda each: len(each[0]), reverse=True)
+        self._captured = [number for _, number in captures]
+        parts = [f"({_SPACE.join(map(re.escape, captured.split()))})" for captured, _ in captures]
+        pattern = "|".join([*parts, _EMAIL.pattern])
+        self._sure = re.compile(pattern, re.IGNORECASE) if parts else _EMAIL
 
     def guard(self, kind: str, person: str) -> Callable[[Any], Any] | None:
         """Return what is done with the value of a field; None if it is kept."""
@@ -240,20 +246,14 @@ class Protection:
     def clean(self, text: str) -> str:
         """Replace phone numbers and e-mail addresses in a text."""
         # A hash may look like a number itself, so no part of a text is looked at twice.
-        return _replaced(text, self._sure(text), self._clean_words)
+        found = ((*each.span(), self._mark_sure(each)) for each in self._sure.finditer(text))
+        return _replaced(text, found, self._clean_words)
 
-    def _sure(self, text: str) -> list[tuple[int, int, str]]:
-        """Find what Pancake has captured, and addresses: where they are, and their marks."""
-        longest = sorted(self._captured, key=lambda each: len(each[0]), reverse=True)
-        parts = [f"({_SPACE.join(map(re.escape, captured.split()))})" for captured, _ in longest]
-        marks = [what for _, what in longest]
-        return [
-            (
-                *each.span(),
-                self._mark(*(marks[each.lastindex - 1] if each.lastindex else ("email", each[0]))),
-            )
-            for each in re.finditer("|".join([*parts, _EMAIL.pattern]), text, re.IGNORECASE)
-        ]
+    def _mark_sure(self, found: re.Match[str]) -> str:
+        """Return the mark of what Pancake has captured, or of an address."""
+        if found.lastindex:
+            return self._mark("phone", self._captured[found.lastindex - 1])
+        return self._mark("email", found[0])
 
     def _clean_cut(self, text: str) -> str:
         """Replace what is personal in a text of which the end is cut off."""
@@ -279,12 +279,12 @@ class Protection:
                     if (known := self.name(inner, name)) is not None
                 }
             return self._protect(value, kind)
-        if isinstance(value, list) and any(isinstance(part, (dict, list)) for part in value):
+        if isinstance(value, list) and (
+            kind is None or any(isinstance(part, (dict, list)) for part in value)
+        ):
             return [self._by_name(part, name) for part in value]
         if kind is not None:
             return self._protect(value, kind)
-        if isinstance(value, list):
-            return [self._by_name(part, name) for part in value]
         return value if _ID.search(name) else self._protect(value, "text")
 
     def _protect(self, value: Any, kind: str | None) -> Any:
