@@ -31,7 +31,7 @@ from typing_extensions import override
 from tap_pancake.api.errors import ConfigurationError, RunStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from types import FrameType
 
     from singer_sdk.helpers.types import Context, Record
@@ -160,6 +160,13 @@ class SDKStream(RESTStream[Any]):
     @abc.abstractmethod
     def write_state(self) -> None:
         """Write the STATE, if it is time to."""
+
+    @override
+    def generate_child_contexts(
+        self, record: Record, context: Context | None
+    ) -> Iterable[Context | None]:
+        # Public: the SDK copies a context for each record, also of a stream without children.
+        return super().generate_child_contexts(record, context) if self.child_streams else ()
 
     def sync_children(self, context: Context) -> None:
         """Read the child streams of one record."""

@@ -491,14 +491,19 @@ class PancakeStream(SDKStream):
             record = self.shaper.shape(row, context["page_id"] if context else row.get("id"))
         except RecursionError:
             return "that are nested too deeply"
-        for name in ("page_id", "conversation_id"):
-            if context and name in context and name in self.schema["properties"]:
+        for name in self._asked_for if context else ():
+            if name in context:
                 record[name] = context[name]
         # Those of the class: a catalog may have others.
         keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
         if None in map(record.get, keys):
             return f"without a valid {' or '.join(keys)}"
         return record
+
+    @cached_property
+    def _asked_for(self) -> list[str]:
+        """The ids of what rows were asked for that they have a column for."""
+        return [name for name in ("page_id", "conversation_id") if name in self.schema["properties"]]
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
@@ -573,8 +578,8 @@ class PancakeStream(SDKStream):
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
         # What the SDK says at each context would be a line for each conversation; and an error is
         # logged where it is handled. The tap's own lines go to `logger`.
-        quiet = level in {logging.INFO, logging.ERROR}
-        super().log(message, *args, level=logging.DEBUG if quiet else level, **kwargs)
+        level = logging.DEBUG if level in {logging.INFO, logging.ERROR} else level
+        super().log(message, *args, level=level, **kwargs)
 
     @override
     def get_record_counter(

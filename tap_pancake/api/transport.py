@@ -24,6 +24,7 @@ from http import HTTPStatus
 from http.client import HTTPResponse
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import msgspec
 import requests
@@ -47,8 +48,8 @@ _MEMORY = 16
 _LONGEST = 64 * 2**20
 # Letters of the id of a request that are kept.
 _LONGEST_ID = 100
-# Bytes that are read at a time.
-_PIECE = 2**20
+# Bytes that are read, and unpacked, at a time.
+_BUFFER, _PIECE = 2**16, 2**20
 # Seconds that an answer may ask to wait; if it asks for more, it is asked again sooner.
 _LONGEST_PAUSE = 300.0
 
@@ -138,12 +139,13 @@ class _Wire(io.RawIOBase):
 
     @override
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        if self._length > _LONGEST:
-            raise _TooLong
-        self._sock.settimeout(left)
+        if self._length:  # for the first bytes the socket has its timeout
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            if self._length > _LONGEST:
+                raise _TooLong
+            self._sock.settimeout(left)
         length = self._raw.readinto(buffer)
         self._length += length or 0
         return length
@@ -159,7 +161,7 @@ class _Response(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock), _BUFFER)
 
     @override
     def begin(self) -> None:
@@ -177,12 +179,46 @@ def _reading(connection: type) -> type:
 
 
 class _Adapter(HTTPAdapter):
+    """The adapter of requests, which finds out once where calls to an address go, and how.
+
+    It would look at proxies and certificates at each call, and make a whole response of an answer.
+    """
+
+    def __init__(self, connections: int) -> None:
+        super().__init__(pool_maxsize=connections)
+        self._pools: dict[str, Any] = {}
+        self._is_relayed = False
+
     @override
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        if pool.ConnectionCls.response_class is not _Response:
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        origin = _origin(request.url)
+        if origin not in self._pools:
+            pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
             pool.ConnectionCls = _reading(pool.ConnectionCls)
-        return pool
+            super().cert_verify(pool, request.url, verify, cert)
+            # A proxy for http wants to be told the whole address.
+            self._is_relayed = super().request_url(request, proxies).startswith("http")
+            self._pools[origin] = pool
+        return self._pools[origin]
+
+    @override
+    def cert_verify(self, *args: Any) -> None:
+        pass  # with the pool
+
+    @override
+    def request_url(self, request: Any, proxies: Any) -> Any:
+        return request.url if self._is_relayed else request.url[len(_origin(request.url)) :]
+
+    @override
+    def build_response(self, req: Any, resp: Any) -> Any:
+        return resp
+
+
+def _origin(url: str) -> str:
+    """Return the part of a URL before its path."""
+    return url[: url.index("/", len("https://"))]
 
 
 class Transport:
@@ -197,10 +233,11 @@ class Transport:
             connections: how many to keep open.
         """
         self._timeout = timeout
-        self._headers = {**requests.utils.default_headers(), "User-Agent": user_agent}
+        self._headers = requests.utils.default_headers()
+        self._headers["User-Agent"] = user_agent
         # Not a whole session, which spends as long on cookies, redirects and the environment.
-        self._adapter = _Adapter(pool_maxsize=connections)
-        self._environment: dict[str, Any] | None = None
+        self._adapter = _Adapter(connections)
+        self._environment: dict[str, Any] = {}
         self.latency = 0.0
         """Seconds that answers took lately."""
 
@@ -231,17 +268,11 @@ class Transport:
             PageFailed: it is longer than any answer should be.
             RunStopped: no other try will help.
         """
-        if self._environment is None:
-            # Proxies and certificates; a session would look for them at each call.
-            session = requests.Session()
-            found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
-            self._environment = dict(found)
         try:
-            asked = requests.Request("GET", url, self._headers, params={**params, **token})
-            request = asked.prepare()
+            request = self._request(f"{url}?{urlencode({**params, **token}, doseq=True)}")
             wait()
             left, began = time.time(), time.monotonic()
-            response = self._adapter.send(request, timeout=self._timeout, **self._environment)
+            response: Any = self._adapter.send(request, timeout=self._timeout, **self._environment)
             clocks = _clocks(response.headers.get("Date"), left, time.monotonic() - began)
             content = _whole(response)
             self.latency += (time.monotonic() - began - self.latency) / _MEMORY
@@ -251,7 +282,7 @@ class Transport:
                 content = content.replace(form.encode(), BLOT.encode())
                 request_id = request_id.replace(form, BLOT)
             return Answer(
-                status=response.status_code,
+                status=response.status,
                 content=content,
                 request_id=request_id[:_LONGEST_ID] or None,
                 retry_after=_seconds(response.headers.get("Retry-After")),
@@ -270,6 +301,19 @@ class Transport:
             raise PageFailed(msg)
         msg = f"{where}: {fault}, or run the tap again later"
         raise TransientError(msg, whole_page=True)
+
+    def _request(self, url: str) -> requests.PreparedRequest:
+        """Return a request; what does not differ from call to call is found out at the first."""
+        if not self._environment:
+            # Proxies and certificates; a session would look for them at each call.
+            session = requests.Session()
+            found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
+            # The address may hold a name and a password, which become a header.
+            self._headers = requests.Request("GET", url, self._headers).prepare().headers
+            self._environment = dict(found)
+        request = requests.PreparedRequest()
+        request.method, request.url, request.headers = "GET", url, self._headers
+        return request
 
     def _check_setup(self, exc: BaseException, where: str) -> None:
         """Tell of a fault of the machine's setup, which no other try mends.
@@ -294,15 +338,20 @@ class Transport:
             raise RunStopped(msg)
 
 
-def _whole(response: requests.Response) -> bytes:
+def _whole(response: Any) -> bytes:
     """Read the body of an answer.
 
     Raises:
         _TooLong: there is more of it than is read, of what it becomes when it is unpacked too.
     """
-    pieces = []
-    left = _LONGEST
-    with closing(response.raw) as raw:  # what was read to its end has given its connection back
+    with closing(response) as raw:  # what was read to its end has given its connection back
+        if "content-encoding" not in raw.headers:
+            if (raw.length_remaining or 0) > _LONGEST:
+                raise _TooLong
+            content: bytes = raw.read()
+            return content
+        pieces = []
+        left = _LONGEST
         for piece in raw.stream(_PIECE, decode_content=True):
             pieces.append(piece)
             left -= len(piece)

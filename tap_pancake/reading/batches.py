@@ -107,6 +107,7 @@ class MessageBatches:
             return []
         self._again += self._missed > 1
         self._missed = 0
+        sent = {id(row): times.micros_or_none(row.get("inserted_at")) for row in rows}
         new = [row for row in rows if str(row["id"]) not in self._seen]
         self._seen |= ids
         self._sizes.see(size, first=first)
@@ -125,11 +126,11 @@ class MessageBatches:
         told = len(self._seen) - self._expected
         is_shown = self._sizes.is_shown_short(size, first=first)
         is_last = (is_shown and told >= 0) or (short and first and not told)
-        self.finished = end or is_last or self._is_past(rows)
+        self.finished = end or is_last or self._is_past([at for at in sent.values() if at])
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset = max(0, self._offset + max(1, size - 1))
-        new.sort(key=lambda row: times.micros_or_none(row.get("inserted_at")) or 0)
+        new.sort(key=lambda row: sent[id(row)] or 0)
         return new
 
     def _is_missing(self, ids: set[str]) -> bool:
@@ -149,9 +150,8 @@ class MessageBatches:
             further = _FURTHER**self._missed if self._missed < _TRIES else self._offset
             self._offset = max(0, self._offset - further)
 
-    def _is_past(self, rows: list[Row]) -> bool:
-        """Tell whether a batch reaches back past what is wanted."""
-        sent = [at for row in rows if (at := times.micros_or_none(row.get("inserted_at")))]
+    def _is_past(self, sent: list[int]) -> bool:
+        """Tell whether a batch reaches back past what is wanted, by the times of its messages."""
         # Which end is the far one shows in most of them: some may have been stored long after.
         up = sum(later >= earlier for earlier, later in pairwise(sent))
         far = sent[:_PAST] if 2 * up >= len(sent) - 1 else sent[-_PAST:]

@@ -15,7 +15,7 @@ import math
 import re
 from collections import Counter
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tap_pancake.rows import times
 
@@ -39,6 +39,9 @@ _CREDENTIAL = re.compile(
 _MOST = 30
 # Of an integer, without its sign: what targets have columns for.
 _BITS = 63
+# So many shapes of an object are remembered: its names may be ids.
+_MOST_SHAPES = 300
+_NULL = type(None)
 
 
 @lru_cache(maxsize=10_000)
@@ -105,29 +108,76 @@ class RowShaper:
         self._build = _Build(self.findings, is_closed, protection)
         self._person = schema.get(PERSON, CUSTOMER)
         self._is_whole = is_whole
-        self._fields = {
-            name: self._build.field(part, (name,), self._person)
-            for name, part in schema["properties"].items()
-        }
+        self._shapes = _Shapes(
+            {
+                name: self._build.field(part, (name,), self._person)
+                for name, part in schema["properties"].items()
+            }
+        )
 
     def shape(self, row: Mapping[str, Any], page_id: object = None) -> dict[str, Any]:
         """Give the row of a page as the schema says."""
         if self._protection is not None:
             self._protection.begin(row, page_id)
-        shaped: dict[str, Any] = {}
+        shaped = dict(row)
         others: dict[str, Any] = {}
-        for name, value in row.items():
-            if name in self._fields:
-                convert, guard, rest = self._fields[name]
-                fitting = convert(value)
-                shaped[name] = guard(fitting) if guard is not None else fitting
-                if fitting is None and value is not None and self._is_whole((name,)):
-                    others[name] = rest(_free(value))
-            elif not is_credential(name) and (known := self._build.name(name)) is not None:
+        declared, undeclared = self._shapes.of(row)
+        for name, field in declared:
+            value = row[name]
+            fitting = field.convert(value)
+            shaped[name] = fitting if field.guard is None else field.guard(fitting)
+            if fitting is None and value is not None and self._is_whole((name,)):
+                others[name] = field.rest(_free(value))
+        for name in undeclared:
+            value = shaped.pop(name)
+            if not is_credential(name) and (known := self._build.name(name)) is not None:
                 others[known] = self._build.free(value, name, self._person)
                 self.findings.count(self.findings.unknown, known)
         shaped[OTHERS] = others or None
         return shaped
+
+
+class _Field(NamedTuple):
+    """What is done with the value at one place."""
+
+    convert: Convert
+    """To a declared type; what has none becomes null."""
+    guard: Convert | None
+    """Protects it then; None if it need not."""
+    rest: Convert
+    """Protects a value that has no declared type."""
+    keeps: frozenset[type]
+    """The types of values of which nothing is to be done."""
+
+
+class _Shapes:
+    """What is to be done with objects of one place, decided once for each shape.
+
+    A shape is the names of an object and the types of its values: most objects of one place have
+    the same few, and most values are as they should be.
+    """
+
+    def __init__(self, fields: Mapping[str, _Field]) -> None:
+        self._fields = fields
+        self._known: dict[tuple[object, ...], tuple[list[tuple[str, _Field]], list[str]]] = {}
+
+    def of(self, value: Mapping[str, Any]) -> tuple[list[tuple[str, _Field]], list[str]]:
+        """Give the declared fields that need something, and the names that are not declared."""
+        shape = (*value, *map(type, value.values()))
+        known = self._known.get(shape)
+        if known is None:
+            declared = [name for name in value if name in self._fields]
+            known = (
+                [
+                    (name, self._fields[name])
+                    for name in declared
+                    if type(value[name]) not in self._fields[name].keeps
+                ],
+                [name for name in value if name not in self._fields],
+            )
+            if len(self._known) < _MOST_SHAPES:
+                self._known[shape] = known
+        return known
 
 
 class _Build:
@@ -152,32 +202,35 @@ class _Build:
         """Give the name of a field that no schema describes; None if it may not be told."""
         return name if self._protection is None else self._protection.name(name, above)
 
-    def field(
-        self, schema: Schema, path: Path, person: str
-    ) -> tuple[Convert, Convert | None, Convert]:
-        """Build what is done with the value at one place.
-
-        Returns:
-            Its conversion, what protects it, and what protects a value that does not fit.
-        """
+    def field(self, schema: Schema, path: Path, person: str) -> _Field:
+        """Build what is done with the value at one place."""
         person = schema.get(PERSON, person)
         convert, kind = self._conversion(schema, path, person), schema.get(PERSONAL)
+        kept = (_kept(name, schema) for name in _types_of(schema))
+        keeps = frozenset({_NULL, *(kind for kind in kept if kind is not None)})
         if self._protection is None:
-            return convert, None, _free
+            return _Field(convert, None, _free, keeps)
         rest = "name" if kind is None and _is_personal(schema) else kind
         guard = kind and self._protection.guard(kind, person)
         guard_rest = rest and self._protection.guard(rest, person)
-        return convert, guard or None, guard_rest or self._free_at(path, person)
+        return _Field(
+            convert,
+            guard or None,
+            guard_rest or self._free_at(path, person),
+            frozenset({_NULL}) if guard else keeps,
+        )
 
-    def converter(self, schema: Schema, path: Path, person: str) -> Convert:
-        """Build conversion and protection in one."""
-        convert, guard, _ = self.field(schema, path, person)
-        return convert if guard is None else lambda value: guard(convert(value))
+    def part(self, schema: Schema, path: Path, person: str) -> _Field:
+        """Build the same for a part of a value: conversion and protection in one."""
+        field = self.field(schema, path, person)
+        convert, guard = field.convert, field.guard
+        if guard is None:
+            return field
+        return field._replace(convert=lambda value: guard(convert(value)), guard=None)
 
     def _conversion(self, schema: Schema, path: Path, person: str) -> Convert:
-        types = schema.get("type", [])
         casts: dict[str, Convert] = {}
-        for name in [types] if isinstance(types, str) else types:
+        for name in _types_of(schema):
             if name == "string":
                 casts[name] = self._text(schema, path, person)
             elif name == "object":
@@ -189,12 +242,13 @@ class _Build:
         if not casts:
             return self._free_at(path, person)
         count, mistyped, text = self._findings.count, self._findings.mistyped, ".".join(path)
+        exact = {kind: [casts[name]] for kind, name in _JSON_TYPES.items() if name in casts}
+        others = list(casts.values())
 
         def convert(value: Any) -> Any:
             if value is None:
                 return None
-            exact = casts.get(_JSON_TYPES[type(value)])
-            for cast in [exact] if exact is not None else casts.values():
+            for cast in exact.get(type(value), others):
                 try:
                     return cast(value)
                 except (TypeError, ValueError, OverflowError):
@@ -216,40 +270,39 @@ class _Build:
 
     def _object(self, schema: Schema, path: Path, person: str) -> Convert:
         fields = {
-            name: self.converter(part, (*path, name), person)
+            name: self.part(part, (*path, name), person)
             for name, part in schema.get("properties", {}).items()
         }
-
         bare: Mapping[str, str] = schema.get(BARE, {})
-        free, above = partial(self.free, person=person), path[-1]
-
-        def cast(value: Any) -> Any:
-            kept = {}
-            for name, part in _object_of(value, bare).items():
-                if name in fields:
-                    kept[name] = fields[name](part)
-                elif not is_credential(name) and (known := self.name(name, above)) is not None:
-                    kept[known] = free(part, name)
-            return kept
-
         if not fields:
             free_whole = self._free_at(path, person)
             return lambda value: free_whole(_object_of(value, bare))
-        if not self._is_closed(path):
-            return cast
-        count, left_out, text = self._findings.count, self._findings.left_out, ".".join(path)
+        shapes, free, above = _Shapes(fields), partial(self.free, person=person), path[-1]
+        is_closed, text = self._is_closed(path), ".".join(path)
+        count, left_out = self._findings.count, self._findings.left_out
 
-        def cast_closed(value: Any) -> Any:
+        def cast(value: Any) -> Any:
             value = _object_of(value, bare)
-            for name in value.keys() - fields.keys():
-                if not is_credential(name):
+            declared, undeclared = shapes.of(value)
+            if not declared and not undeclared:
+                return value
+            kept = dict(value)
+            for name, field in declared:
+                kept[name] = field.convert(value[name])
+            for name in undeclared:
+                part = kept.pop(name)
+                if is_credential(name):
+                    continue
+                if is_closed:
                     count(left_out, f"{text}.{name}")
-            return {name: fields[name](value[name]) for name in value if name in fields}
+                elif (known := self.name(name, above)) is not None:
+                    kept[known] = free(part, name)
+            return kept
 
-        return cast_closed
+        return cast
 
     def _array(self, schema: Schema, path: Path, person: str) -> Convert:
-        item = self.converter(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"), person)
+        item = self.part(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"), person).convert
 
         def cast(value: Any) -> Any:
             if isinstance(value, dict):  # the only one, of which some answers make no list
@@ -269,6 +322,20 @@ _JSON_TYPES = {
     dict: "object",
     list: "array",
 }
+
+
+def _types_of(schema: Schema) -> list[str]:
+    """Return the types that a schema declares."""
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else types
+
+
+def _kept(name: str, schema: Schema) -> type | None:
+    """Return the type of Python of which each value is as a declared type wants it, if one is."""
+    if name == "boolean":
+        return bool
+    plain = name == "string" and (schema.get(FORM) or schema.get("format")) not in _STRINGS
+    return str if plain else None
 
 
 def _object_of(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:
