@@ -15,15 +15,15 @@ from tap_pancake.tap import TapPancake  # noqa: E402
 gc.enable()
 
 
-# Bytes of output that are written at a time; Python's own 8 KB are a few rows, and a moment for each
-# in which another thread takes over.
+# Bytes of output that are written at a time. Python's own 8 KB are a few rows, after which another
+# thread takes over.
 _AT_A_TIME = 2**17
 
 
 def main() -> None:
     """Run the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = open(  # noqa: SIM115, PTH123 - for as long as the process is there
+        sys.stdout = open(  # noqa: SIM115 - for as long as the process is there
             sys.stdout.fileno(),
             "w",
             _AT_A_TIME,

@@ -168,9 +168,9 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     th.Property(
         "max_parallel_pages",
         th.IntegerType(minimum=1, maximum=1000),
-        default=16,
+        default=256,
         title="Pages side by side",
-        description="How many pages are read at a time, each at its own rate.",
+        description="How many pages are read at a time at most, each at its own rate.",
     ),
     th.Property(
         "request_timeout",

@@ -74,7 +74,7 @@ def test_the_defaults_are_those_of_the_table() -> None:
         "personal_data_key": None,
         "conversations_api": "v2",
         "requests_per_second": 4.95,
-        "max_parallel_pages": 16,
+        "max_parallel_pages": 256,
         "request_timeout": 60,
         "user_agent": None,
         "api_url": "https://pages.fm",

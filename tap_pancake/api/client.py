@@ -491,9 +491,8 @@ class PancakeStream(SDKStream):
             record = self.shaper.shape(row, context["page_id"] if context else row.get("id"))
         except RecursionError:
             return "that are nested too deeply"
-        for name in self._asked_for if context else ():
-            if name in context:
-                record[name] = context[name]
+        if context:
+            record.update((name, context[name]) for name in self._asked_for if name in context)
         # Those of the class: a catalog may have others.
         keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
         if None in map(record.get, keys):
@@ -503,7 +502,9 @@ class PancakeStream(SDKStream):
     @cached_property
     def _asked_for(self) -> list[str]:
         """The ids of what rows were asked for that they have a column for."""
-        return [name for name in ("page_id", "conversation_id") if name in self.schema["properties"]]
+        return [
+            name for name in ("page_id", "conversation_id") if name in self.schema["properties"]
+        ]
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:

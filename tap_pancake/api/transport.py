@@ -23,6 +23,7 @@ from functools import cache
 from http import HTTPStatus
 from http.client import HTTPResponse
 from itertools import chain
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -49,7 +50,9 @@ _LONGEST = 64 * 2**20
 # Letters of the id of a request that are kept.
 _LONGEST_ID = 100
 # Bytes that are read, and unpacked, at a time.
-_BUFFER, _PIECE = 2**16, 2**20
+_BUFFER, _PIECE = 2**14, 2**20
+# Files that are open beside connections: input and output, logs, certificates, batch files.
+_OTHER_FILES = 64
 # Seconds that an answer may ask to wait; if it asks for more, it is asked again sooner.
 _LONGEST_PAUSE = 300.0
 
@@ -197,7 +200,7 @@ class _Adapter(HTTPAdapter):
         if origin not in self._pools:
             pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
             pool.ConnectionCls = _reading(pool.ConnectionCls)
-            super().cert_verify(pool, request.url, verify, cert)
+            super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
             # A proxy for http wants to be told the whole address.
             self._is_relayed = super().request_url(request, proxies).startswith("http")
             self._pools[origin] = pool
@@ -221,22 +224,42 @@ def _origin(url: str) -> str:
     return url[: url.index("/", len("https://"))]
 
 
+def most_connections() -> int | None:
+    """Return how many connections this process may open, beside its files; None if that is many."""
+    try:
+        import resource  # noqa: PLC0415 - of Unix only
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else max(1, soft - _OTHER_FILES)
+
+
 class Transport:
     """Sends GET requests, and nothing else; any thread may use it."""
 
-    def __init__(self, *, timeout: float, user_agent: str, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        user_agent: str,
+        connections: int,
+        when_full: Callable[[], object] = lambda: None,
+    ) -> None:
         """Open no connection yet.
 
         Args:
             timeout: seconds to wait for a connection, and then for a whole answer.
             user_agent: the header of that name.
-            connections: how many to keep open.
+            connections: how many there may be at a time.
+            when_full: is called when a call has to wait for one.
         """
         self._timeout = timeout
         self._headers = requests.utils.default_headers()
         self._headers["User-Agent"] = user_agent
         # Not a whole session, which spends as long on cookies, redirects and the environment.
         self._adapter = _Adapter(connections)
+        self._connections = BoundedSemaphore(connections)
+        self._when_full = when_full
         self._environment: dict[str, Any] = {}
         self.latency = 0.0
         """Seconds that answers took lately."""
@@ -268,6 +291,9 @@ class Transport:
             PageFailed: it is longer than any answer should be.
             RunStopped: no other try will help.
         """
+        if not self._connections.acquire(blocking=False):
+            self._when_full()
+            self._connections.acquire()
         try:
             request = self._request(f"{url}?{urlencode({**params, **token}, doseq=True)}")
             wait()
@@ -296,6 +322,8 @@ class Transport:
         except (requests.RequestException, HTTPError, OSError) as exc:
             self._check_setup(exc, where)
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
+        finally:
+            self._connections.release()
         if fault is None:
             msg = f"{where}: the answer has more than {_LONGEST >> 20} MB: check `api_url`"
             raise PageFailed(msg)

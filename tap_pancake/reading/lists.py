@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
@@ -26,10 +27,48 @@ if TYPE_CHECKING:
 
     from tap_pancake.reading.selection import Part
 
+    Row = dict[str, Any]
+
 RECENT = 28 * 86_400
 """Seconds: what is newer tells whether a page is in use. Versions that bound it allow a month."""
 # Clocks differ, but not by more.
 _AHEAD = 86_400
+
+
+def whole(row: Row) -> Row:
+    """Return all of a row of a part."""
+    return row.whole if isinstance(row, KeptRow) else row
+
+
+def _size(part: Part) -> int:
+    return part.row.size if isinstance(part.row, KeptRow) else 0
+
+
+class KeptRow(dict[str, Any]):
+    """The id and the times of a row; the rest is JSON again, a fifth of the memory, for a while."""
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, row: Mapping[str, Any], names: Iterable[str]) -> None:
+        """Keep a row.
+
+        Args:
+            row: all of it.
+            names: what is looked at before it is written.
+        """
+        super().__init__((name, row[name]) for name in names if name in row)
+        self._whole = msgspec.json.encode(row)
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """All of the row."""
+        row: dict[str, Any] = msgspec.json.decode(self._whole)
+        return row
+
+    @property
+    def size(self) -> int:
+        """The bytes of all of it."""
+        return len(self._whole)
 
 
 class ListStream(PancakeStream):
@@ -48,7 +87,7 @@ class ListStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         try:
-            for part in self.run.lanes.ahead(self.parts(context), self.room):
+            for part in self.run.lanes.ahead(self.parts(context), self.room, _size):
                 yield from self.records(part, context)
                 part.then()
         except HeadFault:
@@ -66,7 +105,7 @@ class ListStream(PancakeStream):
     def records(self, part: Part, context: Context) -> Iterator[Record]:
         """Give the record of a part, if it has one that is written."""
         if part.row is not None and part.is_wanted:
-            record = self.shape(part.row, context)
+            record = self.shape(whole(part.row), context)
             if record is not None:
                 yield record
 
@@ -110,12 +149,14 @@ class ListStream(PancakeStream):
                 if (share.plan.top or BEGINNING) > self.run.latest() + MINUTE:
                     raise in_the_future(share.place, str(share.bookmark.top))
             rows = self.rows_of(reply.body, context)
-            return Answer(rows, reply.asked, rows.answered, is_timed=reply.is_timed)
+            kept: list[Row] = [KeptRow(row, names) for row in rows]
+            return Answer(kept, reply.asked, rows.answered, is_timed=reply.is_timed)
 
         def warn(text: str) -> None:
             self.logger.warning("%s: %s", self.place(context), text)
 
         listing, now = self.listing, int(time.time() * SECOND)
+        names = {listing.row_id, *listing.times, listing.late or listing.key}
         seen = shares[0].bookmark.fact
         live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
         selection = Selection(

@@ -10,6 +10,8 @@ for threads. So there is one *baton*:
 - An answer is asked for *ahead* of who needs it by a helper thread, without the baton (`Ahead`).
   What runs there, a generator that asks and decides what to ask next, may use only what is its own
   (a pager) and what is made for threads: limits, tokens, transport, log.
+- What waits to be written is counted in bytes, of all lanes together. If that is much, no lane asks
+  for more than it needs next. And there are no more helper threads than calls can be under way.
 - Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
   only what it has written. So what was asked ahead can be dropped at any moment, and is, when a
   stream fails or the run ends: nothing needs to be told to stop.
@@ -21,7 +23,9 @@ for threads. So there is one *baton*:
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import contextmanager
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     Job = Callable[[], object]
 
 T = TypeVar("T")
+
+MOST_WAITING = 64 * 2**20
+"""Bytes that wait to be written, of all lanes together, from which on none asks further ahead."""
 
 
 class Threads:
@@ -60,6 +67,69 @@ class Threads:
             job = self._jobs.get()
 
 
+class Helpers:
+    """Threads that ask ahead, so many at most; other jobs wait for one, in their order."""
+
+    def __init__(self, threads: Threads, most: Callable[[], int]) -> None:
+        """Start none yet.
+
+        Args:
+            threads: does the jobs.
+            most: how many there may be at present.
+        """
+        self._threads = threads
+        self._most = most
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._jobs: deque[Job] = deque()
+
+    def run(self, job: Job) -> None:
+        """Begin a job, which must not raise, or let it wait."""
+        with self._lock:
+            self._jobs.append(job)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin as many jobs as there may be."""
+        while True:
+            with self._lock:
+                if not self._jobs or self._busy >= self._most():
+                    return
+                self._busy += 1
+                job = self._jobs.popleft()
+            self._threads.run(partial(self._do, job))
+
+    def _do(self, job: Job) -> None:
+        job()
+        with self._lock:
+            self._busy -= 1
+        self._begin()
+
+
+class Waiting:
+    """The bytes that wait to be written, of all lanes together."""
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        """Begin with none.
+
+        Args:
+            most: from how many on no more is read than is needed next.
+        """
+        self._most = most
+        self._lock = threading.Lock()
+        self._bytes = 0
+
+    def add(self, size: int) -> None:
+        """Count so many more, or less."""
+        with self._lock:
+            self._bytes += size
+
+    @property
+    def is_much(self) -> bool:
+        """Whether no more is to be read than is needed next."""
+        return self._bytes >= self._most
+
+
 class Ahead(Generic[T]):
     """An iterator whose items are made in another thread, at most so many before they are taken.
 
@@ -67,23 +137,28 @@ class Ahead(Generic[T]):
     the rest, forget the iterator.
     """
 
-    def __init__(self, source: Iterator[T], room: Callable[[], int], lanes: Lanes) -> None:
+    def __init__(
+        self, source: Iterator[T], room: Callable[[], int], lanes: Lanes, size: Callable[[T], int]
+    ) -> None:
         """Begin to read.
 
         Args:
             source: makes the items, without the baton. What it raises is raised to who takes.
             room: how many items may be ready at present.
             lanes: gives the threads, and lets others run while one waits for an item.
+            size: the bytes of an item.
         """
         self._source = source
         self._room = room
         self._lanes = lanes
+        self._size = size
         self._lock = threading.Lock()
         self._untaken = 0
+        self._bytes = 0
         self._reading = True
         self._ended = False
         self._ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-        lanes.threads.run(self._read)
+        lanes.helpers.run(self._read)
 
     def __iter__(self) -> Self:
         """Iterate over the rest."""
@@ -102,12 +177,26 @@ class Ahead(Generic[T]):
             self._ended = True
             raise error or StopIteration
         with self._lock:
-            self._untaken -= 1
-            begin = not self._reading and self._untaken < self._room()
+            self._count(-1, item)
+            begin = not self._reading and self._has_room
             self._reading = self._reading or begin
         if begin:
-            self._lanes.threads.run(self._read)
+            self._lanes.helpers.run(self._read)
         return item
+
+    def __del__(self) -> None:
+        """Forget what was not taken."""
+        self._lanes.held.add(-self._bytes)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._untaken < (1 if self._lanes.held.is_much else self._room())
+
+    def _count(self, sign: int, item: T) -> None:
+        size = sign * self._size(item)
+        self._untaken += sign
+        self._bytes += size
+        self._lanes.held.add(size)
 
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
@@ -122,23 +211,31 @@ class Ahead(Generic[T]):
                 self._ready.put((None, error))
                 return
             with self._lock:  # until it is put: the one who takes it may begin the next reading
-                self._untaken += 1
-                more = self._reading = self._untaken < self._room()
+                self._count(1, item)
+                more = self._reading = self._has_room
                 self._ready.put((item, None))
 
 
 class Lanes:
     """The lanes of a run, and the baton that one of them, or who made them, holds."""
 
-    def __init__(self, most: int, on_turn: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        most: int,
+        on_turn: Callable[[], object],
+        calls: Callable[[], int] = lambda: 1,
+    ) -> None:
         """Take the baton.
 
         Args:
             most: how many lanes there are at a time.
             on_turn: is called when a lane takes the baton up again after waiting: a moment when
                 everything that was written is in order.
+            calls: how many calls of a lane can be under way at present.
         """
         self.threads = Threads()
+        self.helpers = Helpers(self.threads, lambda: max(1, self._running) * calls())
+        self.held = Waiting()
         self._most = most
         self._on_turn = on_turn
         self._running = 0
@@ -169,9 +266,14 @@ class Lanes:
         while self._running:
             self._await_one()
 
-    def ahead(self, source: Iterator[T], room: Callable[[], int] = lambda: 1) -> Iterator[T]:
+    def ahead(
+        self,
+        source: Iterator[T],
+        room: Callable[[], int] = lambda: 1,
+        size: Callable[[T], int] = lambda _: 0,
+    ) -> Iterator[T]:
         """Give the items of a source, which is read ahead; see `Ahead`."""
-        return Ahead(source, room, self)
+        return Ahead(source, room, self, size)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, defaultdict
@@ -13,7 +14,7 @@ from tap_pancake.api.auth import PageTokens
 from tap_pancake.api.errors import PageFailed, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
-from tap_pancake.api.transport import Transport
+from tap_pancake.api.transport import Transport, most_connections
 from tap_pancake.reading.selection import Memory
 from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
 from tap_pancake.rows.shaping import CUSTOMER, STAFF
@@ -120,16 +121,31 @@ class Run:
     @cached_property
     def transport(self) -> Transport:
         """Sends the calls."""
+        # Beside those that ask ahead, a lane may ask itself; and one call asks for the pages.
+        wanted = int(self._config["max_parallel_pages"]) * (AHEAD + 1) + 1
+        allowed = most_connections() or wanted
         return Transport(
             timeout=float(self._config["request_timeout"]),
             user_agent=self._config.get("user_agent") or self._user_agent,
-            connections=self._most_pages * AHEAD,
+            connections=min(wanted, allowed),
+            when_full=lambda: self._tell_connections(allowed),
         )
+
+    def _tell_connections(self, allowed: int) -> None:
+        """Say once that there are fewer connections than calls that could be under way."""
+        if self.is_new("connections"):
+            self._logger.warning(
+                "This process may open %s connections only, so some pages wait for others: let it"
+                " open more files (`ulimit -n 4096`), or lower `max_parallel_pages`",
+                f"{allowed:,}",
+            )
 
     @cached_property
     def lanes(self) -> Lanes:
         """The lanes of pages. Who needs them first holds their baton."""
-        return Lanes(self._most_pages, self.state_clock.tick)
+        return Lanes(
+            int(self._config["max_parallel_pages"]), self.state_clock.tick, self._calls_of_page
+        )
 
     def reach(self) -> int:
         """Give how many things of a page to ask for ahead, so that its limit is reached.
@@ -138,9 +154,10 @@ class Run:
         """
         return reach_at(self.transport.latency)
 
-    @property
-    def _most_pages(self) -> int:
-        return int(self._config["max_parallel_pages"])
+    def _calls_of_page(self) -> int:
+        """Give how many calls of a page can be under way: one of them waits for its turn."""
+        rate = float(self._config["requests_per_second"])
+        return min(AHEAD, math.ceil(rate * self.transport.latency) + 2)
 
     @cached_property
     def progress(self) -> Progress:

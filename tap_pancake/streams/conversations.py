@@ -11,7 +11,7 @@ from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, is_id
 from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
 from tap_pancake.reading.aside import Aside
 from tap_pancake.reading.listing import Listing, Query, second
-from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.lists import ListStream, whole
 from tap_pancake.reading.selection import Part, nothing
 from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
@@ -149,7 +149,7 @@ class ConversationsStream(ListStream):
                 continue
             messages = None
             if reading.aside is not None:
-                child = self.get_child_context(part.row, context)
+                child = self.get_child_context(whole(part.row), context)
                 messages = self._messages.ahead(child, part.since)
             yield _Ahead(part.row, part.is_wanted, part.since, part.then, messages)
 
@@ -164,7 +164,7 @@ class ConversationsStream(ListStream):
         reading.messages = part.messages if isinstance(part, _Ahead) else None
         if part.row is None:
             return
-        record = self.shape(part.row, context)
+        record = self.shape(whole(part.row), context)
         if record is not None:
             if at := record.get("updated_at"):
                 self.run.progress.reached(context["page_id"], at, self.start_text)

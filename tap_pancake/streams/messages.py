@@ -87,13 +87,16 @@ class MessagesStream(PancakeStream):
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
         while not pager.finished:
-            body = self.fetch(context, pager.window, persist=persist)
-            rows = self.rows_of(body, context)
-            yield msgspec.json.encode(pager.take(rows, rows.answered))
+            yield self._batch(pager, context, persist=persist)
+
+    def _batch(self, pager: MessageBatches, context: Context, *, persist: bool) -> bytes:
+        """Ask for the next batch; of the answer nothing stays but its new messages."""
+        rows = self.rows_of(self.fetch(context, pager.window, persist=persist), context)
+        return msgspec.json.encode(pager.take(rows, rows.answered))
 
     def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""
-        return self.run.lanes.ahead(self.batches(context, since), lambda: ROOM)
+        return self.run.lanes.ahead(self.batches(context, since), lambda: ROOM, len)
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
