@@ -29,10 +29,8 @@ STREAMS = {
 }
 """What is extracted, with its keys."""
 STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
-PAGES_AT_ONCE = 16
-"""The tap's default of `max_parallel_pages`."""
 PACE = 4.95
-"""Calls a second for each page of the bare script: the tap's own default."""
+"""Calls a second for each page of the bare script: just below the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,25 +95,22 @@ def tap_catalog() -> Any:
     return catalog
 
 
-def tap_command(job: Job) -> list[str | Path]:
-    """Start the tap; settings other than their defaults only where the work needs them."""
+def tap_command(job: Job, *, by_default: bool = False) -> list[str | Path]:
+    """Start the tap with its default settings, but for its rate where there is no limit.
+
+    Args:
+        job: What to extract.
+        by_default: Whether all streams that are selected by default are read.
+    """
     config: Row = {"access_token": job.token, "api_url": job.url}
     state: list[str | Path] = ["--state", job.state] if job.state else []
     if not job.data.rate:
         config["requests_per_second"] = 10_000
-    elif (
-        job.data.pages > PAGES_AT_ONCE
-        and "max_parallel_pages" in tap_says("--about", "--format=json")["settings"]["properties"]
-    ):
-        config["max_parallel_pages"] = job.data.pages
-    return [
-        TAP.programs / "tap-pancake",
-        "--config",
-        written(job.directory / "config.json", config),
-        "--catalog",
-        written(job.directory / "catalog.json", tap_catalog()),
-        *state,
-    ]
+    catalog: list[str | Path] = []
+    if not by_default:
+        catalog = ["--catalog", written(job.directory / "catalog.json", tap_catalog())]
+    file = written(job.directory / "config.json", config)
+    return [TAP.programs / "tap-pancake", "--config", file, *catalog, *state]
 
 
 def lines(file: Path) -> Iterator[bytes]:
@@ -127,10 +122,10 @@ def lines(file: Path) -> Iterator[bytes]:
 
 
 def singer_rows(directory: Path) -> Rows:
-    """Read Singer messages."""
+    """Read Singer messages, as far as they are of the three streams."""
     for line in lines(directory / "out"):
         message = orjson.loads(line)
-        if message["type"] == "RECORD":
+        if message["type"] == "RECORD" and message["stream"] in STREAMS:
             yield message["stream"], message["record"]
 
 

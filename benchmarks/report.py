@@ -23,7 +23,7 @@ PACKAGES = ("tap-pancake", "singer-sdk", "dlt", "airbyte-cdk", "aiohttp", "orjso
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A goal of issue 4, and what was measured."""
+    """A goal, and what was measured."""
 
     text: str
     measured: str

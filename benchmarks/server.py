@@ -9,7 +9,8 @@ JSON. Each line on standard input is then a command, and is answered by one line
 - `fresh`: when the last day was complete, see `fresh`;
 - `receive NUMBER`: let so many conversations of each page get a message, and say which;
 - `move NUMBER`: from now on let so many messages a second arrive, in any conversation;
-- `rest`: let none arrive any more, and say how many did.
+- `rest`: let none arrive any more, and say how many did;
+- `ahead SECONDS`: from now on tell a time that is so far ahead of the true one.
 
 The end of standard input ends it, so that it never outlives who started it.
 """
@@ -42,6 +43,8 @@ IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
 FAULTS = {"500": 307, "http:502": 311, "429": 313, "reset": 317, "cut": 331, "not_json": 337}
 SEASONS_START = datetime(2025, 1, 1, tzinfo=UTC)
 SEASONS_END = datetime(2026, 6, 1, tzinfo=UTC)
+# From so many days before now to so many.
+LATELY = {"year": (365, 0), "month": (30, 0), "quiet": (32, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +57,8 @@ class Data:
     messages: tuple[int, int]
     """Fewest and most of a conversation; most conversations are short."""
     seed: int = 7
-    spread: Literal["even", "uneven", "year", "month"] = "even"
-    """Over 17 months, evenly or not, or evenly over the year or the month before now."""
+    spread: Literal["even", "uneven", "year", "month", "quiet"] = "even"
+    """Over 17 months, evenly or not, or evenly over one of `LATELY`."""
     rate: float = 0.0
     """Calls a second for each page; 0 for no limit."""
     latency: float = 0.0
@@ -94,10 +97,11 @@ def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]
     if data.spread == "even":
         while True:
             yield SEASONS_START, SEASONS_END
-    if data.spread in {"year", "month"}:
+    if data.spread in LATELY:
         now = datetime.now(UTC)
+        begin, end = (now - timedelta(days=days) for days in LATELY[data.spread])
         while True:
-            yield now - timedelta(days=365 if data.spread == "year" else 30), now
+            yield begin, end
     # Uneven: a shop that grows, with silent weeks, and campaigns of two days each.
     whole = SEASONS_END - SEASONS_START
     campaigns = [rng.random() for _ in range(4)]
@@ -264,6 +268,8 @@ def serve(server: PancakeServer) -> None:
                 mover = Mover(server.account, float(argument))
             case "rest" if mover is not None:
                 answer = mover.rest()
+            case "ahead":
+                server.world.date_ahead = timedelta(seconds=float(argument))
             case _:
                 message = f"unknown command: {line}"
                 raise ValueError(message)

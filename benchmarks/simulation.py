@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     """Calls of which each is made when the one before is answered: the rows of each answer."""
 
 DAY = 86_400.0
+ALL_PAGES = 256
+"""The default of `max_parallel_pages`: all pages are read side by side, up to so many."""
 FULL_BATCH = 29
 """New messages of a full batch: 30 come, the reference, section 8, and one of them overlaps."""
 
@@ -52,7 +54,7 @@ class Worker:
     """How a worker is set up."""
 
     lanes: int
-    """`max_parallel_pages`."""
+    """`max_parallel_pages`: pages read side by side."""
     latency: float
     """Seconds before each answer."""
     costs: Costs

@@ -1,163 +1,37 @@
 """The works: what each one lets be extracted, by whom, and what it makes of it.
 
-The goals are those of the issue that asked for this benchmark.
+Those under a limit of calls and those on later runs have modules of their own.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import measure
+from benchmarks import later_runs, measure, under_limit
 from benchmarks.busy import Busy, BusyPage
 from benchmarks.contestants import (
     AIRBYTE,
     BARE,
     DLT,
     DLT_EXTRACT,
-    STATE_BEGINS,
     STOCK,
     STOCK_BY_PAGE,
     TAP,
-    Contestant,
 )
 from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, serving
+from benchmarks.later_runs import first_run
 from benchmarks.measure import Failed, scratch
-from benchmarks.report import Section, at_least, at_most, counted, table
+from benchmarks.plan import COLUMNS, MILLION, RATE, Plan, Work, cells, described, named
+from benchmarks.report import Section, at_most, table
 from benchmarks.server import FAULTS, Data
+from benchmarks.under_limit import PATIENCE, UNDER_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-RATE = 5.0  # calls a second for each page, the reference, section 2.4
-MILLION = 1_000_000
-PATIENCE = 2400
-"""Seconds after which a peer under the real limit is ended."""
-COLUMNS = ("wall s", "CPU s", "peak MB", "calls", "429s", "rows", "lost")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How to measure."""
-
-    rounds: int
-    small: bool
-    """Use a small part of the data, to try the benchmark itself."""
-    only: frozenset[str]
-    """Keys of the contestants that take part; empty for all."""
-
-    def among(self, *competing: Contestant) -> list[Contestant]:
-        """Choose those that take part."""
-        return [one for one in competing if not self.only or one.key in self.only]
-
-    def sized(self, data: Data) -> Data:
-        """Make the data small if that is wished."""
-        if not self.small:
-            return data
-        return replace(
-            data,
-            pages=max(2, data.pages // 10) if data.pages > data.conversations else data.pages,
-            conversations=max(2, data.conversations // 6),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A work by its name."""
-
-    contestants: tuple[Contestant, ...]
-    run: Callable[[Plan], Section]
-
-
-def cells(outcomes: Sequence[Outcome]) -> list[str]:
-    """Write the common columns: medians over rounds. Who was ended has not written all it had."""
-    unknown = any(one.usage.ended for one in outcomes)
-    return [
-        f"{middle(outcomes, lambda one: one.usage.wall):.1f}",
-        f"{middle(outcomes, lambda one: one.usage.cpu):.2f}",
-        f"{middle(outcomes, lambda one: one.usage.peak_mb):.0f}",
-        f"{middle(outcomes, lambda one: one.books['calls']):,.0f}",
-        f"{middle(outcomes, lambda one: one.books['refused']):,.0f}",
-        "" if unknown else f"{middle(outcomes, lambda one: one.written):,.0f}",
-        "" if unknown else f"{middle(outcomes, lambda one: one.lost):,.0f}",
-    ]
-
-
-def named(contestant: Contestant, outcomes: Sequence[Outcome], rounds: int) -> str:
-    """Name a contestant, with what is odd about its runs."""
-    if any(one.usage.ended for one in outcomes):
-        return f"{contestant.title} (ended before it was done)"
-    once = len(outcomes) < rounds
-    return f"{contestant.title} (one round)" if once else contestant.title
-
-
-def described(data: Data) -> str:
-    """Say what the server holds."""
-    messages = data.pages * sum(data.message_counts)
-    limit = f"{data.rate:g} calls a second for each page" if data.rate else "no limit"
-    return (
-        f"{counted(data.pages, 'page')} of {data.conversations:,} conversations,"
-        f" {messages:,} messages; {limit}, {data.latency:g} s before each answer;"
-        f" {data.fewest_calls:,} calls at least."
-    )
-
-
-# Under the real limit
-
-
-def limit(
-    data: Data,
-    share: float,
-    slack: float,
-    among: tuple[Contestant, ...],
-    once: tuple[Contestant, ...],
-) -> Callable[[Plan], Section]:
-    """Make the work of extracting under the real limit."""
-
-    def run(plan: Plan) -> Section:
-        sized = plan.sized(data)
-        competing = plan.among(*among)
-        found = race(sized, competing, plan.rounds, once=once, seconds=PATIENCE)
-        bound = sized.calls_of_page / RATE
-        rows = [
-            [
-                named(one, found[one.key], plan.rounds),
-                f"{middle(found[one.key], lambda o: o.slowest_page):.2f}",
-                f"{middle(found[one.key], lambda o: o.usage.wall) / bound:.2f}",
-                *cells(found[one.key]),
-            ]
-            for one in competing
-        ]
-        text = [
-            f"{described(sized)} So no page can be read in less than {bound:.1f} s.",
-            table(["", "slowest page, calls/s", "wall ÷ bound", *COLUMNS], rows),
-        ]
-        taps = found.get(TAP.key, [])
-        if not taps:
-            return Section(text=text)
-        refused = middle(taps, lambda o: o.books["refused"] / o.books["calls"])
-        goals = [
-            at_least(
-                f"every page at {share:.0%} of {RATE:g} calls/s or more",
-                middle(taps, lambda o: o.slowest_page) / RATE,
-                share,
-                "{:.1%}",
-            ),
-            at_most(
-                f"wall time ≤ {slack:.2f} of the largest page's bound",
-                middle(taps, lambda o: o.usage.wall) / bound,
-                slack,
-                "{:.3f}",
-            ),
-            at_most("429s ≤ 0.5 % of calls", refused, 0.005, "{:.2%}"),
-        ]
-        return Section(text=text, goals=goals)
-
-    return run
+    from collections.abc import Callable
 
 
 # Without a limit
@@ -200,8 +74,7 @@ def cpu(plan: Plan) -> Section:
             "{:.2f}",
         )
         for peer, most, what in (
-            (STOCK, 0.3, "the stock tap's"),
-            (STOCK_BY_PAGE, 0.3, "the stock tap's with its state by page (not asked for)"),
+            (STOCK, 0.08, "the stock tap's"),
             (BARE, 3, "the bare script's"),
         )
         if {TAP.key, peer.key} <= found.keys()
@@ -412,68 +285,6 @@ def fresh(plan: Plan) -> Section:
     return Section(text=[about, table(["", "seconds until the last day is complete"], rows)])
 
 
-CHANGED = 40
-
-
-def incremental(plan: Plan) -> Section:
-    """Count the calls of a second run, when little has changed."""
-    data = plan.sized(Data(pages=1, conversations=10_000, messages=(1, 3), spread="year"))
-    rows = []
-    with serving(data) as (server, truth), scratch() as kept:
-        first_directory, second_directory = Path(kept, "first"), Path(kept, "second")
-        first_directory.mkdir()
-        second_directory.mkdir()
-        first = extract(server, truth, TAP, into=first_directory)
-        report("first run", first)
-        state = Path(kept, "state.json")
-        state.write_text(last_state(first_directory / "out"), encoding="utf-8")
-        changed = server.ask(f"receive {CHANGED}")
-        new = server.truth(Path(kept))
-        new["conversations"] = {tuple(key) for key in changed}
-        new["messages"] -= truth["messages"]
-        second = extract(server, new, TAP, into=second_directory, state=state)
-        report("second run", second)
-    for name, outcome in (("first run", first), ("second run", second)):
-        endpoints = outcome.books["endpoints"]
-        rows.append(
-            [
-                name,
-                f"{outcome.books['calls']:,}",
-                f"{endpoints['conversations']:,}",
-                f"{endpoints['messages']:,}",
-                *(f"{outcome.rows[stream]:,}" for stream in ("conversations", "messages")),
-                f"{outcome.lost:,}",
-            ]
-        )
-    header = ["", "calls", "lists of conversations", "of messages", "conversations", "messages"]
-    about = (
-        f"{described(data)} Over the year before now. Then {CHANGED} conversations from all of it"
-        " get a message, and the tap goes on from its STATE; lost is what it then does not write"
-        " of these. Calls include the one that lists the pages. One run."
-    )
-    return Section(
-        text=[about, table([*header, "lost"], rows)],
-        goals=[
-            at_most(
-                f"second run ≤ 1.2 calls for each of {CHANGED} changed conversations + 2",
-                second.books["calls"],
-                1.2 * CHANGED + 2,
-                "{:.0f} calls",
-            )
-        ],
-    )
-
-
-def last_state(output: Path) -> str:
-    """Give the value of the last STATE that a run wrote, as a target would."""
-    with output.open("rb") as file:
-        states = [line for line in file if line.startswith(STATE_BEGINS)]
-    if not states:
-        message = "the tap wrote no STATE"
-        raise Failed(message)
-    return json.dumps(json.loads(states[-1])["value"])
-
-
 # A long run
 
 SOAKED = Data(pages=100, conversations=168, messages=(1, 120), spread="year", faulty=True)
@@ -488,20 +299,14 @@ def soak(plan: Plan) -> Section:
     data = plan.sized(SOAKED)
     watch = measure.Watch()
     with serving(data) as (server, truth), scratch() as kept:
-        directories = [Path(kept, name) for name in ("first", "second")]
-        for directory in directories:
-            directory.mkdir()
         server.ask(f"move {ARRIVING}")
-        first = extract(server, truth, TAP, seconds=PATIENCE, into=directories[0], watch=watch)
-        report("first run", first)
+        first, state = first_run(server, truth, Path(kept), seconds=PATIENCE, watch=watch)
         arrived = server.ask("rest")
-        state = Path(kept, "state.json")
-        state.write_text(last_state(directories[0] / "out"), encoding="utf-8")
         # What the second one finds is what the first one may leave.
         held = {
             stream: keys - first.keys[stream] for stream, keys in server.truth(Path(kept)).items()
         }
-        second = extract(server, held, TAP, into=directories[1], state=state)
+        second = extract(server, held, TAP, state=state)
         report("second run", second)
     runs = [("first run", first), ("second run", second)]
     size = len(watch.samples) // PARTS
@@ -592,29 +397,20 @@ def startup(plan: Plan) -> Section:
     )
 
 
-EIGHT = Data(pages=8, conversations=60, messages=(1, 180), rate=RATE, latency=0.3)
-UNDER_LIMIT = (TAP, STOCK, DLT, AIRBYTE, BARE)
-# The stock tap reads one page after the other: 50 pages would take it six times as long as 8.
-SIDE_BY_SIDE = (TAP, DLT, AIRBYTE, BARE)
 FRESH = Data(pages=8, conversations=2000, messages=(1, 60), spread="month", rate=RATE, latency=0.3)
 FRESH_PATIENCE = 180
 """Seconds after which a contestant is ended."""
 RUNS_OF_BUSY = 4
 WORKS = {
-    "limit8": Work(
-        contestants=UNDER_LIMIT, run=limit(EIGHT, 0.95, 1.05, UNDER_LIMIT, (STOCK, AIRBYTE))
-    ),
-    "limit50": Work(
-        contestants=SIDE_BY_SIDE,
-        run=limit(replace(EIGHT, pages=50), 0.9, 1.1, SIDE_BY_SIDE, (AIRBYTE,)),
-    ),
+    **under_limit.WORKS,
     "cpu": Work(contestants=EVERYBODY, run=cpu),
     "memory": Work(contestants=(TAP,), run=memory),
     "pages2000": Work(contestants=(TAP, STOCK), run=many_pages),
     "calls": Work(contestants=(TAP,), run=calls),
     "busy": Work(contestants=(), run=busy),
     "fresh": Work(contestants=UNDER_LIMIT, run=fresh),
-    "incremental": Work(contestants=(TAP,), run=incremental),
+    **later_runs.WORKS,
     "soak": Work(contestants=(TAP,), run=soak),
     "startup": Work(contestants=(TAP,), run=startup),
 }
+"""By name, in the order of the README."""
