@@ -195,7 +195,7 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
                 calls, rows = server.count(), rows_in(there)
     others = Others(list=1, week=round(rows / 12 / 4), day=1)  # weeks have nearly all of them
     page = Page(
-        others=others.read(weeks=1, days=4), since=0.0, touched=[], batches=lambda _: (0, 0)
+        others=others.read(weeks=1, days=1), since=0.0, touched=[], batches=lambda _: (0, 0)
     )
     told = Simulation(
         iter([page] * 12), Worker(lanes=6, latency=LATENCY, costs=costs), time.time()

@@ -312,14 +312,17 @@ class Shops:
         return Page(others=others, since=None, touched=touched, batches=batches)
 
     def hourly(self, page_id: str, now: float) -> Page:
-        """Give what an hourly run reads: the last day again, messages of the last hour."""
+        """Give what an hourly run reads: the last day again, messages of the last hour.
+
+        Of a sixth of the pages, statistics of the last days, too: it is done every six hours.
+        """
         rng = random.Random(f"{self.seed} {page_id} hour")
         a_day = self.a_day(page_id)
         number = int(a_day) + (rng.random() < a_day % 1)
         touched = sorted(now - rng.random() * DAY for _ in range(number))
         new = bisect_left(touched, now - 3600)
         return Page(
-            others=self.others.read(weeks=1, days=4),  # 21 calls, as docs/rate-limits.md has it
+            others=self.others.read(weeks=1, days=4 if rng.random() < 1 / 6 else 1),
             since=now - DAY - 3600,
             touched=touched,
             batches=lambda place: (1, 3) if place >= new else (0, 0),

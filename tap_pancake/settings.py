@@ -104,8 +104,8 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         th.NumberType(minimum=0),
         default=3,
         title="Statistics lookback (days)",
-        description="How far before the bookmark statistics are read again: they are corrected"
-        " later.",
+        description="How far before the bookmark statistics are read again, at most every 6"
+        " hours: they are corrected later. The running day is read in each run.",
     ),
     th.Property(
         "statistics_window_days",

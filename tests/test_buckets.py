@@ -52,7 +52,9 @@ class World:
             bookmark,
             bounds,
             unit=self.unit,
-            back=config["statistics_lookback_days"],
+            now=self.now,
+            lookback=config["statistics_lookback_days"],
+            slack=config.get("slack", 0),
             tell=lambda _, known: self.told.append(known),
         )
 
@@ -252,7 +254,7 @@ def test_the_newest_span_comes_first_and_the_state_says_at_once_what_is_open(
     begin, end = world.state["open"][0]
     assert world.top == top
     assert (begin, end) == (world.state["floor"], unit.form.text(unit.place(local_hour(unit))))
-    assert dates(world.read(7)) == ["0226-0301", "0216-0222", "0210-0215"]
+    assert dates(world.read(7)) == ["0301-0301", "0216-0222", "0210-0215"]
     assert "open" not in world.state
     assert world.top == top
 
@@ -271,12 +273,145 @@ def test_a_later_run_reads_the_lookback_again_in_one_call(unit: Unit) -> None:
     assert dates(world.read(statistics_lookback_days=0)) == ["0302-0302"]
 
 
+@pytest.mark.parametrize("unit", Unit)
+def test_an_hourly_run_reads_the_running_day_and_the_lookback_every_six_hours(unit: Unit) -> None:
+    world = World(unit=unit)
+    world.now = datetime(2026, 3, 1, 1, 30, tzinfo=UTC)  # 8:30 of the page
+    world.read()
+    days = []
+    for _ in range(19):
+        world.now += HOUR
+        days += dates(world.read())
+    lookbacks = {5: "0226-0301", 11: "0226-0301", 17: "0226-0302"}
+    running = ["0301-0301"] * 15 + ["0301-0302"] + ["0302-0302"] * 3
+    # The day that was over at midnight is read to its end with the first run after it.
+    assert days == [lookbacks.get(number, day) for number, day in enumerate(running)]
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_a_run_that_was_killed_in_its_lookback_is_continued(unit: Unit) -> None:
+    world = World(unit=unit)
+    world.now = datetime(2026, 3, 1, 1, 30, tzinfo=UTC)
+    world.read()
+    world.now += 6 * HOUR
+    assert dates(world.read(1, most=0)) == []
+    assert dates(world.read(1, most=2)) == ["0301-0301", "0228-0228"]
+    world.now += HOUR
+    assert dates(world.read(1, most=2)) == ["0301-0301", "0227-0227"]
+    world.now += HOUR
+    assert dates(world.read(1)) == ["0301-0301", "0226-0226"]
+    world.now += HOUR
+    assert dates(world.read(1)) == ["0301-0301"]
+
+
+def test_a_lookback_that_fails_is_due_again() -> None:
+    world = World()
+    world.read()
+    world.now += 3 * HOUR
+    world.read()
+    world.now += 3 * HOUR
+    before = dict(world.state)
+    with pytest.raises(PageFailed):
+        fail(world, 0)
+    assert world.state == before
+    assert dates(world.read()) == ["0226-0302"]
+
+
+def test_a_longer_lookback_takes_effect_at_once() -> None:
+    world = World()
+    world.read()
+    world.now += HOUR
+    assert dates(world.read(31, statistics_lookback_days=5)) == ["0224-0301"]
+    assert dates(world.read(31, statistics_lookback_days=4)) == ["0301-0301"]
+
+
+def test_a_lookback_that_was_read_in_the_future_is_read_again() -> None:
+    """As it is when a clock was ahead, and was set right."""
+    world = World()
+    world.now += 2 * HOUR
+    world.read()
+    world.now = NOON
+    for _ in range(2):
+        assert dates(world.read()) == ["0226-0301"]
+    world.now += 2 * HOUR
+    world.state["lookback"] = ["2026-03-01T14:30:00.000001Z", 259_200]
+    assert dates(world.read()) == ["0226-0301"]
+    assert dates(world.read()) == ["0301-0301"]
+
+
+def test_a_run_whose_end_or_clock_is_before_the_top_reads_the_lookback_and_leaves_it_due() -> None:
+    world = World()
+    world.read()
+    world.now += 3 * HOUR
+    world.read()
+    world.now -= 2 * HOUR
+    assert dates(world.read()) == ["0226-0301"]
+    world.now += 5 * HOUR
+    assert dates(world.read(end_date="2026-02-27T12:00:00Z")) == ["0226-0227"]
+    assert dates(world.read()) == ["0226-0302"]
+    assert dates(world.read()) == ["0302-0302"]
+
+
+@pytest.mark.parametrize("unit", Unit)
+def test_where_a_pages_time_is_guessed_each_run_begins_a_day_earlier(unit: Unit) -> None:
+    world = World(unit=unit, slack=1)
+    world.read()
+    world.now += HOUR
+    assert dates(world.read()) == ["0228-0301"]
+    world.now += 5 * HOUR
+    assert dates(world.read()) == ["0226-0302"]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_each_correction_within_the_lookback_is_read(seed: int) -> None:
+    """Whatever is corrected, and whenever runs are, or are killed: at the latest 6 hours later."""
+    rng = Random(seed)
+    unit = rng.choice(list(Unit))
+    back = rng.choice((0.1, 0.5, 1, 3))
+    world = World(unit=unit, hours=rng.choice(ZONES), statistics_lookback_days=back)
+    size = HOUR if unit is Unit.HOUR else DAY
+    read: dict[datetime, datetime] = {}
+    corrected: dict[datetime, datetime] = {}
+
+    def run(most: int | None = None, **settings: Any) -> None:
+        walk = world.walk(**settings)
+        for span in islice(walk.spans(rng.choice((1, 7))), most):
+            if rng.random() < bad:
+                walk.failed(span, FAILURE)
+                continue
+            walk.passed(span)
+            at = span.first
+            while at < span.after:
+                if at <= walk.bounds.running and walk.bounds.hold(at):
+                    read[at] = world.now
+                at += size
+        if most is None:
+            walk.finish()
+
+    bad = 0.0
+    run()
+    bad = 0.1
+    for _ in range(40):
+        world.now += timedelta(minutes=rng.choice((10, 60, 61, 200, 2_000)))
+        at = unit.floor((world.now - timedelta(days=back) * rng.random()).astimezone(world.zone))
+        corrected[at] = world.now
+        world.now += timedelta(minutes=rng.randint(1, 30))
+        end = {"end_date": world.now - DAY * rng.random()} if rng.random() < 0.1 else {}
+        with suppress(PageFailed):
+            run(rng.choice((None, None, 0, 1, 2)), **{key: str(at) for key, at in end.items()})
+    bad = 0.0
+    world.now += 6 * HOUR
+    run()
+    assert all(read[at] >= then for at, then in corrected.items())
+
+
 def test_a_lookback_reaches_no_further_than_the_start() -> None:
     world = World()
     world.read()
     assert dates(world.read(31, statistics_lookback_days=1e12)) == ["0210-0301"]
+    world.now += 6 * HOUR
     days = dates(world.read(31, statistics_lookback_days=1e12, start_date="2026-02-20T12:00:00Z"))
-    assert days == ["0220-0301"]
+    assert days == ["0220-0302"]
 
 
 def test_an_end_date_is_not_passed_and_what_lies_behind_it_stays_open() -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import time_machine
 
-from tests.pancake_api import Account, PancakeServer
-from tests.stream_truth import OTHERS, assert_same, records
+from tests.pancake_api import Account, Answer, PancakeServer
+from tests.stream_truth import DATED, OTHERS, assert_same, records
 from tests.tap import KEYS, Run, config_for, run_here, select
 from tests.truth import assert_all_arrived, merged
 
@@ -76,15 +76,19 @@ class Late:
 
     def count(self, at: datetime) -> None:
         """Numbers of the hour and the day."""
-        numbers, many = self.page.statistics, next(self._number)
-        local = at.astimezone(numbers.zone).replace(tzinfo=None)
-        hour, staff = local.replace(minute=0, second=0, microsecond=0), self.page.staff[0].id
-        numbers.correct("page_statistics", hour, page_inbox_count=many)
-        numbers.correct("user_statistics", hour, staff, inbox_count=many)
-        numbers.correct("tag_statistics", hour.date(), "1", total=many)
-        numbers.correct("customer_engagements", hour.date(), total=many)
-        numbers.correct("user_engagements", hour.date(), staff, inbox_count=many)
-        numbers.correct("new_customer_statistics", hour.date(), new_customer_count=many)
+        correct(self.page, at, next(self._number))
+
+
+def correct(page: Page, at: datetime, many: int) -> None:
+    """Let numbers of an hour and of its day become others."""
+    numbers, staff = page.statistics, page.staff[0].id
+    hour = at.astimezone(numbers.zone).replace(tzinfo=None, minute=0, second=0, microsecond=0)
+    numbers.correct("page_statistics", hour, page_inbox_count=many)
+    numbers.correct("user_statistics", hour, staff, inbox_count=many)
+    numbers.correct("tag_statistics", hour.date(), "1", total=many)
+    numbers.correct("customer_engagements", hour.date(), total=many)
+    numbers.correct("user_engagements", hour.date(), staff, inbox_count=many)
+    numbers.correct("new_customer_statistics", hour.date(), new_customer_count=many)
 
 
 @pytest.mark.parametrize("minutes", [-5, 0, 5])
@@ -130,7 +134,7 @@ def test_runs_every_ten_minutes_lose_nothing(minutes: int, late: int) -> None:
         assert server.count("messages") > 50
         server.on_call = None
         happenings.show(everything=True)
-        now.move_to(EVENING + 80 * MINUTE)
+        now.move_to(EVENING + 7 * HOUR)  # when corrections of yesterday are read
         run()
         for stream in OTHERS:
             assert_same(merged(stream, *runs), records(server, stream))
@@ -234,21 +238,89 @@ def test_numbers_are_found_if_they_change_within_the_lookback_of_statistics(
     numbers = page.statistics
     numbers.since, numbers.until = now - 5 * DAY, now + HOUR
     account.clock = lambda: datetime.now(UTC) - behind * SECOND
-    hour = now.astimezone(numbers.zone).replace(tzinfo=None, minute=0)
-    staff = page.staff[0].id
     with PancakeServer(account) as server, time_machine.travel(now, tick=False) as clock:
         config = settings_of(server) | {"start_date": (now - 5 * DAY).isoformat()}
-        streams = [stream for stream in OTHERS if "statistics" in stream or "engage" in stream]
-        first = run_here(config, catalog=select(*streams))
+        first = run_here(config, catalog=select(*DATED))
         # The running hour and day, the one of the server, and those of three days ago.
-        for at in (hour, hour - HOUR, hour - 3 * DAY):
-            numbers.correct("page_statistics", at, page_inbox_count=1000)
-            numbers.correct("user_statistics", at, staff, inbox_count=1000)
-            numbers.correct("tag_statistics", at.date(), "1", total=1000)
-            numbers.correct("customer_engagements", at.date(), total=1000)
-            numbers.correct("user_engagements", at.date(), staff, inbox_count=1000)
-            numbers.correct("new_customer_statistics", at.date(), new_customer_count=1000)
-        clock.shift(3600)
-        second = run_here(config, catalog=select(*streams), state=first.state)
-        for stream in streams:
+        for at in (now, now - HOUR, now - 3 * DAY):
+            correct(page, at, 1000)
+        clock.shift(6 * HOUR)
+        second = run_here(config, catalog=select(*DATED), state=first.state)
+        for stream in DATED:
             assert_same(merged(stream, first, second), records(server, stream))
+
+
+def counted() -> Account:
+    """Pages with numbers of the days before `EVENING`."""
+    account = Account(3)
+    account.clock = lambda: datetime.now(UTC)
+    for zone in (7, 5.5):
+        page = account.add_page(timezone=zone)
+        page.statistics.since, page.statistics.until = EVENING - 4 * DAY, EVENING
+    return account
+
+
+def days_of(run: Run, stream: str, page: Page) -> set[str]:
+    """The days of a page, in its own time, of which a run wrote numbers."""
+    rows = run.records.get(stream, [])
+    return {(row.get("hour") or row["date"])[:10] for row in rows if row["page_id"] == page.id}
+
+
+def test_what_is_corrected_today_comes_with_each_run_and_yesterday_after_six_hours() -> None:
+    account = counted()
+    noon = EVENING - 11 * HOUR
+    streams = [stream for stream in DATED if stream != "multi_page_user_statistics"]
+    refused = Answer(400, b'{"success": false, "error_code": 100}', "application/json")
+    with PancakeServer(account) as server, time_machine.travel(noon, tick=False) as clock:
+        config = settings_of(server) | {"start_date": (EVENING - 4 * DAY).isoformat()}
+        runs = [run_here(config, catalog=select(*streams))]
+        page = account.pages[0]
+        for many, at in enumerate((noon, noon - DAY, noon - 2 * DAY), 1000):
+            correct(page, at, many)
+        for hours, refuses in ((1, False), (5, True), (1, False), (1, False)):
+            clock.shift(hours * HOUR)
+            server.instead = lambda call, no=refuses: (
+                refused if no and "statistics" in call.path else None
+            )
+            state = runs[-1].state
+            runs.append(run_here(config, catalog=select(*streams), state=state))
+            # A run that could read nothing does not count.
+            assert runs[-1].returncode == refuses
+            assert not refuses or runs[-1].state == state
+        today, some_days = {"2026-03-01"}, {f"2026-{day}" for day in ("02-27", "02-28", "03-01")}
+        for stream in streams:
+            asked = [days_of(run, stream, page) for run in runs[1:]]
+            assert asked[0] == asked[3] == today, stream
+            assert not asked[1], stream
+            assert asked[2] >= some_days, stream
+            assert_same(merged(stream, *runs), records(server, stream))
+
+
+def test_hourly_runs_of_a_day_end_with_the_numbers_of_the_server() -> None:
+    account = counted()
+    runs: list[Run] = []
+    with PancakeServer(account) as server, time_machine.travel(EVENING, tick=False) as clock:
+        config = settings_of(server) | {"start_date": (EVENING - 4 * DAY).isoformat()}
+        for hours in range(31):
+            now = EVENING + hours * HOUR
+            clock.move_to(now)
+            if hours != 30:  # the last run is the one that finds what is still missing
+                for page in account.pages:
+                    page.statistics.until = now
+                    for back in (0, 1, 5 + hours, 70 - hours):
+                        correct(page, now - back * HOUR, 1000 * hours + back)
+            state = runs[-1].state if runs else None
+            runs.append(run_here(config, catalog=select(*DATED), state=state))
+            assert runs[-1].returncode == 0, runs[-1].stderr
+            for page in account.pages:
+                today = now.astimezone(page.statistics.zone).date().isoformat()
+                for stream in ("page_statistics", "customer_engagements"):
+                    held = records(server, stream).items()
+                    came = runs[-1].by_key(stream).items()
+                    assert came <= held
+                    running = [
+                        one for one in held if one[0][:1] == (page.id,) and today in str(one[0])
+                    ]
+                    assert all(one in came for one in running)
+        for stream in DATED:
+            assert_same(merged(stream, *runs), records(server, stream))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import time_machine
 
 from tap_pancake.rows import times
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import config_for, log_lines, run_tap, select, sync
+from tests.tap import KEYS, config_for, log_lines, run_here, run_tap, select, sync
 from tests.truth import (
     assert_all_arrived,
     conversation_key,
@@ -17,6 +19,7 @@ from tests.truth import (
     message_calls,
     message_keys,
     rows_of,
+    show_the_order,
     state_of,
     text,
 )
@@ -113,6 +116,42 @@ def test_an_hourly_run_asks_for_messages_of_that_hour_only(tmp_path: Path) -> No
             page.expected_conversations(since=hour - timedelta(days=1)).keys()
         )
         assert server.count("conversations") <= 25
+
+
+def test_an_hourly_run_of_all_streams_on_a_quiet_page_takes_sixteen_calls() -> None:
+    """As docs/rate-limits.md has it, where rows show the order of each list."""
+    account = Account(3)
+    page = account.add_page(timezone=7)
+    page.statistics.since, page.statistics.until = NOON - timedelta(days=9), NOON
+    for number in range(40):
+        at = NOON - timedelta(days=4, hours=3 * number)
+        page.add_conversation(at=at).ad_ids = ["400"]
+        page.belongings.add_post(at)
+    show_the_order(page)
+    oldest = [*page.belongings.posts.values()][-1]
+    oldest["updated_at"] = NOON - timedelta(days=2)
+    streams = [stream for stream in KEYS if stream != "multi_page_user_statistics"]
+    state, calls = None, list[Counter[str]]()
+    with PancakeServer(account) as server, time_machine.travel(NOON, tick=False) as clock:
+        account.clock = lambda: datetime.now(UTC)
+        config = config_for(server, start_date=(NOON - timedelta(days=9)).isoformat())
+        for _ in range(8):
+            server.reset_calls()
+            run = run_here(config, catalog=select(*streams), state=state)
+            assert run.returncode == 0
+            state = run.state
+            calls.append(Counter(call.endpoint for call in server.calls))
+            clock.shift(3_600)
+    twice = {"conversations": 2, "ad_conversations": 2}
+    once = dict.fromkeys(streams, 1) | twice
+    for name in ("messages", "call_logs", "user_engagements"):
+        del once[name]
+    days = ("customer_engagements", "ad_statistics", "campaign_statistics")
+    assert sum(once.values()) == 16
+    assert calls[1] == calls[4] == calls[7] == once
+    # Five hours later is midnight, and another hour later the lookback is due.
+    assert calls[5] == once | dict.fromkeys(days, 2)
+    assert calls[6] == once | dict.fromkeys(days, 5)
 
 
 # Lookbacks.

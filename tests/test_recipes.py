@@ -21,7 +21,7 @@ from scripts import recipes, summary
 from tests.pancake_api import Account, PancakeServer
 from tests.pancake_api.dialects import Observed
 from tests.stream_truth import records, utc
-from tests.tap import config_for, select, sync
+from tests.tap import config_for, hours_later, select, sync
 from tests.targets import load_jsonl, load_postgres, postgres
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             if turn:
                 change(page)
             run = sync(directory, config, catalog=select(*STREAMS), state=state)
-            state = run.state
+            state = hours_later(run.state)
             load_postgres(directory, database, run.stdout)
             load_jsonl(directory, files, run.stdout)
         with psycopg.connect(database, row_factory=dict_row) as connection:

@@ -18,6 +18,7 @@ from tests.tap import (
     NO_CATALOG,
     Run,
     config_for,
+    hours_later,
     hurried,
     log_lines,
     read_output,
@@ -133,7 +134,7 @@ def test_state_of_statistics_that_are_read_is_where_they_began_and_ended(
     backfill: Backfill, stream: str
 ) -> None:
     state = backfill.run.state["bookmarks"][stream]
-    names = {"replication_key", "replication_key_value", "floor"}
+    names = {"replication_key", "replication_key_value", "floor", "lookback"}
     if stream == "multi_page_user_statistics":
         assert state.keys() == {*names, "open", "aside", "pages"}
         assert state["open"] == state["aside"] == []
@@ -208,7 +209,8 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PancakeSer
             page.belongings.add_customer(now - timedelta(days=400), now)
             page.receive(next(one.id for one in page.conversations.values() if one.ad_ids))
         server.reset_calls()
-        after = sync(directory, config, catalog=select(*KEYS), state=before.state)
+        state = hours_later(before.state)
+        after = sync(directory, config, catalog=select(*KEYS), state=state)
         yield server, before, after
 
 

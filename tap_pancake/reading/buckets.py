@@ -3,8 +3,12 @@
 Pancake counts by the hour or the day of the page, not of UTC, and asks for ranges in the same time.
 So a walk goes over whole local days, the newest first, and each of them belongs to one call. What
 was read is kept as coverage (`coverage.py`): its `top` is the hour or day that was running when the
-run read it. Numbers are corrected later, and the running bucket is not complete, so the next run
-begins `statistics_lookback_days` before it.
+run read it. That bucket was not complete, so the next run begins with it.
+
+Numbers are corrected later, too. So a run reads the lookback, the last `statistics_lookback_days`,
+again, but at most every 6 hours. The state keeps when that was, as `lookback`; what a killed run
+did not read of it is open. Each lookback begins so many days before the last one, not before the
+last run. So no correction that is made within these days is missed.
 
 A span of days that cannot be read is set aside: it stays open, the others are read, and each later
 run tries it again, after all else.
@@ -38,6 +42,9 @@ BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
 """Where statistics begin if nothing tells: before Pancake and its channels did."""
 MOST_FAILURES = 3
 """So many spans in a row that cannot be read end the stream: the rest would hardly fare better."""
+
+LOOKBACK_INTERVAL = timedelta(hours=6)
+"""The days of `statistics_lookback_days` are read again once in this time at most."""
 
 HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
@@ -292,7 +299,9 @@ class BucketWalk:
         bounds: Bounds,
         *,
         unit: Unit,
-        back: float,
+        now: datetime,
+        lookback: float,
+        slack: float = 0,
         tell: Callable[[PageFailed, bool], object],
     ) -> None:
         """Open what is new since the last run; nothing of it is in the state before a span is read.
@@ -301,7 +310,9 @@ class BucketWalk:
             bookmark: the stream's for this page, which begins where the bounds do.
             bounds: what is read.
             unit: the length of the stream's buckets.
-            back: how many days before the last `top` are read again.
+            now: the start of this run.
+            lookback: how many days before the last `top` are read again, at most every 6 hours.
+            slack: how many days before it are read again in each run.
             tell: is called with what set a span aside, and whether it was aside before.
         """
         self.bookmark = bookmark
@@ -317,11 +328,31 @@ class BucketWalk:
         self._aside = [
             Stretch(form.read(low), form.read(high)) for low, high in bookmark.fact("aside")
         ]
+        self._looked: list[Any] | None = None
+        """When this run reads the lookback, and of how many seconds; None if it does not."""
         coverage, running = bookmark.coverage, unit.place(bounds.running)
-        lookback = int(back * coverages.DAY)
         coverage.move_floor()
-        if max(coverage.start, (coverage.top or coverage.start) - lookback) <= running:
-            coverage.begin(running, lookback)
+        back = max(int(slack * coverages.DAY), self._lookback(lookback, now))
+        if max(coverage.start, (coverage.top or coverage.start) - back) <= running:
+            coverage.begin(running, back)
+
+    def _lookback(self, days: float, now: datetime) -> int:
+        """Return how far before `top` to begin, in microseconds: 0 if that is not due."""
+        top, running = self.bookmark.coverage.top, self._unit.place(self.bounds.running)
+        # Else an end date, or a clock that went back, keeps the run from reading up to `top`.
+        reaches_top = top is None or top <= running
+        back, last = int(days * coverages.DAY), self.bookmark.fact("lookback")
+        seconds = back // coverages.SECOND  # a whole number: target-csv fails at others in a state
+        if top is not None and last:
+            at, most = times.parse(last[0]), last[1]
+            # A time in the future is a wrong clock's: no reason to wait.
+            if reaches_top and seconds <= most and timedelta(0) <= now - at < LOOKBACK_INTERVAL:
+                return 0
+            assert self.zone is not None  # noqa: S101 - local times have one
+            back += max(0, top - self._unit.place(self._unit.floor(local(at, self.zone))))
+        if reaches_top:
+            self._looked = [times.text(now), seconds]
+        return back
 
     @property
     def zone(self) -> tzinfo | None:
@@ -414,6 +445,9 @@ class BucketWalk:
     def _save(self) -> None:
         text = self._unit.form.text
         self.bookmark.save()
+        if self._looked is not None:
+            # What is not read yet of these days is open, so it is read in any case.
+            self.bookmark.note("lookback", self._looked)
         self.bookmark.note(
             "aside", [[text(stretch.low), text(stretch.high)] for stretch in sorted(self._aside)]
         )

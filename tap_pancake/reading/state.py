@@ -32,6 +32,7 @@ FACTS: dict[str, object] = {
     "doubt": [],  # how often, and since when, the head was older than what was read before
     "filters": None,  # which time the bounds of the list were seen to compare
     "late": None,  # rows that were stored before this time were all met
+    "lookback": [],  # when the lookback of statistics was last read, and of how many seconds
     "newest": None,  # the newest time of a row that was read
     "pages": [],  # which pages a total is of
     "sorts": None,  # by which time the list was seen to sort
@@ -278,6 +279,7 @@ def _readers(form: Form, *, of_statistics: bool) -> dict[str, Callable[[Any], ob
         "doubt": _read_counted,
         "filters": _read_text,
         "late": _read_time,
+        "lookback": _read_counted,
         "newest": _read_time,
         "pages": _read_list,
         "sorts": _read_text,

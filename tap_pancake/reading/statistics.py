@@ -112,7 +112,7 @@ class StatisticsStream(PancakeStream):
             context: of the page; None for all pages together.
             zone: the page's own time.
             added: when the page was added to Pancake.
-            slack: how many days to begin earlier at least, since the zone may be another.
+            slack: how many days to begin earlier in each run, since the zone may be another.
 
         Returns:
             None if the stream is not selected.
@@ -135,7 +135,9 @@ class StatisticsStream(PancakeStream):
             bookmark,
             bounds,
             unit=unit,
-            back=max(slack, float(self.config["statistics_lookback_days"])),
+            now=now,
+            lookback=float(self.config["statistics_lookback_days"]),
+            slack=slack,
             tell=lambda failure, known: self._tell(failure, context, known=known),
         )
         unknown = not added and not self.config.get("start_date")
