@@ -44,6 +44,11 @@ class Limiter:
         self._left: deque[float] = deque(maxlen=_COUNTED)
         self._paused_until = clock()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a call waits for its place."""
+        return self._turn.locked()
+
     def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Wait for the next free place for a call, and take it."""
         with self._turn:  # the others wait for theirs behind it

@@ -14,6 +14,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
@@ -52,6 +53,12 @@ class BatchSizes:
         """Tell whether a batch is shorter than every form of the API answers, or did so far."""
         return size < max(_SHORTEST_FULL, self._largest[first])
 
+    @property
+    def later(self) -> int:
+        """How many messages a full batch after the first one holds; 0 if none was seen."""
+        full = self._largest[False]
+        return full if full >= _SHORTEST_FULL else 0
+
     def is_shown_short(self, size: int, *, first: bool) -> bool:
         """Tell whether a batch is shorter than another one of its kind was."""
         return size < self._largest[first]
@@ -88,6 +95,17 @@ class MessageBatches:
     def window(self) -> int:
         """The offset to ask for next, counted from the newest message."""
         return self._offset
+
+    @property
+    def coming(self) -> range:
+        """The offsets that will probably be asked for after the next one.
+
+        None where not all messages are wanted, or where it is not known how far a batch reaches.
+        """
+        full = self._sizes.later
+        if self._since > BEGINNING or not full or len(self._last) != full:
+            return range(0)
+        return range(self._offset + full - 1, self._expected, full - 1)
 
     def take(self, rows: list[Row], size: int | None = None) -> list[Row]:
         """Move on by one batch.

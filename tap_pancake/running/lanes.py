@@ -216,6 +216,48 @@ class Ahead(Generic[T]):
                 self._ready.put((item, None))
 
 
+class Early(Generic[T]):
+    """What a helper may make early; who needs it makes it, if none has begun.
+
+    So nobody waits for a job that waits for a thread.
+    """
+
+    def __init__(self, make: Callable[[], T], helpers: Helpers) -> None:
+        """Let a helper begin when there is one.
+
+        Args:
+            make: makes it, without the baton. What it raises is raised to who needs it.
+            helpers: give the thread.
+        """
+        self._make = make
+        self._begun = threading.Lock()
+        self._made = threading.Event()
+        self._outcome: tuple[T, None] | tuple[None, BaseException]
+        helpers.run(self._run)
+
+    def result(self) -> T:
+        """Return it, when it is there; not with the baton."""
+        self._run()
+        self._made.wait()
+        value, error = self._outcome
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value] # without an error there is one
+
+    def forget(self) -> None:
+        """Let nobody begin with it any more."""
+        self._begun.acquire(blocking=False)
+
+    def _run(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._outcome = (self._make(), None)
+        except BaseException as error:  # noqa: BLE001 - goes to who needs it
+            self._outcome = (None, error)
+        self._made.set()
+
+
 class Lanes:
     """The lanes of a run, and the baton that one of them, or who made them, holds."""
 
@@ -274,6 +316,10 @@ class Lanes:
     ) -> Iterator[T]:
         """Give the items of a source, which is read ahead; see `Ahead`."""
         return Ahead(source, room, self, size)
+
+    def early(self, make: Callable[[], T]) -> Early[T]:
+        """Let something be made early; see `Early`."""
+        return Early(make, self.helpers)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from typing_extensions import override
 
-from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.client import PancakeStream, Rows
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.selection import Share
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.running.lanes import Early
     from tap_pancake.running.run import Run
 
 ROOM = 5
@@ -86,13 +88,36 @@ class MessagesStream(PancakeStream):
             persist: whether faults that may pass are waited out.
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
+        limiter = self.run.limits.of(context["page_id"])
+        early: dict[int, Early[Rows]] = {}
         while not pager.finished:
-            yield self._batch(pager, context, persist=persist)
+            for offset in pager.coming[: ROOM - 1]:
+                # No sooner than others of the page, if there are others.
+                if offset not in early and not limiter.is_awaited:
+                    rows = partial(self._rows_from, offset, context, persist=persist)
+                    early[offset] = self.run.lanes.early(rows)
+            yield self._batch(pager, context, early, persist=persist)
+        for rest in early.values():
+            rest.forget()
 
-    def _batch(self, pager: MessageBatches, context: Context, *, persist: bool) -> bytes:
+    def _batch(
+        self,
+        pager: MessageBatches,
+        context: Context,
+        early: dict[int, Early[Rows]],
+        *,
+        persist: bool,
+    ) -> bytes:
         """Ask for the next batch; of the answer nothing stays but its new messages."""
-        rows = self.rows_of(self.fetch(context, pager.window, persist=persist), context)
+        asked = early.pop(pager.window, None)
+        if asked is not None:
+            rows = asked.result()
+        else:
+            rows = self._rows_from(pager.window, context, persist=persist)
         return msgspec.json.encode(pager.take(rows, rows.answered))
+
+    def _rows_from(self, offset: int, context: Context, *, persist: bool) -> Rows:
+        return self.rows_of(self.fetch(context, offset, persist=persist), context)
 
     def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""
