@@ -143,6 +143,8 @@ DOES: dict[type[errors.PancakeError], str] = {
     errors.PageLost: "the whole page fails",
     errors.RunStopped: "the run ends",
 }
+SLOWS = "asks more slowly; after five minutes without another answer, the stream of the page fails"
+"""What the tap does about HTTP 429."""
 
 
 @cache
@@ -395,7 +397,9 @@ def refusals() -> str:
                 errors.check(status, body, where="", user_api=user_api, right="…")
             except errors.PancakeError as error:
                 text = re.sub(r" \([^()]*\)$", "", str(error).removeprefix(": "))
-                case = text.replace("the right to …", "…"), DOES[type(error)]
+                limited = isinstance(error, errors.TransientError) and error.limited
+                does = SLOWS if limited else DOES[type(error)]
+                case = text.replace("the right to …", "…"), does
                 answers.setdefault(case, []).append(f"user token: {label}" if user_api else label)
     return table(
         "the API answers | the tap says | and",

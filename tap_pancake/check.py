@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # Of a fault that may pass; somebody waits for a test, and not for a minute.
 _TRIES = 3
+# Seconds in which all answers of a page may be 429.
+_PATIENCE = 3.0
 # Characters of a page's name that are shown.
 _LONGEST_NAME = 60
 
@@ -116,7 +118,7 @@ class Check:
         """
         self._run = run
         self._pages: PagesStream = run.streams["pages"]
-        run.tries = _TRIES
+        run.tries, run.patience = _TRIES, _PATIENCE
         # With nothing to do at a turn, where a run writes its STATE.
         run.lanes = Lanes(self._room(), lambda: None)
         self._roots = [

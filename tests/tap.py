@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,8 +27,9 @@ from urllib.parse import urlparse
 from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.singerlib import Catalog
 
+from tap_pancake.api import limits
 from tap_pancake.api.errors import PancakeError
-from tap_pancake.api.limits import Limiter
+from tap_pancake.api.limits import Departure, Limiter
 from tap_pancake.rows import times
 from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
@@ -316,22 +317,27 @@ def _put_back() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _HurriedLimiter(Limiter):
+    """A limiter whose waits take no time, but pass on its own clock."""
+
+    def __init__(self, calls_per_second: float) -> None:
+        self._skipped = 0.0
+        super().__init__(calls_per_second, clock=lambda: time.monotonic() + self._skipped)
+
+    def wait(self, sleep: Callable[[float], None] | None = None) -> Departure:
+        return super().wait(sleep or self._skip)
+
+    def _skip(self, seconds: float) -> None:
+        self._skipped += seconds
+
+
 @contextmanager
 def _hurried() -> Iterator[None]:
-    """Let the waits of the tap take no time, but pass on its clock of the limits of calls."""
-    skipped = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal skipped
-        skipped += seconds
-
-    def clock() -> float:
-        return time.monotonic() + skipped
-
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(time, "sleep", sleep))
-        stack.enter_context(patch.object(Limiter.wait, "__defaults__", (sleep,)))
-        stack.enter_context(patch.object(Limiter.__init__, "__kwdefaults__", {"clock": clock}))
+    """Let the waits of the tap take no time."""
+    with (
+        patch.object(time, "sleep", lambda _: None),
+        patch.object(limits, "Limiter", _HurriedLimiter),
+    ):
         yield
 
 
@@ -443,6 +449,8 @@ HURRY = """
 import time
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.02))
+from tap_pancake.running.run import Run
+Run.patience = 5.0
 """
 CLOCK = """
 import datetime, time_machine

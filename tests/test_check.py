@@ -304,6 +304,16 @@ def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:
     assert "The account has no activated page: activate one in Pancake" in run.stdout
 
 
+def test_a_page_at_its_limit_is_told_soon(tmp_path: Path) -> None:
+    account = shop(1)
+    with PancakeServer(account, faults=[Fault("429", page_id=account.pages[0].id)]) as server:
+        run = check(tmp_path, config_for(server))
+        assert server.count() <= 40
+    assert run.returncode == 1
+    assert "every call was refused for " in run.stdout
+    assert "other programs use up the rate limit" in run.stdout
+
+
 def test_a_signal_ends_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with PancakeServer(shop(1), faults=[Fault("hang", endpoint="tags")]) as server:

@@ -76,7 +76,7 @@ OFTEN = (
     "from tap_pancake.running import progress\n"
     "progress.INTERVAL, progress._LONG_WAIT = 0.3, 0.2\n"
     "from tap_pancake.api import client\n"
-    "client._LONGEST_CALL = 2\n"
+    "client._LONGEST_CALL = 1\n"
 )
 
 
@@ -125,6 +125,45 @@ def test_a_firewall_that_answers_for_all_ends_the_run_with_an_error() -> None:
         (line,) = log_lines(run, "CRITICAL")
         assert "pages: something before the API refused the call, such as a firewall: " in line
         assert server.count() == TRIES
+
+
+# The rate limit.
+
+
+def test_answers_429_are_waited_out_and_are_no_tries() -> None:
+    with PancakeServer(inbox()) as server:
+        server.faults = [Fault("429", endpoint="conversations", times=3 * TRIES)]
+        run = run_here(config_for(server))
+        assert run.returncode == 0, run.stderr
+        assert_complete(server, run)
+    assert not [line for line in log_lines(run, "INFO") if line.startswith("Try ")]
+
+
+def test_a_page_of_which_every_call_is_refused_for_five_minutes_ends() -> None:
+    with PancakeServer(inbox(2)) as server:
+        struck, good = (page.id for page in server.account.pages)
+        server.faults = [Fault("429", page_id=struck)]
+        config = config_for(server, requests_per_second=4.95)
+        run = run_here(config, catalog=select("tags", "users", "posts", *INBOX))
+        assert run.returncode == 1
+        assert [line.split(" (HTTP")[0] for line in log_lines(run, "ERROR")] == [
+            f"page {struck}, {stream}: every call was refused for 5 minutes, even at one in 10"
+            " seconds: other programs use up the rate limit: stop them or slow them down, then run"
+            " the tap again"
+            for stream in ("tags", "users")
+        ]
+        # 0.2 to 6.5 seconds between the first ones, then 10.
+        assert 30 <= server.count("tags", struck) <= 40
+        assert server.count("users", struck) == 1
+        assert {row["page_id"] for row in run.records["messages"]} == {good}
+
+
+def test_an_account_of_which_every_call_is_refused_for_five_minutes_ends_the_run() -> None:
+    with PancakeServer(inbox(), faults=[Fault("429", endpoint="pages")]) as server:
+        run = run_here(config_for(server))
+    assert run.returncode == 1
+    (line,) = log_lines(run, "CRITICAL")
+    assert line.startswith("pages: every call was refused for 5 minutes, even at one in 10 sec")
 
 
 # One stream of a page.

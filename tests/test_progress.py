@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_pancake.api.limits import Limits
+from tap_pancake.running.progress import Progress
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
     INBOX,
     KEYS,
     NO_CATALOG,
     Run,
+    assert_complete,
     config_for,
     hurried,
     log_lines,
@@ -127,6 +130,39 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
     assert re.fullmatch(r"(; page \w+ is at 202\d-\d\d-\d\d on its way back)+", slow[-1])
     named = set(re.findall(r"page (\w+)", " ".join(slow)))
     assert named <= {page.id for page in account.pages[:pages]}
+
+
+def test_a_page_that_is_slowed_is_named_with_its_pace(tmp_path: Path) -> None:
+    account = Account.generate(seed=97, pages=2, conversations=25, messages=(1, 3))
+    with PancakeServer(account, rate=2) as server:
+        config = config_for(server, requests_per_second=4.95)
+        run = sync(tmp_path, config, env=patched(tmp_path / "env", OFTEN))
+        assert_complete(server, run)
+    lines = [line for told in log_lines(run, "INFO") if (line := LINE.fullmatch(told))]
+    both = [line for line in lines if line[3] == "2" and line[9].count(" is slowed to ") == 2]
+    named = {name for line in both for name in re.findall(r"page (\w+) is slowed", line[9])}
+    assert named == {page.id for page in account.pages[:2]}
+    for line in both:
+        paces = [float(pace) for pace in re.findall(r" is slowed to ([\d.]+) calls/s", line[9])]
+        assert float(line[7]) == pytest.approx(sum(paces), abs=0.2)
+        assert paces == sorted(paces)
+
+
+def test_only_a_few_slowed_pages_are_named() -> None:
+    limits = Limits(5)
+    progress = Progress(limits, {name: FakeStream() for name in INBOX})
+    for page in "123456":
+        progress.begin(page)
+        limiter = limits.of(page)
+        limiter.refused(limiter.wait())
+    assert progress._line(10).endswith(  # noqa: SLF001
+        "0.0 calls/s of at most 15.0; 0 answers 429; page 1 is slowed to 2.5 calls/s; page 2 is"
+        " slowed to 2.5 calls/s; page 3 is slowed to 2.5 calls/s; 3 more pages are slowed"
+    )
+
+
+class FakeStream:
+    rows_written, seconds = 0, 0.0
 
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])

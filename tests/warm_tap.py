@@ -111,9 +111,9 @@ def be_the_tap(job: Json) -> None:
     running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined] # imported there
     state.STATE_RATE = sys.maxsize
     interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
-    sleep, pause = time.sleep, Limiter.pause
+    sleep, refused = time.sleep, Limiter.refused
     time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
-    Limiter.pause = lambda self, seconds: pause(self, min(seconds, 0.001))  # type: ignore[method-assign]
+    Limiter.refused = lambda self, call, _=0: refused(self, call)  # type: ignore[method-assign,assignment]
     Scale(**job["scale"]).shrink_tap()
     time_machine.travel(datetime.now(UTC) + timedelta(seconds=job["shift"]), tick=True).start()
     code: Any = 0

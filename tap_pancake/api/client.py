@@ -35,6 +35,7 @@ from tap_pancake.api.redaction import shows
 from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.state import INSTANT, Bookmark, Form
 from tap_pancake.rows.shaping import OTHERS, RowShaper
+from tap_pancake.running.run import in_words
 from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from singer_sdk.pagination import BaseAPIPaginator
     from singer_sdk.singerlib import Catalog
 
+    from tap_pancake.api.limits import Departure
     from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
@@ -59,7 +61,7 @@ PAGE_API_V2 = "/api/public_api/v2"
 # Seconds between two tries: twice as much each time.
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
-# Seconds after which no other try is begun, unless there was but one.
+# Seconds after the first fault in which another try may begin, unless there was but one.
 _LONGEST_CALL = 60.0
 # How often a call is made whose refusal nobody knows (reference, section 2.2).
 _UNKNOWN_TRIES = 3
@@ -262,14 +264,14 @@ class PancakeStream(SDKStream):
         """
         url, params = self.get_url(context), self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
-            ask: Callable[..., Reply] = self._persist if persist else self._try
+            ask: Callable[..., Reply] = self._persist if persist else self._paced
             return ask(url, params, context)
 
     @cached_property
     def _persist(self) -> Callable[..., Reply]:
-        """`_try` again and again; made once, since that takes longer than many an answer."""
+        """`_paced` again and again; made once, since that takes longer than many an answer."""
         # The SDK's types know this hook for its own kind of request only.
-        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", self._try)))
+        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", self._paced)))
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""
@@ -280,6 +282,29 @@ class PancakeStream(SDKStream):
         kinds = ("page", "conversation")
         ids = [(kind, (context or {}).get(f"{kind}_id")) for kind in kinds]
         return ", ".join([*(f"{kind} {value}" for kind, value in ids if value), self.name])
+
+    def _paced(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
+        """Ask until the answer is no 429; the page's limiter says when.
+
+        Raises:
+            TransientError: all that was asked of the page was refused, for `Run.patience` seconds.
+        """
+        limiter = self.run.limits.of(context["page_id"] if context else None)
+        while True:
+            try:
+                return self._try(url, params, context)
+            except TransientError as fault:
+                if not fault.limited:
+                    raise
+                _, _, reason = str(fault).partition(": ")
+            seconds, pace = limiter.refused_for, limiter.pace
+            if seconds >= self.run.patience:
+                break
+        msg = (
+            f"{self.place(context)}: every call was refused for {in_words(seconds)}, even at one in"
+            f" {1 / pace:.0f} seconds: {reason}"
+        )
+        raise TransientError(msg, status=HTTPStatus.TOO_MANY_REQUESTS, whole_page=True)
 
     def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
         """Ask once; once more at once if the page token had been replaced by one that is listed."""
@@ -304,9 +329,10 @@ class PancakeStream(SDKStream):
         page_id = context["page_id"] if context else None
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
+        left: list[Departure] = []
 
         def wait() -> None:
-            limiter.wait()
+            left.append(limiter.wait())
             self.run.progress.called(self.name)  # when it leaves, so that the rate is true
 
         answer = self.run.transport.get(
@@ -316,28 +342,27 @@ class PancakeStream(SDKStream):
             where=where,
             wait=wait,
         )
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            limiter.refused(left[-1], answer.retry_after or 0.0)
+            self.run.progress.limited(self.name)
+        else:
+            limiter.accepted(left[-1])
         self.run.compare_clocks(answer.ahead)
         body = answer.body()
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
         if body and answer.status in _EXPLAINED and self.explains(body):
             return reply
-        try:
-            check(
-                answer.status,
-                body,
-                where=where,
-                user_api=page_id is None,
-                right=self.right,
-                said=self._said(body, token),
-                span=", ".join(f"{name} {params[name]}" for name in _TIMES if params.get(name)),
-                request_id=answer.request_id,
-                retry_after=answer.retry_after,
-            )
-        except TransientError as fault:
-            if fault.limited:
-                self.run.progress.limited(self.name)
-                limiter.pause(fault.retry_after or 1.0)
-            raise
+        check(
+            answer.status,
+            body,
+            where=where,
+            user_api=page_id is None,
+            right=self.right,
+            said=self._said(body, token),
+            span=", ".join(f"{name} {params[name]}" for name in _TIMES if params.get(name)),
+            request_id=answer.request_id,
+            retry_after=answer.retry_after,
+        )
         self.run.answered.add(page_id)
         return reply
 
@@ -367,6 +392,9 @@ class PancakeStream(SDKStream):
             max_tries=tries,
             on_backoff=partial(self._note_retry, tries),
             jitter=self.backoff_jitter,
+            giveup=lambda fault: (
+                isinstance(fault, TransientError) and fault.limited
+            ),  # see `_paced`
             logger=None,
         )
 
@@ -377,8 +405,8 @@ class PancakeStream(SDKStream):
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
         # Not `max_time` of backoff, after which a call that took longer would not be tried twice.
-        began = time.monotonic()
         fault = yield 0.0
+        began = time.monotonic()  # not before, since a slow page's call may have waited for long
         wait = _FIRST_WAIT
         while wait == _FIRST_WAIT or time.monotonic() - began < _LONGEST_CALL:
             asked = fault.retry_after if isinstance(fault, TransientError) else None

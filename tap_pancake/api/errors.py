@@ -98,7 +98,7 @@ class TransientError(PageFailed):
 
     @property
     def limited(self) -> bool:
-        """Whether it is an answer 429, which holds for the whole page."""
+        """Whether it is an answer 429: waited out at the pace of the page, and no try."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     def is_like(self, other: PageFailed | None) -> bool:
@@ -202,8 +202,7 @@ _USER_CODES: dict[int, _Case] = _CODES | {
 _TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
 _LIMITED = _Case(
     Verdict.RETRY,
-    "the rate limit was met: if that goes on, lower `requests_per_second`, or stop other programs"
-    " that read this page",
+    "other programs use up the rate limit: stop them or slow them down, then run the tap again",
 )
 _NO_JSON = _Case(
     Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"

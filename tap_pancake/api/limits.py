@@ -1,27 +1,106 @@
-"""One limiter for each page: calls spaced evenly, just under what the API allows.
+"""One limiter for each page: calls spaced evenly, just under what the API accepts.
 
-Pancake counts 5 calls a second for each page, separately (reference, section 2.4). All streams,
-threads and retries of a page share its limiter; an answer 429 pauses the whole page.
+Pancake allows 5 calls a second for each page, separately (reference, section 2.4). Other programs
+that read the page share that limit, and lower ones were met. So a page begins at the pace of the
+settings, and after an answer 429 goes on at the pace at which calls were accepted. All streams,
+threads and retries of a page share its limiter.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The pace is kept over so many calls, as Pancake counts them: one that left late may be followed
-# sooner, which is what keeps a busy machine at the limit.
+# The pace is kept over the calls of a second, and at most so many, as Pancake counts them: one that
+# left late may be followed sooner, which is what keeps a busy machine at the limit.
 _COUNTED = 5
 # But never sooner than this share of an even gap.
 _SOONEST = 0.8
-# After an answer 429 all gaps are so much wider, in all up to the second number: on a network where
-# calls arrive less evenly than they leave, the pace settles where there are hardly any.
-_WIDER, _WIDEST = 1.01, 1.25
+# Seconds after which a call that waits looks again whether the pace has changed.
+_LOOK = 0.2
+# The lowest pace: one call in ten seconds.
+_LOWEST = 0.1
+# The pace falls to this share of the refused one, or lower.
+_BELOW = 0.95
+# When it falls again soon, so many calls count as accepted before: a 429 may be chance.
+_TRUSTED = 8
+# After so many accepted calls, or seconds, the pace is where it was refused, or so much (calls a
+# second) higher than it fell to. It rises with the third power of them: to five times as much
+# within two minutes.
+_CALLS, _SECONDS = 50, 60.0
+_RISE = 0.4
+
+
+class Departure(NamedTuple):
+    """A call that left."""
+
+    at: float
+    """Seconds, by the limiter's clock."""
+    pace: float
+    """Calls a second at that time."""
+
+
+class Pace:
+    """How many calls a second a page is asked: as many as are accepted, and slowly more.
+
+    Each 429 halves the pace, but for one whose call left before the last of them. With the first
+    call that is accepted then, the pace becomes the share of the refused one that was accepted.
+    """
+
+    def __init__(self, most: float, now: float) -> None:
+        """Begin at the highest pace."""
+        self._most = most
+        self._lowest = min(_LOWEST, most)
+        self._base = self._refused = most
+        self._changed = self._began = now
+        self._halved = 0
+        """How often, since a call was accepted."""
+        self._risen = 0
+        """Calls accepted since the pace fell."""
+        self._accepted, self._missed = 0.5, 0.0
+        """Calls since then that were accepted, and those refused or that a pause left no time for.
+        Half a call at first: one that is accepted after a pause could have left sooner."""
+
+    def at(self, now: float) -> float:
+        """Return the calls a second."""
+        if self._halved:
+            return max(self._lowest, self._refused / 2.0**self._halved)
+        way = max(self._risen / _CALLS, (now - self._changed) / _SECONDS)
+        return min(self._most, self._base + min(self._refused - self._base, _RISE) * way**3)
+
+    def refused_for(self, now: float) -> float:
+        """Return for how many seconds every call was refused."""
+        return now - self._began if self._halved else 0.0
+
+    def refuse(self, call: Departure, now: float, retry_after: float) -> float:
+        """Note an answer 429; return for how many seconds no call may leave."""
+        self._missed += 1
+        if call.at < self._changed:
+            return retry_after
+        if not self._halved:
+            self._refused, self._began = call.pace, now
+        pause = max(1 / max(self._lowest, self._refused / 2.0**self._halved), retry_after)
+        self._missed += pause * self._refused
+        self._halved += 1
+        self._changed = now
+        return pause
+
+    def accept(self, call: Departure, now: float) -> None:
+        """Note any other answer."""
+        if self._halved and call.at >= self._changed:
+            share = self._accepted / (self._accepted + self._missed)
+            self._base = max(self._lowest, min(share, _BELOW) * self._refused)
+            self._accepted, self._missed = float(_TRUSTED), 0.0
+            self._halved = self._risen = 0
+            self._changed = now
+        self._accepted += 1
+        self._risen += 1
 
 
 class Limiter:
@@ -36,54 +115,89 @@ class Limiter:
             calls_per_second: the highest rate, above 0.
             clock: seconds that only grow.
         """
-        self._gap = 1 / calls_per_second
-        self._widest = self._gap * _WIDEST
         self._clock = clock
+        self._pace = Pace(calls_per_second, clock())
         self._turn = threading.Lock()
-        self._pausing = threading.Lock()
+        self._noting = threading.Lock()
         self._left: deque[float] = deque(maxlen=_COUNTED)
         self._paused_until = clock()
+
+    @property
+    def pace(self) -> float:
+        """Calls a second at present."""
+        return self._pace.at(self._clock())
+
+    @property
+    def refused_for(self) -> float:
+        """For how many seconds every call was refused."""
+        return self._pace.refused_for(self._clock())
 
     @property
     def is_awaited(self) -> bool:
         """Whether a call waits for its place."""
         return self._turn.locked()
 
-    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def wait(self, sleep: Callable[[float], None] = time.sleep) -> Departure:
         """Wait for the next free place for a call, and take it."""
         with self._turn:  # the others wait for theirs behind it
             while (ahead := self._next() - self._clock()) > 0:
-                sleep(ahead)
-            self._left.append(self._clock())
+                sleep(min(ahead, _LOOK))
+            with self._noting:
+                self._left.append(self._clock())
+                return Departure(self._left[-1], self.pace)
 
-    def pause(self, seconds: float) -> None:
-        """Let no call begin for so many seconds, since there was one too many."""
-        with self._pausing:
-            self._gap = min(self._gap * _WIDER, self._widest)
-            self._paused_until = max(self._paused_until, self._clock() + seconds)
+    def refused(self, call: Departure, retry_after: float = 0.0) -> None:
+        """Slow the page down, since there was one call too many.
+
+        Args:
+            call: the one that was answered 429.
+            retry_after: seconds that the answer asked to wait.
+        """
+        with self._noting:
+            now = self._clock()
+            pause = self._pace.refuse(call, now, retry_after)
+            self._paused_until = max(self._paused_until, now + pause)
+            if pause:
+                self._left.clear()  # what left at a higher pace does not count for this one
+
+    def accepted(self, call: Departure) -> None:
+        """Note that a call was answered, and not with 429."""
+        with self._noting:
+            self._pace.accept(call, self._clock())
 
     def _next(self) -> float:
         """Give when the next call may leave, counted from when those before it really left."""
-        if not self._left:
-            return self._paused_until
-        if len(self._left) < _COUNTED:
-            return max(self._paused_until, self._left[-1] + self._gap)
-        soonest = self._left[-1] + self._gap * _SOONEST
-        return max(self._paused_until, soonest, self._left[0] + self._gap * _COUNTED)
+        with self._noting:
+            if not self._left:
+                return self._paused_until
+            gap = 1 / self.pace
+            counted = min(_COUNTED, math.ceil(self.pace))
+            if len(self._left) < counted or counted == 1:
+                return max(self._paused_until, self._left[-1] + gap)
+            soonest = self._left[-1] + gap * _SOONEST
+            return max(self._paused_until, soonest, self._left[-counted] + gap * counted)
 
 
 class Limits:
     """The limiters of all pages, and of the user API."""
 
     def __init__(self, calls_per_second: float) -> None:
-        """Remember the rate that holds for each page."""
-        self._calls_per_second = calls_per_second
+        """Remember the highest rate, which holds for each page."""
+        self.calls_per_second = calls_per_second
         self._limiters: dict[str | None, Limiter] = {}
         self._lock = threading.Lock()
 
     def of(self, page_id: str | None) -> Limiter:
         """Give a page's limiter; None is the user API."""
+        limiter = self._limiters.get(page_id)
+        if limiter is None:
+            with self._lock:
+                limiter = self._limiters.setdefault(page_id, Limiter(self.calls_per_second))
+        return limiter
+
+    def slowed(self) -> dict[str, float]:
+        """Return the calls a second of each page that answers 429 have slowed."""
         with self._lock:
-            if page_id not in self._limiters:
-                self._limiters[page_id] = Limiter(self._calls_per_second)
-            return self._limiters[page_id]
+            limiters = dict(self._limiters)
+        paces = {page: limiter.pace for page, limiter in limiters.items() if page is not None}
+        return {page: pace for page, pace in paces.items() if pace < self.calls_per_second}

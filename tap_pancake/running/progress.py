@@ -21,11 +21,13 @@ from tap_pancake.rows import times
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tap_pancake.api.limits import Limits
+
 INTERVAL = 10.0
 """Seconds between two lines."""
 # Seconds after which a line names what is waited for.
 _LONG_WAIT = 5.0
-# Pages named in a line: those that are furthest behind.
+# Pages named in a line: those that are furthest behind, and those that are slowed most.
 _SLOW = 3
 _FACTS = re.compile(r" \([^()]*\)$")
 # Of all that failed or was skipped for the same reason, so many are named.
@@ -95,17 +97,26 @@ def _waits_for(wait: _Wait) -> str:
     return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
 
 
+def _slowed(paces: Mapping[str, float]) -> Iterator[str]:
+    """Say to how many calls a second pages are slowed, the slowest first."""
+    slowest = sorted(paces, key=lambda page: paces[page])[:_SLOW]
+    for page in slowest:
+        yield f"page {page} is slowed to {paces[page]:.1f} calls/s"
+    if more := len(paces) - len(slowest):
+        yield f"{more:,} more pages are slowed"
+
+
 class Progress:
     """The figures of a run."""
 
-    def __init__(self, requests_per_second: float, streams: Mapping[str, Stream]) -> None:
+    def __init__(self, limits: Limits, streams: Mapping[str, Stream]) -> None:
         """Begin to count, and to wait for the first line.
 
         Args:
-            requests_per_second: the limit of each page.
+            limits: tell the pace of each page.
             streams: the streams by name.
         """
-        self._rate = requests_per_second
+        self._limits = limits
         self._streams = streams
         self._logger = logging.getLogger("tap-pancake")
         self._lock = threading.Lock()
@@ -126,9 +137,10 @@ class Progress:
             self._tallies[stream].calls += 1
 
     def limited(self, stream: str) -> None:
-        """Note an answer 429."""
+        """Note an answer 429, after which the call is made again."""
         with self._lock:
             self._tallies[stream].limited += 1
+            self._tallies[stream].retries += 1
 
     def retried(self, stream: str, number: str) -> None:
         """Note that this thread's call is to be made again, and that it is try "2 of 8"."""
@@ -139,18 +151,17 @@ class Progress:
     @contextmanager
     def waiting(self, place: str) -> Iterator[None]:
         """Note that this thread waits for an answer, of all tries together."""
+        # Without the lock: an entry is its thread's own, and a thousand threads come by here.
         thread = threading.get_ident()
-        with self._lock:
-            outer = self._waits.get(thread)  # which waits for a newer page token
-            self._waits[thread] = _Wait(place)
+        outer = self._waits.get(thread)  # which waits for a newer page token
+        self._waits[thread] = _Wait(place)
         try:
             yield
         finally:
-            with self._lock:
-                if outer:
-                    self._waits[thread] = outer
-                else:
-                    del self._waits[thread]
+            if outer:
+                self._waits[thread] = outer
+            else:
+                del self._waits[thread]
 
     def expect(self, pages: int) -> None:
         """Note how many pages there are."""
@@ -197,11 +208,14 @@ class Progress:
             tallies = dict(self._tallies)
             under_way = dict(self._under_way)
             most, self._most = self._most, len(under_way)
-            wait = max(self._waits.values(), key=lambda wait: wait.seconds, default=None)
+            wait = max(list(self._waits.values()), key=lambda wait: wait.seconds, default=None)
         calls = sum(tally.calls for tally in tallies.values())
         rate, self._calls_told = (calls - self._calls_told) / seconds, calls
         if wait is not None and not self._pages:
             return _waits_for(wait)  # there is nothing else to tell yet
+        slowed = {page: pace for page, pace in self._limits.slowed().items() if page in under_way}
+        highest = self._limits.calls_per_second
+        at_most = (most - len(slowed)) * highest + sum(slowed.values())
         written = [
             f"{self._streams[name].rows_written:,} {name}" for name in ("conversations", "messages")
         ]
@@ -209,8 +223,9 @@ class Progress:
             [
                 f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
                 ", ".join(written),
-                f"{rate:.1f} calls/s" + (f" of at most {most * self._rate:.1f}" if most else ""),
+                f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
                 f"{sum(tally.limited for tally in tallies.values()):,} answers 429",
+                *_slowed(slowed),
                 *self._slow(under_way),
                 *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
             ]

@@ -63,7 +63,9 @@ class Run:
 
     tries = 8
     """How often a call is made at most, while its fault may pass: for about a minute if answers
-    come at once, for about two if they are slow, or never come."""
+    come at once, for about two if they are slow, or never come. Answers 429 do not count."""
+    patience = 300.0
+    """Seconds in which all answers of a page may be 429."""
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class Run:
     @cached_property
     def progress(self) -> Progress:
         """Counts what is done, and tells of it."""
-        return Progress(float(self._config["requests_per_second"]), self.streams)
+        return Progress(self.limits, self.streams)
 
     @cached_property
     def limits(self) -> Limits:
