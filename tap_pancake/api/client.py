@@ -88,6 +88,10 @@ def names_in(body: Mapping[str, Any]) -> str:
     return ", ".join(names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)) or "nothing"
 
 
+def _is_limited(fault: Exception) -> bool:
+    return isinstance(fault, TransientError) and fault.limited
+
+
 class Reply(NamedTuple):
     """A good answer."""
 
@@ -262,16 +266,28 @@ class PancakeStream(SDKStream):
         Raises:
             PancakeError: the API refused, or its fault did not pass; with page and stream.
         """
-        url, params = self.get_url(context), self.get_url_params(context, window)
+        url = self.get_url(context)
+        params: Any = self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
-            ask: Callable[..., Reply] = self._persist if persist else self._paced
-            return ask(url, params, context)
+            try:
+                return self._paced(url, params, context)
+            except (TransientError, UnknownRefusal) as fault:
+                if not persist:
+                    raise
+                first = [fault]
+            return self._persist(first, url, params, context)
 
     @cached_property
     def _persist(self) -> Callable[..., Reply]:
-        """`_paced` again and again; made once, since that takes longer than many an answer."""
+        """Ask again and again after a first fault; what leads to that costs as much as a call."""
+
+        def again(before: list[PageFailed], *what: Any) -> Reply:
+            if before:
+                raise before.pop()
+            return self._paced(*what)
+
         # The SDK's types know this hook for its own kind of request only.
-        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", self._paced)))
+        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", again)))
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""
@@ -279,9 +295,11 @@ class PancakeStream(SDKStream):
 
     def place(self, context: Context | None) -> str:
         """Say where the tap is, for messages: page, conversation and stream."""
-        kinds = ("page", "conversation")
-        ids = [(kind, (context or {}).get(f"{kind}_id")) for kind in kinds]
-        return ", ".join([*(f"{kind} {value}" for kind, value in ids if value), self.name])
+        if not context:
+            return self.name
+        conversation_id = context.get("conversation_id")
+        conversation = f"conversation {conversation_id}, " if conversation_id else ""
+        return f"page {context['page_id']}, {conversation}{self.name}"
 
     def _paced(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
         """Ask until the answer is no 429; the page's limiter says when.
@@ -392,9 +410,7 @@ class PancakeStream(SDKStream):
             max_tries=tries,
             on_backoff=partial(self._note_retry, tries),
             jitter=self.backoff_jitter,
-            giveup=lambda fault: (
-                isinstance(fault, TransientError) and fault.limited
-            ),  # see `_paced`
+            giveup=_is_limited,  # see `_paced`
             logger=None,
         )
 

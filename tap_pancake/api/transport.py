@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from http.client import HTTPResponse
 from itertools import chain
@@ -396,6 +396,16 @@ def _seconds(header: str | None) -> float | None:
     return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
 
 
+@lru_cache(maxsize=4)
+def _unix(date: str) -> float | None:
+    """Return the Unix seconds of a header `Date`, which many answers of one second have."""
+    try:
+        at = parsedate_to_datetime(date)
+        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
 def _clocks(header: str | None, left: float, took: float) -> tuple[float, float | None]:
     """Compare the clocks of the server and of this machine.
 
@@ -409,10 +419,8 @@ def _clocks(header: str | None, left: float, took: float) -> tuple[float, float 
         and how many seconds the machine is ahead at least, 0 if the two may be the same; None if
         there is only the machine's.
     """
-    try:
-        at = parsedate_to_datetime(header or "")
-        server = at.replace(tzinfo=at.tzinfo or UTC).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
+    server = _unix(header or "")
+    if server is None:
         return left, None
     ahead = max(0.0, left - server - 1) or min(0.0, left + took - server)
     return min(left, server - took), ahead
