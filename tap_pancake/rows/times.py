@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 _MICROSECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _LATEST = int(_LAST) * 1_000_000
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
@@ -90,6 +91,10 @@ def micros(value: str) -> int:
     Raises:
         ValueError: the text is not a time.
     """
+    time = datetime.fromisoformat(value)
+    if time.tzinfo is None:  # as nearly all are
+        since = time - _NAIVE_EPOCH
+        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return (parse(value) - _EPOCH) // _MICROSECOND
 
 
