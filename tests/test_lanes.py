@@ -6,13 +6,24 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_pancake.running.lanes import Lanes
+from tap_pancake.running.lanes import Early, Helpers, Lanes, Threads, Waiting
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import INBOX, assert_complete, config_for, log_lines, run_tap, select, sync
+from tests.tap import (
+    INBOX,
+    assert_complete,
+    config_for,
+    log_lines,
+    patched,
+    run_tap,
+    select,
+    sync,
+)
 from tests.truth import show_the_order
 
 if TYPE_CHECKING:
@@ -29,6 +40,7 @@ class Traffic:
         self._latency = latency
         self._lock = threading.Lock()
         self._under_way: dict[str | None, int] = defaultdict(int)
+        self.most = 0
         self.most_pages = 0
         self.most_of_a_page = 0
 
@@ -37,6 +49,7 @@ class Traffic:
         with self._lock:
             self._under_way[call.page_id] += 1
             pages = [page for page, count in self._under_way.items() if page and count]
+            self.most = max(self.most, sum(self._under_way.values()))
             self.most_pages = max(self.most_pages, len(pages))
             if call.page_id:
                 self.most_of_a_page = max(self.most_of_a_page, self._under_way[call.page_id])
@@ -66,6 +79,47 @@ def test_answers_of_a_page_are_asked_for_ahead_and_written_in_order(tmp_path: Pa
     assert times == sorted(times, reverse=True)
     order = [row["conversation_id"] for row in run.records["messages"]]
     assert list(dict.fromkeys(order)) == [row["id"] for row in run.records["conversations"]]
+
+
+def test_a_page_whose_last_conversation_is_long_is_still_read_at_its_limit(
+    tmp_path: Path,
+) -> None:
+    """Nothing else of the page is left then, so batches of the one are asked for side by side."""
+    traffic = Traffic(0.3)
+    account = Account.generate(seed=4, pages=1, conversations=1, messages=(400, 400))
+    with PancakeServer(account, latency=traffic) as server:
+        run = sync(tmp_path, config_for(server))
+        assert_complete(server, run)
+        (conversation,) = account.pages[0].conversations
+        asked = [call.params.get("current_count") for call in server.calls if call.conversation_id]
+    assert traffic.most_of_a_page >= 3
+    assert len(asked) == len(set(asked))
+    order = [row["id"] for row in run.records["messages"]]
+    assert (
+        len(order) == len(set(order)) == len(account.pages[0].conversations[conversation].messages)
+    )
+
+
+@pytest.mark.parametrize("error", [-190, -60, 3000])
+def test_a_wrong_count_of_messages_loses_none(tmp_path: Path, error: int) -> None:
+    account = Account.generate(seed=4, pages=1, conversations=3, messages=(200, 300))
+    for conversation in account.pages[0].conversations.values():
+        conversation.count_error = error
+    with PancakeServer(account, latency=0.02) as server:
+        assert_complete(server, sync(tmp_path, config_for(server)))
+
+
+def test_no_more_connections_are_opened_than_the_process_may_have_files(tmp_path: Path) -> None:
+    traffic = Traffic(0.1)
+    account = Account.generate(seed=4, pages=8, conversations=30, messages=(1, 3))
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (70, 70))"
+    with PancakeServer(account, latency=traffic) as server:
+        run = run_tap(tmp_path, config_for(server), env=patched(tmp_path, few))
+        assert_complete(server, run)
+    assert traffic.most <= 70 - 64
+    (warning,) = [line for line in log_lines(run, "WARNING") if "connections" in line]
+    assert "may open 6 connections only" in warning
+    assert "ulimit -n" in warning
 
 
 def test_an_unchanged_page_costs_two_calls(tmp_path: Path) -> None:
@@ -178,6 +232,92 @@ def test_items_come_in_order_and_no_more_ahead_than_there_is_room() -> None:
             assert number == taken
             assert len(made) <= taken + 1 + 3
         assert len(made) == 50
+
+
+def settled(made: list[int]) -> int:
+    """Wait until nothing more is made; give how many there are."""
+    count = -1
+    while count != len(made):
+        count = len(made)
+        time.sleep(0.05)
+    return count
+
+
+def counted(made: list[int], number: int = 50) -> Iterator[bytes]:
+    """Make items of ten bytes."""
+    for index in range(number):
+        made.append(index)
+        yield b"x" * 10
+
+
+def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
+    first: list[int] = []
+    second: list[int] = []
+    with lanes_of() as lanes:
+        lanes.held = Waiting(most=40)
+        one = lanes.ahead(counted(first), lambda: 100, len)
+        assert settled(first) == 4
+        # What another lane needs next is made in any case, and one at a time.
+        other = lanes.ahead(counted(second), lambda: 100, len)
+        for taken in range(20):
+            assert settled(second) == taken + 1
+            next(other)
+        # What is forgotten waits no more.
+        del other
+        assert settled(first) == 4
+        next(one)
+        assert settled(first) == 5
+        assert len(list(one)) == 49
+        assert not lanes.held.is_much
+        assert lanes.held._bytes == 0  # noqa: SLF001
+
+
+def test_no_more_helpers_are_at_work_than_calls_can_be_under_way() -> None:
+    inside = most_inside = 0
+    lock, order = threading.Lock(), SimpleQueue[int]()
+
+    def job(number: int) -> None:
+        nonlocal inside, most_inside
+        with lock:
+            inside += 1
+            most_inside = max(most_inside, inside)
+        order.put(number)
+        time.sleep(0.002)
+        with lock:
+            inside -= 1
+
+    helpers = Helpers(Threads(), lambda: 3)
+    for number in range(40):
+        helpers.run(partial(job, number))
+    begun = [order.get() for _ in range(40)]
+    assert most_inside == 3
+    assert all(abs(place - number) < 3 for place, number in enumerate(begun))
+
+
+def test_what_no_helper_has_begun_is_made_by_who_needs_it() -> None:
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    nobody = Helpers(Threads(), lambda: 0)
+    assert Early(lambda: 7, nobody).result() == 7
+    with pytest.raises(ZeroDivisionError):
+        Early(fail, nobody).result()
+
+
+def test_what_is_made_early_is_made_once() -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        time.sleep(0.01)
+        made.append(1)
+        return len(made)
+
+    early = Early(make, Helpers(Threads(), lambda: 1))
+    assert early.result() == 1
+    assert early.result() == 1
+    forgotten = Early(make, Helpers(Threads(), lambda: 0))
+    forgotten.forget()
+    assert made == [1]
 
 
 class Preempted:
