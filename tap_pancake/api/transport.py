@@ -180,8 +180,7 @@ def _headers(lines: Any) -> HTTPMessage:
         name, colon, value = text.partition(":")
         if colon and text[0] not in " \t":  # what goes on with the line before is not needed
             headers[name] = value.strip()
-    msg = "the headers are too long"
-    raise HTTPException(msg)
+    raise HTTPException("headers")  # noqa: EM101 - its name is what is told
 
 
 # As it is, but for how it reads headers.
