@@ -10,7 +10,8 @@ import pytest
 import time_machine
 
 from tap_pancake.rows import times
-from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.stream_truth import records
 from tests.tap import KEYS, config_for, log_lines, run_here, run_tap, select, sync
 from tests.truth import (
     assert_all_arrived,
@@ -152,6 +153,59 @@ def test_an_hourly_run_of_all_streams_on_a_quiet_page_takes_sixteen_calls() -> N
     # Five hours later is midnight, and another hour later the lookback is due.
     assert calls[5] == once | dict.fromkeys(days, 2)
     assert calls[6] == once | dict.fromkeys(days, 5)
+
+
+def test_a_small_page_whose_rows_show_no_order_makes_two_calls(tmp_path: Path) -> None:
+    """Each talk is over before the next one begins: the list is in the order of both times."""
+    account = Account()
+    page = account.add_page()
+    for number in range(10):
+        at = NOON - timedelta(days=2 + number)
+        page.add_conversation(at=at)
+        page.belongings.add_post(at)
+        page.belongings.add_customer(at, at)
+    with PancakeServer(account) as server:
+        names = ("pages", *STREAMS, "posts", "customers")
+        config = config_for(server)
+        runs = [sync(tmp_path, config, catalog=select(*names))]
+
+        def later() -> Counter[str]:
+            server.reset_calls()
+            runs.append(sync(tmp_path, config, catalog=select(*names), state=runs[-1].state))
+            return Counter(call.endpoint for call in server.calls if call.page_id)
+
+        quiet = Counter(conversations=2, posts=1, customers=1)
+        assert [later(), later()] == [quiet, quiet]
+        assert "messages" not in runs[1].records | runs[2].records
+        # What is new goes on showing no order, but for the last row, which is late.
+        page.add_conversation()
+        post_id = page.belongings.add_post(datetime.now(UTC))
+        assert later()["messages"] == 1
+        page.belongings.posts[post_id]["updated_at"] = datetime.now(UTC)
+        page.add_conversation(at=NOON - timedelta(days=90), stored_at=datetime.now(UTC))
+        assert later()["messages"] == 2  # the one before is within the lookback
+        assert_all_arrived(server, *runs)
+        assert merged("posts", *runs) == records(server, "posts")
+
+
+def test_an_empty_answer_hides_no_conversation_of_an_advertisement(tmp_path: Path) -> None:
+    """The list is walked up, from where the lookback begins, and no row is expected there."""
+    account = Account()
+    page = account.add_page()
+    for number in range(10):
+        talk = page.add_conversation(at=NOON - timedelta(days=2 * number))
+        page.receive(talk.id, at=talk.updated_at + timedelta(days=3))  # shows the filter
+        talk.ad_ids = ["400"]
+    with PancakeServer(account) as server:
+        config = config_for(server)
+        catalog = select("ad_conversations")
+        state = sync(tmp_path, config, catalog=catalog).state
+        state = sync(tmp_path, config, catalog=catalog, state=state).state
+        new = page.add_conversation(at=datetime.now(UTC) - timedelta(minutes=1))
+        new.ad_ids = ["400"]
+        server.faults = [Fault("empty_list", endpoint="ad_conversations", times=1)]
+        run = sync(tmp_path, config, catalog=catalog, state=state)
+        assert (page.id, new.id) in run.by_key("ad_conversations")
 
 
 # Lookbacks.

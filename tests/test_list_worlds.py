@@ -187,3 +187,24 @@ def test_undisturbed_worlds_do_come_to_an_end() -> None:
             assert before.keys() <= warehouse.rows
             assert listing.key == "updated_at"
             assert times.micros(warehouse.state["rows"]["replication_key_value"]) > START
+
+
+def test_a_short_list_with_the_same_rows_is_not_the_same_if_one_was_touched() -> None:
+    # The new one is below it then, and an answer of one row says nothing of what is below.
+    shape = Shape(rows=1, cut=1, paging="page", drift=0)
+    world, warehouse = World(shape, 0, 15 * MINUTE), Warehouse()
+    listing = LISTS["customers and posts"]
+    [old] = world.rows.values()
+    old.messages, old.stored = old.messages[:1], old.messages[0].at
+    calls = list[int]()
+    for _ in range(3):
+        began = world.calls
+        read(world, warehouse, listing, streams=("rows",))
+        calls.append(world.calls - began)
+    assert calls[1:] == [1, 1]
+    world.pass_time(MINUTE)
+    world.rows["new"] = replace(old, id="new", stored=world.now - SECOND, messages=[])
+    old.messages.append(replace(old.messages[0], id="later", at=world.now, seen_from=world.now))
+    read(world, warehouse, listing, streams=("rows",))
+    assert warehouse.failure is None
+    assert warehouse.rows == world.rows.keys()

@@ -361,6 +361,7 @@ WHOLE = {
     "late": MARCH,
     "lookback": [MARCH, 259_200],
     "newest": FEBRUARY,
+    "rows": "0123456789abcdef",
     "sorts": "updated_at",
     "whole": [MARCH, 3],
     "zone": "7.0",

@@ -69,8 +69,10 @@ class StepDown:
         else:
             self._check_order()
             self._live.head = head.rows
-            # Where it demands bounds, rows between those of the head and the stretch may be wanted.
-            self._place = max(self._place, self._live.now)
+            if self.sign > 0:
+                # Where it demands bounds, rows between those of the head and the stretch may be
+                # wanted. Up, an empty head is asked for again as it was.
+                self._place = max(self._place, self._live.now)
             rows = head.rows or self._enter(1)
         while rows is not None:
             self.finished = any(map(self._is_past, rows))

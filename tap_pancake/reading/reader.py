@@ -177,10 +177,14 @@ class ListReader:
                 selection.note(note_late)()
 
         yield Part(then=note)
-        stretches = joined(
-            stretch for share in selection.shares for stretch in share.plan.stretches
-        )
-        yield from self._walk(stretches, answer)
+        self._whole.begin(answer.rows)
+        if self._whole.is_head:
+            yield from self._whole.from_head(answer.rows)
+        else:
+            stretches = joined(
+                stretch for share in selection.shares for stretch in share.plan.stretches
+            )
+            yield from self._walk(stretches, answer)
         if self._late is not None and answer.rows and not self._late.is_first:
             yield from self._late.parts()
         yield Part(then=self.after_head)

@@ -35,6 +35,7 @@ FACTS: dict[str, object] = {
     "lookback": [],  # when the lookback of statistics was last read, and of how many seconds
     "newest": None,  # the newest time of a row that was read
     "pages": [],  # which pages a total is of
+    "rows": None,  # a digest of all rows of a list without an order that one answer held
     "sorts": None,  # by which time the list was seen to sort
     "whole": [],  # when the list was last read whole, and with how many calls
     "zone": None,  # hours ahead of UTC of a page that does not say, as its rows showed
@@ -282,6 +283,7 @@ def _readers(form: Form, *, of_statistics: bool) -> dict[str, Callable[[Any], ob
         "lookback": _read_counted,
         "newest": _read_time,
         "pages": _read_list,
+        "rows": _read_text,
         "sorts": _read_text,
         "whole": _read_counted,
         "zone": _read_text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from tap_pancake.reading.coverage import MINUTE
@@ -10,7 +11,7 @@ from tap_pancake.reading.selection import Part
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tap_pancake.reading.head import Head
     from tap_pancake.reading.listing import LiveList, Query
@@ -152,6 +153,52 @@ class WholeList:
         self._selection = selection
         self._head = head
         self._warn = warn
+        self._in_head: set[tuple[object, ...]] = set()
+        """The ids and times of the head's rows; none if it cannot be all of the list."""
+
+    def begin(self, head: Sequence[Row]) -> None:
+        """Begin a run with the rows of its first head."""
+        live = self._live
+        can_be_all = live.listing.newest_first and live.listing.longest is None
+        if can_be_all and all(live.at(row) is not None for row in head):
+            self._in_head = set(map(self._mark, head))
+
+    @property
+    def is_head(self) -> bool:
+        """Whether the head is all of a list without an order: it holds the rows it had when whole.
+
+        By whichever time the list sorts, newest first, a new row would be above the lowest of them,
+        and a row that was touched is one of them, with another time.
+        """
+        evidence = self._live.evidence
+        if not self._in_head or evidence.ordered or not evidence.allows(1):
+            return False
+        known = [share.bookmark.fact("rows") for share in self._selection.shares]
+        return self._digest() in known
+
+    def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
+        """Read a list that is all in its head.
+
+        Raises:
+            HeadFault: all of it is older than what was read before.
+        """
+        yield from map(self._selection.part, head)
+        self._head.check()
+        yield Part(then=self._selection.note(self._close))
+
+    def _mark(self, row: Row) -> tuple[object, ...]:
+        found = (times.micros_or_none(row.get(name)) for name in self._live.listing.times)
+        return self._live.id(row), *found
+
+    def _digest(self) -> str:
+        text = "\n".join(sorted(map(repr, self._in_head)))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _close(self, bookmark: Bookmark) -> None:
+        """Note that all was read."""
+        if (top := bookmark.coverage.top) is not None:
+            bookmark.coverage.close(bookmark.coverage.start, top)
+        self._head.note(bookmark)
 
     def parts(self) -> Iterator[Part]:
         """Page through all of the list; one that shows its order, down to what was read.
@@ -174,7 +221,7 @@ class WholeList:
             at = live.at(row)
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
-        calls = live.calls
+        calls, is_in_head = live.calls, bool(self._in_head)
         queries = list(self._queries(low))
         for sweep in range(_SWEEPS):
             unread = self._selection.unread
@@ -182,6 +229,7 @@ class WholeList:
                 whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
                 may_be_empty = live.newest is None or not whole
                 for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
+                    is_in_head = is_in_head and self._in_head.issuperset(map(self._mark, rows))
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
@@ -192,13 +240,13 @@ class WholeList:
             raise Unsettled(msg)
         self._head.check()
         read, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
+        digest = self._digest() if is_in_head and not live.evidence.ordered else None
 
         def note(bookmark: Bookmark) -> None:
-            if (top := bookmark.coverage.top) is not None:
-                bookmark.coverage.close(bookmark.coverage.start, top)
             bookmark.note("whole", read)
+            bookmark.note("rows", digest)
             bookmark.note("sorts", sorts)
-            self._head.note(bookmark)
+            self._close(bookmark)
 
         yield Part(then=self._selection.note(note))
 
@@ -225,6 +273,8 @@ class WholeList:
 
     def is_due(self) -> bool:
         """Tell whether the list was not read whole within a day, or may have news and is short."""
+        if self.is_head:
+            return False
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
             if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
