@@ -34,6 +34,7 @@ from tap_pancake.api.errors import (
 from tap_pancake.api.redaction import shows
 from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.state import INSTANT, Bookmark, Form
+from tap_pancake.rows.kept import whole
 from tap_pancake.rows.shaping import OTHERS, RowShaper
 from tap_pancake.running.run import in_words
 from tap_pancake.sdk import SDKStream
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from tap_pancake.api.limits import Departure
+    from tap_pancake.rows.kept import Glance
     from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
@@ -182,6 +184,8 @@ class PancakeStream(SDKStream):
     """The field of a row that tells it from others of its page; every row has it."""
     api: str = PAGE_API_V1
     """Which of Pancake's APIs the path belongs to."""
+    glance: ClassVar[Glance | None] = None
+    """Reads answers whose rows are read when they are written; None reads them at once."""
     fails_when_idle = True
     """Whether an answer 500, again and again, may just mean a page without traffic."""
     right: ClassVar[str | None] = None
@@ -366,7 +370,7 @@ class PancakeStream(SDKStream):
         else:
             limiter.accepted(left[-1])
         self.run.compare_clocks(answer.ahead)
-        body = answer.body()
+        body = answer.body(self.glance)
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
         if body and answer.status in _EXPLAINED and self.explains(body):
             return reply
@@ -499,7 +503,8 @@ class PancakeStream(SDKStream):
         Raises:
             PancakeError: it cannot be read; with page and stream.
         """
-        return self.rows_of(self.fetch(context, self.recent(context)), context)
+        rows = self.rows_of(self.fetch(context, self.recent(context)), context)
+        return list(map(whole, rows))
 
     def records_from(self, rows: Iterable[Row], context: Context | None) -> list[Record]:
         """Return the rows of an answer as records, without those that cannot be written.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import json
 import math
 import os
 import re
@@ -29,7 +28,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from typing_extensions import override
@@ -37,9 +35,12 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tap_pancake.api.errors import PageFailed, RunStopped, TransientError
 from tap_pancake.api.redaction import BLOT, forms_of
+from tap_pancake.rows.kept import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from tap_pancake.rows.kept import Glance
 
 # The one letter that PostgreSQL takes in no text, so that a row with it stops all loading: as it
 # stands in JSON, and not behind an escaped backslash.
@@ -76,52 +77,22 @@ class Answer:
     """Seconds that this machine's clock is ahead of the server's at least; below 0 it is behind.
     None if the server does not tell the time."""
 
-    def body(self) -> dict[str, Any] | None:
+    def body(self, glance: Glance | None = None) -> dict[str, Any] | None:
         """Read the JSON object in the body; None if there is none.
 
         A bare array, as the official document has it for ads, is given as ``{"data": array}``, the
         form that was seen (reference, section 20).
+
+        Args:
+            glance: reads it, where its rows are read when they are written.
         """
         content = self.content
         if _NUL_ESCAPE in content:
             content = _NUL.sub(rb"\1\\ufffd", content)
-        try:
-            body = _decode(content)
-        except (ValueError, RecursionError):
-            body = _lenient(content)
+        body = read(content) if glance is None else glance.read(content)
         if isinstance(body, list):
             return {"data": body}
         return body if isinstance(body, dict) else None
-
-
-_decode = msgspec.json.Decoder().decode
-
-
-def _lenient(content: bytes) -> Any:
-    """Read what Python's own parser takes for JSON, as something that can be written; or None."""
-    try:
-        # A broken letter, such as one that was cut in two, is no reason to lose the rest.
-        text = content.decode(json.detect_encoding(content), "replace")
-        # NaN, Infinity and what is too large are not JSON, and no target takes them.
-        body = json.loads(
-            text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_countable
-        )
-        # Half of an emoji, cut off somewhere, is in no UTF-8.
-        return _decode(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
-
-
-def _countable(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:  # thousands of digits
-        return None
 
 
 class _TooLong(Exception):

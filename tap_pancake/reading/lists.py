@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
@@ -19,6 +18,7 @@ from tap_pancake.reading.selection import Selection, Share
 from tap_pancake.reading.state import in_the_future
 from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
+from tap_pancake.rows.kept import KeptRow, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,40 +35,8 @@ RECENT = 28 * 86_400
 _AHEAD = 86_400
 
 
-def whole(row: Row) -> Row:
-    """Return all of a row of a part."""
-    return row.whole if isinstance(row, KeptRow) else row
-
-
 def _size(part: Part) -> int:
-    return part.row.size if isinstance(part.row, KeptRow) else 0
-
-
-class KeptRow(dict[str, Any]):
-    """The id and the times of a row; the rest is JSON again, a fifth of the memory, for a while."""
-
-    __slots__ = ("_whole",)
-
-    def __init__(self, row: Mapping[str, Any], names: Iterable[str]) -> None:
-        """Keep a row.
-
-        Args:
-            row: all of it.
-            names: what is looked at before it is written.
-        """
-        super().__init__((name, row[name]) for name in names if name in row)
-        self._whole = msgspec.json.encode(row)
-
-    @property
-    def whole(self) -> dict[str, Any]:
-        """All of the row."""
-        row: dict[str, Any] = msgspec.json.decode(self._whole)
-        return row
-
-    @property
-    def size(self) -> int:
-        """The bytes of all of it."""
-        return len(self._whole)
+    return len(part.row.json) if isinstance(part.row, KeptRow) else 0
 
 
 class ListStream(PancakeStream):
@@ -149,7 +117,9 @@ class ListStream(PancakeStream):
                 if (share.plan.top or BEGINNING) > self.run.latest() + MINUTE:
                     raise in_the_future(share.place, str(share.bookmark.top))
             rows = self.rows_of(reply.body, context)
-            kept: list[Row] = [KeptRow(row, names) for row in rows]
+            kept: list[Row] = [
+                row if isinstance(row, KeptRow) else KeptRow.of(row, names) for row in rows
+            ]
             return Answer(kept, reply.asked, rows.answered, is_timed=reply.is_timed)
 
         def warn(text: str) -> None:

@@ -11,9 +11,10 @@ from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, is_id
 from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
 from tap_pancake.reading.aside import Aside
 from tap_pancake.reading.listing import Listing, Query, second
-from tap_pancake.reading.lists import ListStream, whole
+from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.selection import Part, nothing
 from tap_pancake.rows import times
+from tap_pancake.rows.kept import Glance, whole
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class ConversationsStream(ListStream):
     path = "/pages/{page_id}/conversations"
     api = PAGE_API_V2
     records_key = "conversations"
+    glance = Glance(records_key, "id", *V2.times)
     listing = V2
     fails_when_idle = False  # it is what shows whether a page is idle
     brings = "up to 60 conversations"
