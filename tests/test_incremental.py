@@ -188,6 +188,29 @@ def test_a_small_page_whose_rows_show_no_order_makes_two_calls(tmp_path: Path) -
         assert merged("posts", *runs) == records(server, "posts")
 
 
+def test_a_list_that_stays_empty_is_asked_for_twice(tmp_path: Path) -> None:
+    """An empty answer is not believed at once; two are, as they were when all was looked through."""
+    account = Account()
+    page = account.add_page()
+    with PancakeServer(account) as server:
+        config, names = config_for(server), ("pages", "posts", "customers")
+        runs = [sync(tmp_path, config, catalog=select(*names))]
+
+        def later() -> Counter[str]:
+            server.reset_calls()
+            runs.append(sync(tmp_path, config, catalog=select(*names), state=runs[-1].state))
+            return Counter(call.endpoint for call in server.calls if call.page_id)
+
+        empty = Counter(posts=2, customers=2)
+        assert [later(), later()] == [empty, empty]
+        # One that came into sight late is met, too.
+        page.belongings.add_post(datetime.now(UTC) - timedelta(hours=3))
+        page.belongings.add_customer(datetime.now(UTC), datetime.now(UTC))
+        later()
+        for stream in ("posts", "customers"):
+            assert merged(stream, *runs) == records(server, stream)
+
+
 def test_an_empty_answer_hides_no_conversation_of_an_advertisement(tmp_path: Path) -> None:
     """The list is walked up, from where the lookback begins, and no row is expected there."""
     account = Account()

@@ -153,8 +153,8 @@ class WholeList:
         self._selection = selection
         self._head = head
         self._warn = warn
-        self._in_head: set[tuple[object, ...]] = set()
-        """The ids and times of the head's rows; none if it cannot be all of the list."""
+        self._in_head: set[tuple[object, ...]] | None = None
+        """The ids and times of the head's rows; None if it cannot be all of the list."""
 
     def begin(self, head: Sequence[Row]) -> None:
         """Begin a run with the rows of its first head."""
@@ -171,7 +171,7 @@ class WholeList:
         and a row that was touched is one of them, with another time.
         """
         evidence = self._live.evidence
-        if not self._in_head or evidence.ordered or not evidence.allows(1):
+        if self._in_head is None or evidence.ordered or not evidence.allows(1):
             return False
         known = [share.bookmark.fact("rows") for share in self._selection.shares]
         return self._digest() in known
@@ -191,7 +191,7 @@ class WholeList:
         return self._live.id(row), *found
 
     def _digest(self) -> str:
-        text = "\n".join(sorted(map(repr, self._in_head)))
+        text = "\n".join(sorted(map(repr, self._in_head or ())))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _close(self, bookmark: Bookmark) -> None:
@@ -221,7 +221,7 @@ class WholeList:
             at = live.at(row)
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
-        calls, is_in_head = live.calls, bool(self._in_head)
+        calls, in_head = live.calls, self._in_head
         queries = list(self._queries(low))
         for sweep in range(_SWEEPS):
             unread = self._selection.unread
@@ -229,7 +229,8 @@ class WholeList:
                 whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
                 may_be_empty = live.newest is None or not whole
                 for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
-                    is_in_head = is_in_head and self._in_head.issuperset(map(self._mark, rows))
+                    if in_head is not None and not in_head.issuperset(map(self._mark, rows)):
+                        in_head = None
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
@@ -240,7 +241,8 @@ class WholeList:
             raise Unsettled(msg)
         self._head.check()
         read, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
-        digest = self._digest() if is_in_head and not live.evidence.ordered else None
+        is_digested = in_head is not None and not live.evidence.ordered
+        digest = self._digest() if is_digested else None
 
         def note(bookmark: Bookmark) -> None:
             bookmark.note("whole", read)
