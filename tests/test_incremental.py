@@ -189,7 +189,7 @@ def test_a_small_page_whose_rows_show_no_order_makes_two_calls(tmp_path: Path) -
 
 
 def test_a_list_that_stays_empty_is_asked_for_twice(tmp_path: Path) -> None:
-    """An empty answer is not believed at once; two are, as they were when all was looked through."""
+    """One empty answer is not believed; two are, as they were when all was looked through."""
     account = Account()
     page = account.add_page()
     with PancakeServer(account) as server:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_pancake.running import lanes as lanes_module
 from tap_pancake.running.lanes import Early, Helpers, Lanes, Threads, Waiting
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
@@ -292,6 +293,21 @@ def test_no_more_helpers_are_at_work_than_calls_can_be_under_way() -> None:
     begun = [order.get() for _ in range(40)]
     assert most_inside == 3
     assert all(abs(place - number) < 3 for place, number in enumerate(begun))
+
+
+def test_threads_without_a_job_end_and_no_job_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "IDLE", 0.001)
+    threads, done = Threads(), SimpleQueue[int]()
+    before = threading.active_count()
+    for number in range(300):
+        threads.run(partial(done.put, number))
+        time.sleep(0.0005 * (number % 7))  # some meet a thread that is about to end
+    assert sorted(done.get(timeout=10) for _ in range(300)) == list(range(300))
+    for _ in range(200):
+        if threading.active_count() <= before:
+            return
+        time.sleep(0.02)
+    pytest.fail("threads are kept for ever")
 
 
 def test_what_no_helper_has_begun_is_made_by_who_needs_it() -> None:

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ T = TypeVar("T")
 
 MOST_WAITING = 64 * 2**20
 """Bytes that wait to be written, of all lanes together, from which on none asks further ahead."""
+
+
+IDLE = 10.0
+"""Seconds after which a thread without a job ends."""
 
 
 class Threads:
@@ -64,7 +68,14 @@ class Threads:
             del job  # and what it holds: the next one may be long in coming
             with self._lock:
                 self._idle += 1
-            job = self._jobs.get()
+            while True:
+                with suppress(Empty):
+                    job = self._jobs.get(timeout=IDLE)
+                    break
+                with self._lock:
+                    if self._idle:  # else a job is on its way to each that waits
+                        self._idle -= 1
+                        return
 
 
 class Helpers:
