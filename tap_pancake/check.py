@@ -120,7 +120,7 @@ class Check:
         self._pages: PagesStream = run.streams["pages"]
         run.tries, run.patience = _TRIES, _PATIENCE
         # With nothing to do at a turn, where a run writes its STATE.
-        run.lanes = Lanes(self._room(), lambda: None, self._room)
+        run.lanes = Lanes(self._room(), lambda: None, lambda _: self._room())
         self._roots = [
             stream
             for stream in streams

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_pancake.running import lanes as lanes_module
-from tap_pancake.running.lanes import Early, Helpers, Lanes, Threads, Waiting
+from tap_pancake.running.lanes import Backlog, Early, Helpers, Lanes, Threads
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     INBOX,
@@ -110,6 +111,17 @@ def test_a_wrong_count_of_messages_loses_none(tmp_path: Path, error: int) -> Non
         assert_complete(server, sync(tmp_path, config_for(server)))
 
 
+def test_pages_do_not_wait_for_one_another_to_find_the_path_of_an_endpoint(tmp_path: Path) -> None:
+    traffic = Traffic(0.4)
+    account = Account.generate(seed=4, pages=6, conversations=1, messages=(1, 1))
+    with PancakeServer(account, latency=traffic) as server:
+        start = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+        names = ("pages", "new_customer_statistics")
+        run = sync(tmp_path, config_for(server, start_date=start), catalog=select(*names))
+    assert run.returncode == 0
+    assert traffic.most_pages == 6
+
+
 def test_no_more_connections_are_opened_than_the_process_may_have_files(tmp_path: Path) -> None:
     traffic = Traffic(0.1)
     account = Account.generate(seed=4, pages=8, conversations=30, messages=(1, 3))
@@ -119,7 +131,7 @@ def test_no_more_connections_are_opened_than_the_process_may_have_files(tmp_path
         assert_complete(server, run)
     assert traffic.most <= 70 - 64
     (warning,) = [line for line in log_lines(run, "WARNING") if "connections" in line]
-    assert "may open 6 connections only" in warning
+    assert "leaves 6 connections" in warning
     assert "ulimit -n" in warning
 
 
@@ -255,7 +267,7 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
     first: list[int] = []
     second: list[int] = []
     with lanes_of() as lanes:
-        lanes.held = Waiting(most=40)
+        lanes.backlog = Backlog(most=40)
         one = lanes.ahead(counted(first), lambda: 100, len)
         assert settled(first) == 4
         # What another lane needs next is made in any case, and one at a time.
@@ -269,8 +281,22 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
         next(one)
         assert settled(first) == 5
         assert len(list(one)) == 49
-        assert not lanes.held.is_much
-        assert lanes.held._bytes == 0  # noqa: SLF001
+        assert not lanes.backlog.is_much
+        assert lanes.backlog._bytes == 0  # noqa: SLF001
+
+
+def test_a_page_that_waits_for_long_takes_no_helper_from_another() -> None:
+    go_on, made = threading.Event(), list[int]()
+
+    def stuck() -> Iterator[bytes]:
+        go_on.wait()
+        yield b""
+
+    lanes = Lanes(2, lambda: None, lambda _: 2)
+    held_up = [lanes.ahead(stuck(), page="slowed") for _ in range(5)]
+    assert len(list(lanes.ahead(counted(made), page="well"))) == 50
+    go_on.set()
+    assert [next(one) for one in held_up] == [b""] * 5
 
 
 def test_no_more_helpers_are_at_work_than_calls_can_be_under_way() -> None:

@@ -154,7 +154,8 @@ def _headers(lines: Any) -> HTTPMessage:
     raise HTTPException("headers")  # noqa: EM101 - its name is what is told
 
 
-# As it is, but for how it reads headers.
+# The method of Python's own class with another function for headers, which it takes from the names
+# of its module. If a later Python does that otherwise, headers are read in its slower way.
 _begin = FunctionType(
     HTTPResponse.begin.__code__, {**vars(http.client), "parse_headers": _headers}, "begin"
 )
@@ -292,12 +293,13 @@ class Transport:
             PageFailed: it is longer than any answer should be.
             RunStopped: no other try will help.
         """
+        wait()
+        # After the wait: a page that is slowed takes no connection from others.
         if not self._connections.acquire(blocking=False):
             self._when_full()
             self._connections.acquire()
         try:
             request = self._request(f"{url}?{urlencode({**params, **token}, doseq=True)}")
-            wait()
             left, began = time.time(), time.monotonic()
             response: Any = self._adapter.send(request, timeout=self._timeout, **self._environment)
             clocks = _clocks(response.headers.get("Date"), left, time.monotonic() - began)

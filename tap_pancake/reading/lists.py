@@ -55,7 +55,8 @@ class ListStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
         try:
-            for part in self.run.lanes.ahead(self.parts(context), self.room, _size):
+            parts, page = self.parts(context), context["page_id"]
+            for part in self.run.lanes.ahead(parts, self.room, _size, page=page):
                 yield from self.records(part, context)
                 part.then()
         except HeadFault:

@@ -182,13 +182,15 @@ class StatisticsStream(PancakeStream):
             yield span, (self.fetch(context, one) for one in [span])
             if proven():
                 break
-        yield from self.run.lanes.ahead(self._asked(spans, context), self.run.reach)
+        asked, page = self._asked(spans, context), context["page_id"]
+        yield from self.run.lanes.ahead(asked, self.run.reach, page=page)
 
     def _asked(
         self, spans: Iterator[Span], context: Context
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
         for span in spans:
-            yield span, self.run.lanes.ahead(self.fetch(context, one) for one in [span])
+            answer = (self.fetch(context, one) for one in [span])
+            yield span, self.run.lanes.ahead(answer, page=context["page_id"])
 
     def span_failed(
         self,

@@ -331,7 +331,10 @@ def _types_of(schema: Schema) -> list[str]:
 
 
 def _kept(name: str, schema: Schema) -> type | None:
-    """Return the type of Python of which each value is as a declared type wants it, if one is."""
+    """Return the type of Python whose values need no conversion to a type of JSON.
+
+    None if each value must be looked at, such as a number, which may be too large.
+    """
     if name == "boolean":
         return bool
     plain = name == "string" and (schema.get(FORM) or schema.get("format")) not in _STRINGS

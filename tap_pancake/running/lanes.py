@@ -11,7 +11,8 @@ for threads. So there is one *baton*:
   What runs there, a generator that asks and decides what to ask next, may use only what is its own
   (a pager) and what is made for threads: limits, tokens, transport, log.
 - What waits to be written is counted in bytes, of all lanes together. If that is much, no lane asks
-  for more than it needs next. And there are no more helper threads than calls can be under way.
+  for more than it needs next. And a page has no more helper threads than calls of it can be under
+  way, so that one that is slowed takes none from another.
 - Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
   only what it has written. So what was asked ahead can be dropped at any moment, and is, when a
   stream fails or the run ends: nothing needs to be told to stop.
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_WAITING = 64 * 2**20
-"""Bytes that wait to be written, of all lanes together, from which on none asks further ahead."""
+"""Bytes that wait to be written, of all lanes together, from which on none asks for more than it
+needs next."""
 
 
 IDLE = 10.0
@@ -79,7 +81,7 @@ class Threads:
 
 
 class Helpers:
-    """Threads that ask ahead, so many at most; other jobs wait for one, in their order."""
+    """Threads that ask ahead for a page, so many at most; other jobs wait, in their order."""
 
     def __init__(self, threads: Threads, most: Callable[[], int]) -> None:
         """Start none yet.
@@ -117,7 +119,7 @@ class Helpers:
         self._begin()
 
 
-class Waiting:
+class Backlog:
     """The bytes that wait to be written, of all lanes together."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
@@ -149,27 +151,34 @@ class Ahead(Generic[T]):
     """
 
     def __init__(
-        self, source: Iterator[T], room: Callable[[], int], lanes: Lanes, size: Callable[[T], int]
+        self,
+        source: Iterator[T],
+        room: Callable[[], int],
+        size: Callable[[T], int],
+        lanes: Lanes,
+        helpers: Helpers,
     ) -> None:
         """Begin to read.
 
         Args:
             source: makes the items, without the baton. What it raises is raised to who takes.
             room: how many items may be ready at present.
-            lanes: gives the threads, and lets others run while one waits for an item.
             size: the bytes of an item.
+            lanes: lets others run while one waits for an item.
+            helpers: give the threads.
         """
         self._source = source
         self._room = room
-        self._lanes = lanes
         self._size = size
+        self._lanes = lanes
+        self._helpers = helpers
         self._lock = threading.Lock()
         self._untaken = 0
         self._bytes = 0
         self._reading = True
         self._ended = False
         self._ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-        lanes.helpers.run(self._read)
+        helpers.run(self._read)
 
     def __iter__(self) -> Self:
         """Iterate over the rest."""
@@ -192,22 +201,22 @@ class Ahead(Generic[T]):
             begin = not self._reading and self._has_room
             self._reading = self._reading or begin
         if begin:
-            self._lanes.helpers.run(self._read)
+            self._helpers.run(self._read)
         return item
 
     def __del__(self) -> None:
         """Forget what was not taken."""
-        self._lanes.held.add(-self._bytes)
+        self._lanes.backlog.add(-self._bytes)
 
     @property
     def _has_room(self) -> bool:
-        return self._untaken < (1 if self._lanes.held.is_much else self._room())
+        return self._untaken < (1 if self._lanes.backlog.is_much else self._room())
 
     def _count(self, sign: int, item: T) -> None:
         size = sign * self._size(item)
         self._untaken += sign
         self._bytes += size
-        self._lanes.held.add(size)
+        self._lanes.backlog.add(size)
 
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
@@ -276,7 +285,7 @@ class Lanes:
         self,
         most: int,
         on_turn: Callable[[], object],
-        calls: Callable[[], int] = lambda: 1,
+        calls: Callable[[str | None], int] = lambda _: 1,
     ) -> None:
         """Take the baton.
 
@@ -284,11 +293,12 @@ class Lanes:
             most: how many lanes there are at a time.
             on_turn: is called when a lane takes the baton up again after waiting: a moment when
                 everything that was written is in order.
-            calls: how many calls of a lane can be under way at present.
+            calls: how many calls of a page can be under way at present.
         """
         self.threads = Threads()
-        self.helpers = Helpers(self.threads, lambda: max(1, self._running) * calls())
-        self.held = Waiting()
+        self.backlog = Backlog()
+        self._calls = calls
+        self._helpers: dict[str | None, Helpers] = {}
         self._most = most
         self._on_turn = on_turn
         self._running = 0
@@ -324,13 +334,26 @@ class Lanes:
         source: Iterator[T],
         room: Callable[[], int] = lambda: 1,
         size: Callable[[T], int] = lambda _: 0,
+        *,
+        page: str | None = None,
     ) -> Iterator[T]:
-        """Give the items of a source, which is read ahead; see `Ahead`."""
-        return Ahead(source, room, self, size)
+        """Give the items of a source, which is read ahead for a page; see `Ahead`."""
+        return Ahead(source, room, size, self, self._helpers_of(page))
 
-    def early(self, make: Callable[[], T]) -> Early[T]:
-        """Let something be made early; see `Early`."""
-        return Early(make, self.helpers)
+    def early(self, make: Callable[[], T], *, page: str | None) -> Early[T]:
+        """Let something be made early for a page; see `Early`."""
+        return Early(make, self._helpers_of(page))
+
+    def forget(self, page: str) -> None:
+        """Forget the helpers of a page that was read."""
+        self._helpers.pop(page, None)
+
+    def _helpers_of(self, page: str | None) -> Helpers:
+        helpers = self._helpers.get(page)
+        if helpers is None:
+            made = Helpers(self.threads, partial(self._calls, page))
+            helpers = self._helpers.setdefault(page, made)
+        return helpers
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -137,8 +137,9 @@ class Run:
         """Say once that there are fewer connections than calls that could be under way."""
         if self.is_new("connections"):
             self._logger.warning(
-                "This process may open %s connections only, so some pages wait for others: let it"
-                " open more files (`ulimit -n 4096`), or lower `max_parallel_pages`",
+                "The limit of open files of this process leaves %s connections, so pages wait for"
+                " one another: let it open more files (`ulimit -n 4096`), or lower"
+                " `max_parallel_pages`",
                 f"{allowed:,}",
             )
 
@@ -156,10 +157,10 @@ class Run:
         """
         return reach_at(self.transport.latency)
 
-    def _calls_of_page(self) -> int:
+    def _calls_of_page(self, page_id: str | None) -> int:
         """Give how many calls of a page can be under way: one of them waits for its turn."""
-        rate = float(self._config["requests_per_second"])
-        return min(AHEAD, math.ceil(rate * self.transport.latency) + 2)
+        pace = self.limits.of(page_id).pace
+        return min(AHEAD, math.ceil(pace * self.transport.latency) + 2)
 
     @cached_property
     def progress(self) -> Progress:

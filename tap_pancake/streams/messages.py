@@ -96,7 +96,7 @@ class MessagesStream(PancakeStream):
                 # No sooner than others of the page, if there are others.
                 if offset not in early and not limiter.is_awaited:
                     rows = partial(self._rows_from, offset, context, persist=persist)
-                    early[offset] = self.run.lanes.early(rows)
+                    early[offset] = self.run.lanes.early(rows, page=context["page_id"])
             yield self._batch(pager, context, early, persist=persist)
         for rest in early.values():
             rest.forget()
@@ -122,7 +122,8 @@ class MessagesStream(PancakeStream):
 
     def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""
-        return self.run.lanes.ahead(self.batches(context, since), lambda: ROOM, len)
+        batches = self.batches(context, since)
+        return self.run.lanes.ahead(batches, lambda: ROOM, len, page=context["page_id"])
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:

@@ -222,6 +222,7 @@ class PagesStream(PancakeStream):
         try:
             self._read_streams(context)
         finally:
+            self.run.lanes.forget(context["page_id"])
             self.run.progress.end(context["page_id"])
 
     def _read_streams(self, context: Context) -> None:

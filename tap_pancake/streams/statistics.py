@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -350,7 +348,6 @@ class NewCustomerStatisticsStream(StatisticsStream):
         """Begin with no answer."""
         super().__init__(tap, run)
         self._names: tuple[str, ...] = self._NAMES
-        self._search = Lock()
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -361,13 +358,8 @@ class NewCustomerStatisticsStream(StatisticsStream):
     def ask(
         self, url: str, params: Mapping[str, Any], context: Context | None, token: str
     ) -> Reply:
-        with self._search if len(self._names) > 1 else nullcontext():
-            return self._ask_names(url.removesuffix(self._NAMES[0]), params, context, token)
-
-    def _ask_names(
-        self, base: str, params: Mapping[str, Any], context: Context | None, token: str
-    ) -> Reply:
-        """Ask at each path that it may be."""
+        # Pages that come here before it is known which path it is do not wait for one another.
+        base = url.removesuffix(self._NAMES[0])
         refusal: PageFailed | None = None
         for name in self._names:
             try:
