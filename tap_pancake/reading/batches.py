@@ -140,10 +140,10 @@ class MessageBatches:
         # gone back to since messages were deleted.
         self._same = 0 if new else self._same + (ids == self._last)
         end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
-        # Without a count, or with one that is too low, only others tell what a full batch is.
-        told = len(self._seen) - self._expected
-        is_shown = self._sizes.is_shown_short(size, first=first)
-        is_last = (is_shown and told >= 0) or (short and first and not told)
+        # With a count that is too low, as 0 often is, a short batch may have more behind it: then
+        # only one that brings nothing new is the end.
+        is_told = len(self._seen) == self._expected
+        is_last = is_told and (short if first else self._sizes.is_shown_short(size, first=first))
         self.finished = end or is_last or self._is_past([at for at in sent.values() if at])
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on

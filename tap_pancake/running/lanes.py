@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
@@ -41,6 +41,9 @@ MOST_WAITING = 64 * 2**20
 """Bytes that wait to be written, of all lanes together, from which on none asks for more than it
 needs next."""
 
+
+# The usual size of an item is the average of about so many.
+_MEMORY = 64
 
 IDLE = 10.0
 """Seconds after which a thread without a job ends."""
@@ -58,26 +61,27 @@ class Threads:
     def run(self, job: Job) -> None:
         """Begin a job, which must not raise."""
         with self._lock:
-            if self._idle:
-                self._idle -= 1
-                self._jobs.put(job)
-                return
-        threading.Thread(target=self._work, args=(job,), daemon=True).start()
+            is_spare = self._idle > 0
+            self._idle -= is_spare
+        self._jobs.put(job)
+        if not is_spare:
+            # Without the job as an argument, which a thread keeps as long as it lives.
+            threading.Thread(target=self._work, daemon=True).start()
 
-    def _work(self, job: Job) -> None:
+    def _work(self) -> None:
         while True:
-            job()
-            del job  # and what it holds: the next one may be long in coming
-            with self._lock:
-                self._idle += 1
-            while True:
-                with suppress(Empty):
-                    job = self._jobs.get(timeout=IDLE)
-                    break
+            try:
+                job = self._jobs.get(timeout=IDLE)
+            except Empty:
                 with self._lock:
                     if self._idle:  # else a job is on its way to each that waits
                         self._idle -= 1
                         return
+                continue
+            job()
+            del job  # and what it holds: the next one may be long in coming
+            with self._lock:
+                self._idle += 1
 
 
 class Helpers:
@@ -120,7 +124,7 @@ class Helpers:
 
 
 class Backlog:
-    """The bytes that wait to be written, of all lanes together."""
+    """The bytes that wait to be written, and that are on their way, of all lanes together."""
 
     def __init__(self, most: int = MOST_WAITING) -> None:
         """Begin with none.
@@ -131,16 +135,32 @@ class Backlog:
         self._most = most
         self._lock = threading.Lock()
         self._bytes = 0
+        self._under_way = 0
+        self._usual = 0.0
+        """The bytes of an item, of those that came lately."""
 
-    def add(self, size: int) -> None:
-        """Count so many more, or less."""
+    def begin(self) -> None:
+        """Count an item that is on its way, which is as large as others were."""
         with self._lock:
-            self._bytes += size
+            self._under_way += 1
+
+    def end(self, size: int | None) -> None:
+        """Count an item that came, with its size; None if none came."""
+        with self._lock:
+            self._under_way -= 1
+            if size is not None:
+                self._bytes += size
+                self._usual += (size - self._usual) / _MEMORY
+
+    def take(self, size: int) -> None:
+        """Count so many bytes less."""
+        with self._lock:
+            self._bytes -= size
 
     @property
     def is_much(self) -> bool:
         """Whether no more is to be read than is needed next."""
-        return self._bytes >= self._most
+        return self._bytes + self._under_way * self._usual >= self._most
 
 
 class Ahead(Generic[T]):
@@ -173,12 +193,13 @@ class Ahead(Generic[T]):
         self._lanes = lanes
         self._helpers = helpers
         self._lock = threading.Lock()
-        self._untaken = 0
-        self._bytes = 0
-        self._reading = True
+        self._sizes: deque[int] = deque()
+        """Of the items that are ready."""
+        self._reading = False
+        self._awaited = False
         self._ended = False
         self._ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
-        helpers.run(self._read)
+        self._begin()
 
     def __iter__(self) -> Self:
         """Iterate over the rest."""
@@ -189,50 +210,62 @@ class Ahead(Generic[T]):
         if self._ended:
             raise StopIteration
         if self._ready.empty() or self._lanes.over:
+            self._awaited = True
+            self._begin()
             with self._lanes.waiting():
                 item, error = self._ready.get()
+            self._awaited = False
         else:
             item, error = self._ready.get()
         if item is None:
             self._ended = True
             raise error or StopIteration
         with self._lock:
-            self._count(-1, item)
-            begin = not self._reading and self._has_room
-            self._reading = self._reading or begin
-        if begin:
-            self._helpers.run(self._read)
+            self._lanes.backlog.take(self._sizes.popleft())
+        self._begin()
         return item
 
     def __del__(self) -> None:
         """Forget what was not taken."""
-        self._lanes.backlog.add(-self._bytes)
+        self._lanes.backlog.take(sum(self._sizes))
 
     @property
     def _has_room(self) -> bool:
-        return self._untaken < (1 if self._lanes.backlog.is_much else self._room())
+        if self._awaited and not self._sizes:
+            return True
+        return not self._lanes.backlog.is_much and len(self._sizes) < self._room()
 
-    def _count(self, sign: int, item: T) -> None:
-        size = sign * self._size(item)
-        self._untaken += sign
-        self._bytes += size
-        self._lanes.backlog.add(size)
+    def _begin(self) -> None:
+        """Begin to read on, if there is room and nobody does."""
+        with self._lock:
+            if self._reading or not self._has_room:
+                return
+            self._reading = True
+        self._helpers.run(self._read)
 
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
-        more = True
-        while more:
+        backlog = self._lanes.backlog
+        while True:
+            with self._lock:  # it may have waited for its turn until there was no room any more
+                self._reading = self._has_room
+                if not self._reading:
+                    return
+            backlog.begin()
+            size = None
             try:
                 item = next(self._source)
+                size = self._size(item)
             except StopIteration:  # not kept: what it was raised through would keep the last item
                 self._ready.put((None, None))
                 return
             except BaseException as error:  # noqa: BLE001 - goes to who takes
                 self._ready.put((None, error))
                 return
-            with self._lock:  # until it is put: the one who takes it may begin the next reading
-                self._count(1, item)
-                more = self._reading = self._has_room
+            finally:
+                backlog.end(size)
+            with self._lock:  # who takes it finds its size
+                self._sizes.append(size)
                 self._ready.put((item, None))
 
 

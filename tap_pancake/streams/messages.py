@@ -89,14 +89,14 @@ class MessagesStream(PancakeStream):
             persist: whether faults that may pass are waited out.
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
-        limiter = self.run.limits.of(context["page_id"])
+        lanes, limiter = self.run.lanes, self.run.limits.of(context["page_id"])
         early: dict[int, Early[Rows]] = {}
         while not pager.finished:
             for offset in pager.coming[: ROOM - 1]:
                 # No sooner than others of the page, if there are others.
-                if offset not in early and not limiter.is_awaited:
+                if offset not in early and not (limiter.is_awaited or lanes.backlog.is_much):
                     rows = partial(self._rows_from, offset, context, persist=persist)
-                    early[offset] = self.run.lanes.early(rows, page=context["page_id"])
+                    early[offset] = lanes.early(rows, page=context["page_id"])
             yield self._batch(pager, context, early, persist=persist)
         for rest in early.values():
             rest.forget()
