@@ -174,6 +174,23 @@ def test_a_wrong_message_count_loses_nothing(
     assert calls <= calls_needed(count, batch) + 1
 
 
+@pytest.mark.parametrize("expected", [0, 1, 40])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_batch_is_the_last_since_it_is_short_where_the_count_is_too_low(
+    seed: int, expected: int
+) -> None:
+    """Batches of an API whose answers differ in length, after others of the run were longer."""
+    sizes, rng = BatchSizes(), random.Random(seed)
+    read(conversation(200), sizes=sizes)
+    came, _ = read(
+        conversation(300),
+        expected=expected,
+        sizes=sizes,
+        spoil=lambda _, rows: rows[-rng.randint(26, 30) :],
+    )
+    assert numbers(came) == list(range(300))
+
+
 @pytest.mark.parametrize("wanted", [1, 10, 17, 40, 70])
 def test_older_messages_than_wanted_are_not_asked_for(
     wanted: int, batch: tuple[int, int], known: BatchSizes
