@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_pancake.rows import times
-from tap_pancake.running.run import AHEAD
+from tap_pancake.running.lanes import AHEAD
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
     Run,

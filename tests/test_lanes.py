@@ -283,21 +283,14 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
         assert lanes.backlog._bytes == 0  # noqa: SLF001
 
 
-def test_what_is_on_its_way_counts_as_much_as_others_were() -> None:
-    backlog = Backlog(most=100)
+def test_what_may_be_on_its_way_counts_as_much_as_others_were() -> None:
+    backlog = Backlog(100, lambda: 4)
     for _ in range(1000):
-        backlog.begin()
-        backlog.end(20)
+        backlog.add(20)
         backlog.take(20)
-    for _ in range(4):
-        backlog.begin()
-        assert not backlog.is_much
-    backlog.begin()
-    backlog.begin()
-    assert backlog.is_much
-    backlog.end(None)
-    backlog.end(None)
     assert not backlog.is_much
+    backlog.add(21)
+    assert backlog.is_much
 
 
 def test_a_page_that_waits_for_long_takes_no_helper_from_another() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.running.run import AHEAD
+from tap_pancake.running.lanes import AHEAD
 from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, DATED, OTHERS, assert_same, records, utc
 from tests.tap import (

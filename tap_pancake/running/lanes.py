@@ -45,6 +45,8 @@ needs next."""
 # The usual size of an item is the average of about so many.
 _MEMORY = 64
 
+AHEAD = 12
+"""How many calls of a page are under way at most."""
 IDLE = 10.0
 """Seconds after which a thread without a job ends."""
 
@@ -103,54 +105,45 @@ class Helpers:
     def run(self, job: Job) -> None:
         """Begin a job, which must not raise, or let it wait."""
         with self._lock:
-            self._jobs.append(job)
-        self._begin()
+            if self._busy >= self._most():
+                self._jobs.append(job)
+                return
+            self._busy += 1
+        self._threads.run(partial(self._work, job))
 
-    def _begin(self) -> None:
-        """Begin as many jobs as there may be."""
+    def _work(self, job: Job) -> None:
+        """Do a job, and those that wait for one to end."""
         while True:
+            job()
             with self._lock:
-                if not self._jobs or self._busy >= self._most():
+                if not self._jobs or self._busy > self._most():
+                    self._busy -= 1
                     return
-                self._busy += 1
                 job = self._jobs.popleft()
-            self._threads.run(partial(self._do, job))
-
-    def _do(self, job: Job) -> None:
-        job()
-        with self._lock:
-            self._busy -= 1
-        self._begin()
 
 
 class Backlog:
-    """The bytes that wait to be written, and that are on their way, of all lanes together."""
+    """The bytes that wait to be written, and that may be on their way, of all lanes together."""
 
-    def __init__(self, most: int = MOST_WAITING) -> None:
+    def __init__(self, most: int = MOST_WAITING, under_way: Callable[[], int] = lambda: 0) -> None:
         """Begin with none.
 
         Args:
             most: from how many on no more is read than is needed next.
+            under_way: how many items may be on their way at present.
         """
         self._most = most
+        self._under_way = under_way
         self._lock = threading.Lock()
         self._bytes = 0
-        self._under_way = 0
         self._usual = 0.0
         """The bytes of an item, of those that came lately."""
 
-    def begin(self) -> None:
-        """Count an item that is on its way, which is as large as others were."""
+    def add(self, size: int) -> None:
+        """Count an item that came."""
         with self._lock:
-            self._under_way += 1
-
-    def end(self, size: int | None) -> None:
-        """Count an item that came, with its size; None if none came."""
-        with self._lock:
-            self._under_way -= 1
-            if size is not None:
-                self._bytes += size
-                self._usual += (size - self._usual) / _MEMORY
+            self._bytes += size
+            self._usual += (size - self._usual) / _MEMORY
 
     def take(self, size: int) -> None:
         """Count so many bytes less."""
@@ -160,7 +153,7 @@ class Backlog:
     @property
     def is_much(self) -> bool:
         """Whether no more is to be read than is needed next."""
-        return self._bytes + self._under_way * self._usual >= self._most
+        return self._bytes + self._usual * self._under_way() >= self._most
 
 
 class Ahead(Generic[T]):
@@ -251,19 +244,16 @@ class Ahead(Generic[T]):
                 self._reading = self._has_room
                 if not self._reading:
                     return
-            backlog.begin()
-            size = None
             try:
                 item = next(self._source)
-                size = self._size(item)
             except StopIteration:  # not kept: what it was raised through would keep the last item
                 self._ready.put((None, None))
                 return
             except BaseException as error:  # noqa: BLE001 - goes to who takes
                 self._ready.put((None, error))
                 return
-            finally:
-                backlog.end(size)
+            size = self._size(item)
+            backlog.add(size)
             with self._lock:  # who takes it finds its size
                 self._sizes.append(size)
                 self._ready.put((item, None))
@@ -329,7 +319,7 @@ class Lanes:
             calls: how many calls of a page can be under way at present.
         """
         self.threads = Threads()
-        self.backlog = Backlog()
+        self.backlog = Backlog(under_way=lambda: self._running * AHEAD)
         self._calls = calls
         self._helpers: dict[str | None, Helpers] = {}
         self._most = most

@@ -18,7 +18,7 @@ from tap_pancake.api.transport import Transport, most_connections
 from tap_pancake.reading.selection import Memory
 from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
 from tap_pancake.rows.shaping import CUSTOMER, STAFF
-from tap_pancake.running.lanes import Lanes
+from tap_pancake.running.lanes import AHEAD, Lanes
 from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tap_pancake.rows.personal import Protection
 
 
-AHEAD = 12
-"""How many things of a page are asked for ahead at most, each in a chain of calls of its own."""
 _AHEAD_AT_LEAST = 3
 # More for each second that an answer takes: Pancake's limit of 5 a second, and the share of the
 # chains that have ended and wait for their turn.
