@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_pancake.api.transport import Transport
-from tap_pancake.running.run import in_words
+from tap_pancake.rows.times import in_words
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import config_for, log_lines, run_here, select

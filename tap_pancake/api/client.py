@@ -34,9 +34,9 @@ from tap_pancake.api.errors import (
 from tap_pancake.api.redaction import shows
 from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.state import INSTANT, Bookmark, Form
+from tap_pancake.rows import times
 from tap_pancake.rows.kept import whole
 from tap_pancake.rows.shaping import OTHERS, RowShaper
-from tap_pancake.running.run import in_words
 from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
@@ -323,8 +323,8 @@ class PancakeStream(SDKStream):
             if seconds >= self.run.patience:
                 break
         msg = (
-            f"{self.place(context)}: every call was refused for {in_words(seconds)}, even at one in"
-            f" {1 / pace:.0f} seconds: {reason}"
+            f"{self.place(context)}: every call was refused for {times.in_words(seconds)}, even at"
+            f" one in {1 / pace:.0f} seconds: {reason}"
         )
         raise TransientError(msg, status=HTTPStatus.TOO_MANY_REQUESTS, whole_page=True)
 

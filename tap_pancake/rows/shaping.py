@@ -262,7 +262,7 @@ class _Build:
         return partial(self.free, name=path[-1].replace("[]", ""), person=person)
 
     def _text(self, schema: Schema, path: Path, person: str) -> Convert:
-        cast = _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
+        cast = _text_cast(schema)
         if cast is not _string or self._protection is None:
             return cast
         free = self._free_at(path, person)
@@ -337,8 +337,12 @@ def _kept(name: str, schema: Schema) -> type | None:
     """
     if name == "boolean":
         return bool
-    plain = name == "string" and (schema.get(FORM) or schema.get("format")) not in _STRINGS
-    return str if plain else None
+    return str if name == "string" and _text_cast(schema) is _string else None
+
+
+def _text_cast(schema: Schema) -> Convert:
+    """Return what makes a text of the form that a schema says."""
+    return _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
 
 
 def _object_of(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:

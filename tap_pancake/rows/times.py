@@ -19,6 +19,13 @@ _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _LATEST = int(_LAST) * 1_000_000
 _SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+# Seconds, the name of the unit, and from how many seconds on it is used.
+_UNITS = (
+    (86_400, "days", 172_800),
+    (3_600, "hours", 7_200),
+    (60, "minutes", 120),
+    (1, "seconds", 0),
+)
 
 
 def parse(value: str) -> datetime:
@@ -127,3 +134,9 @@ def before(value: str, *, days: float = 0, minutes: float = 0) -> str:
         return text(parse(value) - timedelta(days=days, minutes=minutes))
     except OverflowError:
         return text(datetime.min.replace(tzinfo=UTC))
+
+
+def in_words(seconds: float) -> str:
+    """Return a time span in its largest unit of which it has two or more."""
+    size, unit, _ = next(each for each in _UNITS if seconds >= each[2])
+    return f"{seconds / size:.0f} {unit}"

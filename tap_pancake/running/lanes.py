@@ -40,15 +40,12 @@ T = TypeVar("T")
 MOST_WAITING = 64 * 2**20
 """Bytes that wait to be written, of all lanes together, from which on none asks for more than it
 needs next."""
-
-
-# The usual size of an item is the average of about so many.
-_MEMORY = 64
-
 AHEAD = 12
 """How many calls of a page are under way at most."""
 IDLE = 10.0
 """Seconds after which a thread without a job ends."""
+# The usual size of an item is the average of about so many.
+_MEMORY = 64
 
 
 class Threads:

@@ -17,6 +17,7 @@ from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport, most_connections
 from tap_pancake.reading.selection import Memory
 from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
+from tap_pancake.rows import times
 from tap_pancake.rows.shaping import CUSTOMER, STAFF
 from tap_pancake.running.lanes import AHEAD, Lanes
 from tap_pancake.running.progress import Progress
@@ -41,19 +42,6 @@ def reach_at(latency: float) -> int:
 
 # Seconds that the clocks of machine and API may differ without a word.
 _CLOCKS_DIFFER = 60.0
-# Seconds, the name of the unit, and from how many seconds on it is used.
-_UNITS = (
-    (86_400, "days", 172_800),
-    (3_600, "hours", 7_200),
-    (60, "minutes", 120),
-    (1, "seconds", 0),
-)
-
-
-def in_words(seconds: float) -> str:
-    """Return a time span in its largest unit of which it has two or more."""
-    size, unit, _ = next(each for each in _UNITS if seconds >= each[2])
-    return f"{seconds / size:.0f} {unit}"
 
 
 class Run:
@@ -210,7 +198,7 @@ class Run:
             self._logger.warning(
                 "The clock of this machine is %s %s that of the API. Bookmarks follow the earlier"
                 " of the two, so no row is lost, but some rows may be read again: set the clock",
-                in_words(abs(ahead)),
+                times.in_words(abs(ahead)),
                 "ahead of" if ahead > 0 else "behind",
             )
 
