@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +62,7 @@ PLANS = st.builds(
     kill_at=st.none() | st.integers(1, 40),
     ahead=st.sampled_from([0, 3]),
     pause=st.sampled_from([SECOND, MINUTE, 15 * MINUTE, DAY]),
-    events=st.sampled_from([0, 0, 5, 30]),
+    events=st.sampled_from([0, 0, 1, 5, 30]),
 )
 
 
@@ -109,7 +110,7 @@ def stories(draw: st.DrawFn) -> Story:
     size = LISTS[kind].page_size
     if size and not shape.varying_cut:
         size = draw(st.sampled_from([size, cut]))
-    plans = tuple(draw(st.lists(PLANS, min_size=1, max_size=4)))
+    plans = tuple(draw(st.lists(PLANS, min_size=1, max_size=8)))
     return Story(kind, shape, draw(st.integers(0, 2**32)), back, streams, size, plans)
 
 
@@ -174,6 +175,50 @@ def check(story: Story) -> None:
 @given(stories())
 def test_a_list_of_any_world_is_read_whole_or_the_run_says_so(story: Story) -> None:
     check(story)
+
+
+# Few rows, two an answer, some without a time.
+SHORT = Shape(rows=5, spread=DAY, cut=2, drift=0.05, late_rows=True, timeless=True, call=SECOND)
+ONCE_LOST = {
+    "a message, when its row without a time was met again in a later head": Story(
+        "conversations",
+        replace(
+            SHORT,
+            spread=30 * DAY,
+            bunched=True,
+            filters="inserted_at",
+            platform_time=MINUTE // 2,
+        ),
+        1100717223,
+        MINUTE,
+        ("messages",),
+        2,
+        (
+            Plan(None, 3, SECOND, 1),
+            Plan(32, 3, SECOND, 0),
+            Plan(None, 3, SECOND, 0),
+            Plan(None, 3, MINUTE, 1),
+            Plan(None, 0, MINUTE, 1),
+            Plan(None, 0, DAY, 1),
+            Plan(None, 0, MINUTE, 2),
+            Plan(None, 0, DAY, 1),
+        ),
+    ),
+    "a row without a time, when the run was killed and the last row with one deleted": Story(
+        "conversations",
+        replace(SHORT, deletes=True, timeless_last=True),
+        2313272995,
+        MINUTE,
+        ("messages",),
+        60,
+        (Plan(31, 0, 15 * MINUTE, 0), Plan(15, 0, MINUTE, 0)),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ONCE_LOST)
+def test_what_was_lost_once_is_read(what: str) -> None:
+    check(ONCE_LOST[what])
 
 
 def test_undisturbed_worlds_do_come_to_an_end() -> None:

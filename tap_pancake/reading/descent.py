@@ -66,6 +66,11 @@ class StepDown:
         """
         if head is None:
             rows = self._enter()
+            if rows is None and self.sign > 0 and not self._live.listing.bounded:
+                # The last row is gone, from which on those without a time, which pass no bound,
+                # would have been found.
+                msg = "has nothing any more where it was read to"
+                raise Stray(msg)
         else:
             self._check_order()
             self._live.head = head.rows

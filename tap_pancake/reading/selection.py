@@ -197,17 +197,22 @@ class Selection:
         if not is_wanted and since == NEVER:
             return Part(then=then)
         read = self._memory.get(self._page_id, row_id)
-        whole = since
+        whole, is_news = since, True
         if read is not None and read.since <= since:
-            if read.at == at:
+            is_news = read.at != at
+            if not is_news and not self._may_have_news(at, read):
                 return Part(then=then)
             whole = read.since
             if self._children is not None and since != NEVER:
                 since = max(since, read.asked - self._children.back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
         self._memory.put(self._page_id, row_id, _Read(at, self._live.passed(self._live.now), whole))
-        self.unread += 1
+        self.unread += is_news
         return Part(row, is_wanted, None if since == NEVER else since, then)
+
+    def _may_have_news(self, at: int | None, read: _Read) -> bool:
+        """Tell whether a row, without a time that would show it, was read before the last head."""
+        return at is None and any(read.asked < (share.plan.top or 0) for share in self.shares)
 
     def is_late(self, row: Row) -> bool:
         """Tell whether a row may have come into sight after its time was read."""
