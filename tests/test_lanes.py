@@ -267,30 +267,51 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
     first: list[int] = []
     second: list[int] = []
     with lanes_of() as lanes:
-        lanes.backlog = Backlog(most=40)
-        one = lanes.ahead(counted(first), lambda: 100, len)
+        lanes.backlog = Backlog(most=40, usual=10)
+        one = lanes.ahead(counted(first), lambda: 100, len, stream="rows")
         assert settled(first) == 4
+        assert lanes.early(lambda: 0, page=None, stream="rows") is None
         # What another lane needs next is made in any case, but no sooner.
-        other = lanes.ahead(counted(second), lambda: 100, len)
+        other = lanes.ahead(counted(second), lambda: 100, len, stream="rows")
         for taken in range(20):
             assert settled(second) == taken
             next(other)
         assert settled(first) == 4
         # What is forgotten waits no more.
         del one
-        assert not lanes.backlog.is_much
         assert len(list(other)) == 30
-        assert lanes.backlog._bytes == 0  # noqa: SLF001
+        early = lanes.early(lambda: 7, page=None, stream="rows")
+        assert early is not None
+        assert early.result() == 7
+        assert lanes.backlog.reserve("rows") == 10
+        assert lanes.backlog._bytes == 10  # noqa: SLF001
 
 
-def test_what_may_be_on_its_way_counts_as_much_as_others_were() -> None:
-    backlog = Backlog(100, lambda: 4)
+def test_room_for_an_answer_is_taken_before_it_is_asked_for() -> None:
+    go_on = threading.Event()
+
+    def stuck() -> Iterator[bytes]:
+        go_on.wait()
+        yield b"x" * 10
+
+    with lanes_of() as lanes:
+        lanes.backlog = Backlog(most=40, usual=10)
+        under_way = [lanes.ahead(stuck(), page=str(number), stream="rows") for number in range(9)]
+        time.sleep(0.05)
+        assert lanes.backlog.reserve("rows") is None
+        go_on.set()
+        assert [next(one) for one in under_way] == [b"x" * 10] * 9
+        del under_way
+        assert lanes.backlog.reserve("rows") == 10
+
+
+def test_the_room_for_an_answer_is_what_others_had() -> None:
+    backlog = Backlog(most=100, usual=90)
     for _ in range(1000):
-        backlog.add(20)
-        backlog.take(20)
-    assert not backlog.is_much
-    backlog.add(21)
-    assert backlog.is_much
+        backlog.see("rows", 20)
+    taken = [backlog.reserve("rows") for _ in range(6)]
+    assert taken[-1] is None
+    assert sum(size for size in taken if size) in range(80, 101)
 
 
 def test_a_page_that_waits_for_long_takes_no_helper_from_another() -> None:
@@ -349,9 +370,12 @@ def test_what_no_helper_has_begun_is_made_by_who_needs_it() -> None:
         raise ZeroDivisionError
 
     nobody = Helpers(Threads(), lambda: 0)
-    assert Early(lambda: 7, nobody).result() == 7
+    done = list[int]()
+    tell = partial(done.append, 1)
+    assert Early(lambda: 7, nobody, tell).result() == 7
     with pytest.raises(ZeroDivisionError):
-        Early(fail, nobody).result()
+        Early(fail, nobody, tell).result()
+    assert done == [1, 1]
 
 
 def test_what_is_made_early_is_made_once() -> None:
@@ -362,12 +386,13 @@ def test_what_is_made_early_is_made_once() -> None:
         made.append(1)
         return len(made)
 
-    early = Early(make, Helpers(Threads(), lambda: 1))
+    done = list[int]()
+    early = Early(make, Helpers(Threads(), lambda: 1), partial(done.append, 1))
     assert early.result() == 1
-    assert early.result() == 1
-    forgotten = Early(make, Helpers(Threads(), lambda: 0))
+    forgotten = Early(make, Helpers(Threads(), lambda: 0), partial(done.append, 2))
     forgotten.forget()
     assert made == [1]
+    assert done == [1, 2]
 
 
 class Preempted:

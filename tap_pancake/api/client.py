@@ -369,6 +369,7 @@ class PancakeStream(SDKStream):
             self.run.progress.limited(self.name)
         else:
             limiter.accepted(left[-1])
+        self.run.lanes.backlog.see(self.name, len(answer.content))
         self.run.compare_clocks(answer.ahead)
         body = answer.body(self.glance)
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)

@@ -56,7 +56,8 @@ class ListStream(PancakeStream):
         assert context is not None  # noqa: S101 - a child of pages always has one
         try:
             parts, page = self.parts(context), context["page_id"]
-            for part in self.run.lanes.ahead(parts, self.room, _size, page=page):
+            ahead = self.run.lanes.ahead(parts, self.room, _size, page=page, stream=self.name)
+            for part in ahead:
                 yield from self.records(part, context)
                 part.then()
         except HeadFault:

@@ -10,9 +10,10 @@ for threads. So there is one *baton*:
 - An answer is asked for *ahead* of who needs it by a helper thread, without the baton (`Ahead`).
   What runs there, a generator that asks and decides what to ask next, may use only what is its own
   (a pager) and what is made for threads: limits, tokens, transport, log.
-- What waits to be written is counted in bytes, of all lanes together. If that is much, no lane asks
-  for more than it needs next. And a page has no more helper threads than calls of it can be under
-  way, so that one that is slowed takes none from another.
+- What waits to be written or is on its way is counted in bytes, of all lanes together: room for an
+  answer is taken before it is asked for. Without room, a lane asks for what it needs next only.
+- A page has no more helper threads than calls of it can be under way, so that one that is slowed
+  takes none from another.
 - Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
   only what it has written. So what was asked ahead can be dropped at any moment, and is, when a
   stream fails or the run ends: nothing needs to be told to stop.
@@ -24,7 +25,7 @@ for threads. So there is one *baton*:
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -38,13 +39,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_WAITING = 64 * 2**20
-"""Bytes that wait to be written, of all lanes together, from which on none asks for more than it
-needs next."""
+"""Bytes that wait to be written or are on their way, of all lanes together; beside them, each lane
+may ask for what it needs next."""
+USUAL = 2**20
+"""Bytes that an answer of a stream may have, before any came."""
 AHEAD = 12
 """How many calls of a page are under way at most."""
 IDLE = 10.0
 """Seconds after which a thread without a job ends."""
-# The usual size of an item is the average of about so many.
+# The usual size of an answer is the average of about so many.
 _MEMORY = 64
 
 
@@ -120,37 +123,56 @@ class Helpers:
 
 
 class Backlog:
-    """The bytes that wait to be written, and that may be on their way, of all lanes together."""
+    """The bytes that wait to be written, or are on their way, of all lanes together."""
 
-    def __init__(self, most: int = MOST_WAITING, under_way: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, most: int = MOST_WAITING, usual: int = USUAL) -> None:
         """Begin with none.
 
         Args:
-            most: from how many on no more is read than is needed next.
-            under_way: how many items may be on their way at present.
+            most: how many there may be, beside what is needed next.
+            usual: how many an answer may have, before any came.
         """
         self._most = most
-        self._under_way = under_way
+        self._usual: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (usual, 1))
+        """By stream, the bytes of an answer, and of how many that is the average."""
         self._lock = threading.Lock()
         self._bytes = 0
-        self._usual = 0.0
-        """The bytes of an item, of those that came lately."""
+        self._forgotten: SimpleQueue[int] = SimpleQueue()
 
-    def add(self, size: int) -> None:
-        """Count an item that came."""
+    def see(self, stream: str, size: int) -> None:
+        """Learn from an answer how many bytes those of a stream have."""
         with self._lock:
-            self._bytes += size
-            self._usual += (size - self._usual) / _MEMORY
+            usual, number = self._usual[stream]
+            number = min(number + 1, _MEMORY)
+            self._usual[stream] = (usual + (size - usual) / number, number)
 
-    def take(self, size: int) -> None:
-        """Count so many bytes less."""
+    def reserve(self, stream: str | None, *, is_needed: bool = False) -> int | None:
+        """Take the room for an answer, before it is asked for.
+
+        Args:
+            stream: whose answer it is; None takes no room.
+            is_needed: whether there is room in any case.
+
+        Returns:
+            How many bytes were taken; None if there is no room.
+        """
+        with self._lock:
+            while not self._forgotten.empty():
+                self._bytes -= self._forgotten.get()
+            size = 0 if stream is None else int(self._usual[stream][0])
+            if not is_needed and self._bytes + size > self._most:
+                return None
+            self._bytes += size
+            return size
+
+    def release(self, size: int) -> None:
+        """Give back so many bytes."""
         with self._lock:
             self._bytes -= size
 
-    @property
-    def is_much(self) -> bool:
-        """Whether no more is to be read than is needed next."""
-        return self._bytes + self._usual * self._under_way() >= self._most
+    def forget(self, size: int) -> None:
+        """Give back so many bytes, without the lock: who holds it may be who forgets."""
+        self._forgotten.put(size)
 
 
 class Ahead(Generic[T]):
@@ -167,6 +189,8 @@ class Ahead(Generic[T]):
         size: Callable[[T], int],
         lanes: Lanes,
         helpers: Helpers,
+        *,
+        stream: str | None,
     ) -> None:
         """Begin to read.
 
@@ -176,12 +200,14 @@ class Ahead(Generic[T]):
             size: the bytes of an item.
             lanes: lets others run while one waits for an item.
             helpers: give the threads.
+            stream: whose answers are asked for; None if what waits takes no memory to speak of.
         """
         self._source = source
         self._room = room
         self._size = size
         self._lanes = lanes
         self._helpers = helpers
+        self._stream = stream
         self._lock = threading.Lock()
         self._sizes: deque[int] = deque()
         """Of the items that are ready."""
@@ -211,46 +237,51 @@ class Ahead(Generic[T]):
             self._ended = True
             raise error or StopIteration
         with self._lock:
-            self._lanes.backlog.take(self._sizes.popleft())
+            self._lanes.backlog.release(self._sizes.popleft())
         self._begin()
         return item
 
     def __del__(self) -> None:
         """Forget what was not taken."""
-        self._lanes.backlog.take(sum(self._sizes))
+        self._lanes.backlog.forget(sum(self._sizes))
 
     @property
-    def _has_room(self) -> bool:
-        if self._awaited and not self._sizes:
-            return True
-        return not self._lanes.backlog.is_much and len(self._sizes) < self._room()
+    def _is_needed(self) -> bool:
+        return self._awaited and not self._sizes
 
     def _begin(self) -> None:
         """Begin to read on, if there is room and nobody does."""
         with self._lock:
-            if self._reading or not self._has_room:
+            if self._reading or not (self._is_needed or len(self._sizes) < self._room()):
                 return
             self._reading = True
         self._helpers.run(self._read)
 
+    def _reserve(self) -> int | None:
+        """Take the room for an item; None if there is none, and then nobody reads."""
+        with self._lock:
+            reserved = None
+            if (is_needed := self._is_needed) or len(self._sizes) < self._room():
+                reserved = self._lanes.backlog.reserve(self._stream, is_needed=is_needed)
+            self._reading = reserved is not None
+            return reserved
+
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
         backlog = self._lanes.backlog
-        while True:
-            with self._lock:  # it may have waited for its turn until there was no room any more
-                self._reading = self._has_room
-                if not self._reading:
-                    return
+        while (reserved := self._reserve()) is not None:
             try:
                 item = next(self._source)
             except StopIteration:  # not kept: what it was raised through would keep the last item
+                backlog.release(reserved)
                 self._ready.put((None, None))
                 return
             except BaseException as error:  # noqa: BLE001 - goes to who takes
+                backlog.release(reserved)
                 self._ready.put((None, error))
                 return
             size = self._size(item)
-            backlog.add(size)
+            backlog.release(reserved - size)
             with self._lock:  # who takes it finds its size
                 self._sizes.append(size)
                 self._ready.put((item, None))
@@ -262,14 +293,16 @@ class Early(Generic[T]):
     So nobody waits for a job that waits for a thread.
     """
 
-    def __init__(self, make: Callable[[], T], helpers: Helpers) -> None:
+    def __init__(self, make: Callable[[], T], helpers: Helpers, done: Callable[[], object]) -> None:
         """Let a helper begin when there is one.
 
         Args:
             make: makes it, without the baton. What it raises is raised to who needs it.
             helpers: give the thread.
+            done: is called when nothing waits here any more.
         """
         self._make = make
+        self._done = done
         self._begun = threading.Lock()
         self._made = threading.Event()
         self._outcome: tuple[T, None] | tuple[None, BaseException]
@@ -279,6 +312,7 @@ class Early(Generic[T]):
         """Return it, when it is there; not with the baton."""
         self._run()
         self._made.wait()
+        self._done()
         value, error = self._outcome
         if error is not None:
             raise error
@@ -287,6 +321,7 @@ class Early(Generic[T]):
     def forget(self) -> None:
         """Let nobody begin with it any more."""
         self._begun.acquire(blocking=False)
+        self._done()
 
     def _run(self) -> None:
         if not self._begun.acquire(blocking=False):
@@ -316,7 +351,7 @@ class Lanes:
             calls: how many calls of a page can be under way at present.
         """
         self.threads = Threads()
-        self.backlog = Backlog(under_way=lambda: self._running * AHEAD)
+        self.backlog = Backlog()
         self._calls = calls
         self._helpers: dict[str | None, Helpers] = {}
         self._most = most
@@ -356,13 +391,17 @@ class Lanes:
         size: Callable[[T], int] = lambda _: 0,
         *,
         page: str | None = None,
+        stream: str | None = None,
     ) -> Iterator[T]:
         """Give the items of a source, which is read ahead for a page; see `Ahead`."""
-        return Ahead(source, room, size, self, self._helpers_of(page))
+        return Ahead(source, room, size, self, self._helpers_of(page), stream=stream)
 
-    def early(self, make: Callable[[], T], *, page: str | None) -> Early[T]:
-        """Let something be made early for a page; see `Early`."""
-        return Early(make, self._helpers_of(page))
+    def early(self, make: Callable[[], T], *, page: str | None, stream: str) -> Early[T] | None:
+        """Let an answer be asked for early for a page, if there is room; see `Early`."""
+        reserved = self.backlog.reserve(stream)
+        if reserved is None:
+            return None
+        return Early(make, self._helpers_of(page), partial(self.backlog.forget, reserved))
 
     def forget(self, page: str) -> None:
         """Forget the helpers of a page that was read."""

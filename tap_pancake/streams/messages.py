@@ -89,17 +89,21 @@ class MessagesStream(PancakeStream):
             persist: whether faults that may pass are waited out.
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
-        lanes, limiter = self.run.lanes, self.run.limits.of(context["page_id"])
+        lanes, page = self.run.lanes, context["page_id"]
+        limiter = self.run.limits.of(page)
         early: dict[int, Early[Rows]] = {}
-        while not pager.finished:
-            for offset in pager.coming[: ROOM - 1]:
-                # No sooner than others of the page, if there are others.
-                if offset not in early and not (limiter.is_awaited or lanes.backlog.is_much):
-                    rows = partial(self._rows_from, offset, context, persist=persist)
-                    early[offset] = lanes.early(rows, page=context["page_id"])
-            yield self._batch(pager, context, early, persist=persist)
-        for rest in early.values():
-            rest.forget()
+        try:
+            while not pager.finished:
+                for offset in pager.coming[: ROOM - 1]:
+                    # No sooner than others of the page, if there are others.
+                    if offset not in early and not limiter.is_awaited:
+                        rows = partial(self._rows_from, offset, context, persist=persist)
+                        if (asked := lanes.early(rows, page=page, stream=self.name)) is not None:
+                            early[offset] = asked
+                yield self._batch(pager, context, early, persist=persist)
+        finally:
+            for rest in early.values():
+                rest.forget()
 
     def _batch(
         self,
@@ -123,7 +127,9 @@ class MessagesStream(PancakeStream):
     def ahead(self, context: Context, since: int) -> Iterator[bytes]:
         """Begin to read a conversation."""
         batches = self.batches(context, since)
-        return self.run.lanes.ahead(batches, lambda: ROOM, len, page=context["page_id"])
+        return self.run.lanes.ahead(
+            batches, lambda: ROOM, len, page=context["page_id"], stream=self.name
+        )
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
