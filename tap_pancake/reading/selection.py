@@ -211,8 +211,15 @@ class Selection:
         return Part(row, is_wanted, None if since == NEVER else since, then)
 
     def _may_have_news(self, at: int | None, read: _Read) -> bool:
-        """Tell whether a row, without a time that would show it, was read before the last head."""
-        return at is None and any(read.asked < (share.plan.top or 0) for share in self.shares)
+        """Tell whether a row of the same time is to be read again: what came may not show.
+
+        It shows in no row that has no time. And a message that is older than the last one changes
+        no time: it may come so long after that as the next run would look back.
+        """
+        if at is None:
+            return any(read.asked < (share.plan.top or 0) for share in self.shares)
+        back = self._children.back if self._children is not None else 0
+        return read.asked < at + back <= self._live.now
 
     def is_late(self, row: Row) -> bool:
         """Tell whether a row may have come into sight after its time was read."""
