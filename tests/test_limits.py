@@ -164,8 +164,8 @@ def test_a_lower_limit_is_found_and_kept(rate: int, latency: float, *, fixed: bo
     for seed in range(5):
         reading = Reading(limit(rate, fixed=fixed), latency=latency, seed=seed)
         took = reading.read(calls=150 * rate)
-        assert reading.share <= 0.05
-        assert took <= 1.17 * 150
+        assert reading.share <= 0.045
+        assert took <= 1.13 * 150
 
 
 @pytest.mark.parametrize("rate", [3, 2, 1])
@@ -202,12 +202,12 @@ def test_one_stray_429_costs_little() -> None:
     assert struck.limiter.pace == RATE
 
 
-def test_a_limit_that_rises_is_used_within_two_minutes() -> None:
+def test_a_limit_that_rises_is_used_within_three_minutes() -> None:
     low, high = limit(1), limit(5)
     reading = Reading(lambda at: low(at) if at < 300 else high(at))
-    reading.read(until=460)
+    reading.read(until=500)
     assert reading.in_span(280, 300) <= 20
-    assert reading.in_span(420, 460) >= 40 * 4
+    assert reading.in_span(460, 500) >= 40 * 4
 
 
 def test_other_programs_come_and_go() -> None:

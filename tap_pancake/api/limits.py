@@ -27,14 +27,18 @@ _LOOK = 0.2
 # The lowest pace: one call in ten seconds.
 _LOWEST = 0.1
 # The pace falls to this share of the refused one, or lower.
-_BELOW = 0.95
+_BELOW = 0.96
 # When it falls again soon, so many calls count as accepted before: a 429 may be chance.
 _TRUSTED = 8
 # After so many accepted calls, or seconds, the pace is where it was refused, or so much (calls a
-# second) higher than it fell to. It rises with the third power of them: to five times as much
-# within two minutes.
-_CALLS, _SECONDS = 50, 60.0
+# second) higher than it fell to; it takes longer after it has fallen once, and twice, to about the
+# same, since each try costs a 429. It rises with the third power of them, so slowly at first; past
+# that place, each time by as much in so many.
+_RISING = (15, 60, 100)
+_BEYOND = 40
 _RISE = 0.4
+# A pace is about the same if it is no less than this share of the other one.
+_SAME = 0.7
 
 
 class Departure(NamedTuple):
@@ -63,6 +67,8 @@ class Pace:
         """How often, since a call was accepted."""
         self._risen = 0
         """Calls accepted since the pace fell."""
+        self._found = 0
+        """How often it fell to about the same."""
         self._accepted, self._missed = 0.5, 0.0
         """Calls since then that were accepted, and those refused or that a pause left no time for.
         Half a call at first: one that is accepted after a pause could have left sooner."""
@@ -71,7 +77,9 @@ class Pace:
         """Return the calls a second."""
         if self._halved:
             return max(self._lowest, self._refused / 2.0**self._halved)
-        way = max(self._risen / _CALLS, (now - self._changed) / _SECONDS)
+        risen = max(self._risen, now - self._changed)
+        rising = _RISING[min(self._found, len(_RISING) - 1)]
+        way = min(1.0, risen / rising) + max(0.0, risen - rising) / _BEYOND
         return min(self._most, self._base + min(self._refused - self._base, _RISE) * way**3)
 
     def refused_for(self, now: float) -> float:
@@ -95,7 +103,9 @@ class Pace:
         """Note any other answer."""
         if self._halved and call.at >= self._changed:
             share = self._accepted / (self._accepted + self._missed)
-            self._base = max(self._lowest, min(share, _BELOW) * self._refused)
+            before, self._base = self._base, max(self._lowest, min(share, _BELOW) * self._refused)
+            is_same = _SAME <= self._base / before <= 1 / _SAME
+            self._found = self._found + 1 if is_same else 0
             self._accepted, self._missed = float(_TRUSTED), 0.0
             self._halved = self._risen = 0
             self._changed = now
