@@ -88,7 +88,7 @@ class StepDown:
                 yield new + self._known.loose
                 return
             yield new
-            if head is not None and self.sign > 0 and self._end.is_head(head):
+            if head is not None and self.sign > 0 and self._live.is_all(head):
                 break
             head = None
             if not self._known.rows:

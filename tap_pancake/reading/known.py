@@ -10,7 +10,7 @@ from tap_pancake.reading.sweeps import Sweeps
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tap_pancake.reading.listing import Answer, LiveList
+    from tap_pancake.reading.listing import LiveList
 
     Row = dict[str, Any]
 
@@ -77,21 +77,6 @@ class ListEnd:
         """Ask for nothing yet."""
         self._live = live
         self._known = known
-
-    def is_head(self, head: Answer) -> bool:
-        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
-        live = self._live
-        size = len(head.rows) if head.size is None else head.size
-        if not live.listing.newest_first or not head.rows or size >= live.listing.page_size:
-            return False
-        follows = live.query().after(head.rows, live.listing.row_id, size)
-        if live.ask(follows).rows:
-            return False
-        if size == len(head.rows) > 1:
-            # From one row further up: the last one may be gone, and its cursor with it.
-            follows = live.query().after(head.rows[:-1], live.listing.row_id)
-        known = {live.id(row) for row in head.rows}
-        return all(live.id(row) in known for row in live.ask(follows).rows)
 
     def is_shown(self) -> bool:
         """Tell whether one answer shows it, where answers are as long as they should be.

@@ -299,6 +299,31 @@ class LiveList:
             known.update(map(self.id, new))
         return replace(first, rows=rows)
 
+    def is_all(self, head: Answer, *, surely: bool = False) -> bool:
+        """Tell whether a head that is short is all of the list, by what follows it: nothing.
+
+        Args:
+            head: the list's first answer.
+            surely: whether one more answer must hold the last row, and nothing after it.
+        """
+        size = len(head.rows) if head.size is None else head.size
+        if not self.listing.newest_first or not head.rows or size >= self.listing.page_size:
+            return False
+        has_row_before = size == len(head.rows) > 1
+        # No page number leads to the last row alone; what demands bounds has one.
+        if surely and (self.listing.bounded or not has_row_before):
+            return False
+        follows = self.query().after(head.rows, self.listing.row_id, size)
+        if self.ask(follows).rows:
+            return False
+        if has_row_before:
+            # From one row further up: the last one may be gone, and its cursor with it.
+            follows = self.query().after(head.rows[:-1], self.listing.row_id)
+        found = set(map(self.id, self.ask(follows).rows))
+        if surely and self.id(head.rows[-1]) not in found:
+            return False
+        return found.issubset(map(self.id, head.rows))
+
     def probe(self) -> None:
         """Ask once for what shows by which time bounds filter, if no answer has shown it so far.
 
@@ -314,9 +339,27 @@ class LiveList:
                 # Below the one time and above the other.
                 if at is not None and other is not None and second(at) - 2 > second(other):
                     self._is_probed = True
-                    query = self.query(until=second(at) - 2)
-                    self.evidence.see_bounds(query, self.ask(query).rows, self.head)
+                    self._ask_aside(self.query(until=second(at) - 2))
                     return
+
+    def _ask_aside(self, query: Query) -> None:
+        """Ask for what shows something, between two steps of a walk, which goes on as it was."""
+        before = self.asked, self.size, self.is_full, self.is_steady
+        rows = self.ask(query).rows
+        is_whole = self.size == self.listing.page_size or not self._lacks(query, rows)
+        self.asked, self.size, self.is_full, self.is_steady = before
+        self.is_steady &= is_whole
+        self.evidence.see_bounds(query, rows, self.head)
+
+    def _lacks(self, query: Query, rows: Sequence[Row]) -> bool:
+        """Tell whether an answer has not all of the head that is surely within its bound."""
+        assert query.until is not None  # noqa: S101 - the caller asks down from a row
+        known = set(map(self.id, rows))
+        times_of = ((self.id(row), self.at(row)) for row in self.head)
+        return any(
+            at is not None and second(at) < query.until and row_id not in known
+            for row_id, at in times_of
+        )
 
     def _asked(self, query: Query) -> Answer:
         self.is_steady &= not self.calls or self.size == self.listing.page_size

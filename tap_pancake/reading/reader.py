@@ -177,8 +177,7 @@ class ListReader:
                 selection.note(note_late)()
 
         yield Part(then=note)
-        self._whole.begin(answer.rows)
-        if self._whole.is_head:
+        if self._whole.is_head(answer):
             yield from self._whole.from_head(answer.rows)
         else:
             stretches = joined(

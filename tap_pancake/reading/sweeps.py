@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tap_pancake.reading.head import Head
-    from tap_pancake.reading.listing import LiveList, Query
+    from tap_pancake.reading.listing import Answer, LiveList, Query
     from tap_pancake.reading.selection import Row, Selection
     from tap_pancake.reading.state import Bookmark
 
@@ -155,26 +155,26 @@ class WholeList:
         self._warn = warn
         self._in_head: set[tuple[object, ...]] | None = None
         """The ids and times of the head's rows; None if it cannot be all of the list."""
+        self._is_read = False
+        """Whether it is."""
 
-    def begin(self, head: Sequence[Row]) -> None:
-        """Begin a run with the rows of its first head."""
-        live = self._live
-        can_be_all = live.listing.newest_first and live.listing.longest is None
-        if can_be_all and all(live.at(row) is not None for row in head):
-            self._in_head = set(map(self._mark, head))
+    def is_head(self, head: Answer) -> bool:
+        """Tell whether the first head of a run is all of a list that shows no order.
 
-    @property
-    def is_head(self) -> bool:
-        """Whether the head is all of a list without an order: it holds the rows it had when whole.
-
-        By whichever time the list sorts, newest first, a new row would be above the lowest of them,
-        and a row that was touched is one of them, with another time.
+        It is if it holds the rows that the list had when it was read whole: by whichever time it
+        sorts, newest first, a new row would be above the lowest of them, and a row that was touched
+        is one of them, with another time. Or if it is short, and nothing follows it.
         """
-        evidence = self._live.evidence
-        if self._in_head is None or evidence.ordered or not evidence.allows(1):
+        live, shares = self._live, self._selection.shares
+        can_be_all = live.listing.newest_first and live.listing.longest is None
+        if not can_be_all or any(live.at(row) is None for row in head.rows):
             return False
-        known = [share.bookmark.fact("rows") for share in self._selection.shares]
-        return self._digest() in known
+        self._in_head = set(map(self._mark, head.rows))
+        if live.evidence.ordered or not live.evidence.allows(1):
+            return False
+        known = [share.bookmark.fact("rows") for share in shares]
+        self._is_read = self._digest() in known or live.is_all(head, surely=True)
+        return self._is_read
 
     def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
         """Read a list that is all in its head.
@@ -183,8 +183,7 @@ class WholeList:
             HeadFault: all of it is older than what was read before.
         """
         yield from map(self._selection.part, head)
-        self._head.check()
-        yield Part(then=self._selection.note(self._close))
+        yield self._close(1, self._digest())
 
     def _mark(self, row: Row) -> tuple[object, ...]:
         found = (times.micros_or_none(row.get(name)) for name in self._live.listing.times)
@@ -194,11 +193,24 @@ class WholeList:
         text = "\n".join(sorted(map(repr, self._in_head or ())))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _close(self, bookmark: Bookmark) -> None:
-        """Note that all was read."""
-        if (top := bookmark.coverage.top) is not None:
-            bookmark.coverage.close(bookmark.coverage.start, top)
-        self._head.note(bookmark)
+    def _close(self, calls: int, digest: str | None) -> Part:
+        """Note that all was read.
+
+        Raises:
+            HeadFault: all of it is older than what was read before.
+        """
+        self._head.check()
+        read, sorts = [times.from_micros(self._live.now), calls], self._live.evidence.sorts
+
+        def note(bookmark: Bookmark) -> None:
+            bookmark.note("whole", read)
+            bookmark.note("rows", digest)
+            bookmark.note("sorts", sorts)
+            if (top := bookmark.coverage.top) is not None:
+                bookmark.coverage.close(bookmark.coverage.start, top)
+            self._head.note(bookmark)
+
+        return Part(then=self._selection.note(note))
 
     def parts(self) -> Iterator[Part]:
         """Page through all of the list; one that shows its order, down to what was read.
@@ -239,18 +251,8 @@ class WholeList:
         else:
             msg = "changes faster than it can be read"
             raise Unsettled(msg)
-        self._head.check()
-        read, sorts = [times.from_micros(live.now), live.calls - calls], live.evidence.sorts
         is_digested = in_head is not None and not live.evidence.ordered
-        digest = self._digest() if is_digested else None
-
-        def note(bookmark: Bookmark) -> None:
-            bookmark.note("whole", read)
-            bookmark.note("rows", digest)
-            bookmark.note("sorts", sorts)
-            self._close(bookmark)
-
-        yield Part(then=self._selection.note(note))
+        yield self._close(live.calls - calls, self._digest() if is_digested else None)
 
     def _queries(self, low: int) -> Iterator[Query]:
         """Return what asks for all of the list: one query, unless its bounds are limited."""
@@ -275,7 +277,7 @@ class WholeList:
 
     def is_due(self) -> bool:
         """Tell whether the list was not read whole within a day, or may have news and is short."""
-        if self.is_head:
+        if self._is_read:
             return False
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
