@@ -163,7 +163,8 @@ class WholeList:
 
         It is if it holds the rows that the list had when it was read whole: by whichever time it
         sorts, newest first, a new row would be above the lowest of them, and a row that was touched
-        is one of them, with another time. Or if it is short, and nothing follows it.
+        is one of them, with another time. Or if it is short, nothing follows it, and it is the
+        same after that: no row has moved up to the top from where it was not seen.
         """
         live, shares = self._live, self._selection.shares
         can_be_all = live.listing.newest_first and live.listing.longest is None
@@ -173,7 +174,10 @@ class WholeList:
         if live.evidence.ordered or not live.evidence.allows(1):
             return False
         known = [share.bookmark.fact("rows") for share in shares]
-        self._is_read = self._digest() in known or live.is_all(head, surely=True)
+        self._is_read = self._digest() in known or (
+            live.is_all(head, surely=True)
+            and self._in_head == set(map(self._mark, live.ask(live.query()).rows))
+        )
         return self._is_read
 
     def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
