@@ -168,6 +168,7 @@ def test_a_small_page_whose_rows_show_no_order_makes_two_calls(tmp_path: Path) -
         names = ("pages", *STREAMS, "posts", "customers")
         config = config_for(server)
         runs = [sync(tmp_path, config, catalog=select(*names))]
+        assert server.count("conversations") == 4
 
         def later() -> Counter[str]:
             server.reset_calls()
@@ -186,6 +187,25 @@ def test_a_small_page_whose_rows_show_no_order_makes_two_calls(tmp_path: Path) -
         assert later()["messages"] == 2  # the one before is within the lookback
         assert_all_arrived(server, *runs)
         assert merged("posts", *runs) == records(server, "posts")
+
+
+def test_one_call_more_shows_by_which_time_a_list_filters(tmp_path: Path) -> None:
+    """Its order shows at the top, where no row is on both sides of what the next answer begins at.
+
+    The one call more is a short answer, after which the end of the list is still shown by one.
+    """
+    account = Account()
+    page = account.add_page()
+    for number in range(80):
+        page.add_conversation(at=NOON - timedelta(days=2 + number))
+    for began, ended in ((4, 1), (3, 2)):
+        talk = page.add_conversation(at=NOON - timedelta(hours=began))
+        page.receive(talk.id, at=NOON - timedelta(hours=ended))
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server), catalog=select("pages", *STREAMS))
+        # The head, what is below it, the one more, the end, and the head once more.
+        assert server.count("conversations") == 5
+        assert_all_arrived(server, run)
 
 
 def test_a_list_that_stays_empty_is_asked_for_twice(tmp_path: Path) -> None:
