@@ -251,6 +251,38 @@ def test_an_empty_answer_hides_no_conversation_of_an_advertisement(tmp_path: Pat
         assert (page.id, new.id) in run.by_key("ad_conversations")
 
 
+def test_conversations_of_advertisements_that_show_no_order_make_three_calls(
+    tmp_path: Path,
+) -> None:
+    """Oldest first: what is new follows, so that one more answer must show that nothing does."""
+    account = Account()
+    page = account.add_page()
+
+    def add(at: datetime) -> None:
+        page.add_conversation(at=at).ad_ids = ["400"]
+
+    add(NOON - timedelta(days=9))
+    add(NOON - timedelta(days=5))
+    with PancakeServer(account) as server:
+        config, catalog = config_for(server), select("ad_conversations")
+        runs = [sync(tmp_path, config, catalog=catalog)]
+
+        def later() -> int:
+            server.reset_calls()
+            runs.append(sync(tmp_path, config, catalog=catalog, state=runs[-1].state))
+            assert merged("ad_conversations", *runs) == records(server, "ad_conversations")
+            return server.count("ad_conversations")
+
+        assert [later(), later()] == [3, 3]
+        add(datetime.now(UTC) - timedelta(seconds=2))
+        assert later() > 3
+        assert later() == 3
+        for number in range(3):
+            server.faults = [Fault("empty_list", endpoint="ad_conversations", at=[number])]
+            add(datetime.now(UTC) - timedelta(seconds=2))
+            later()
+
+
 # Lookbacks.
 
 

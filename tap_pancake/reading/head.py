@@ -52,6 +52,8 @@ class Head:
         known = [str(newest) for bookmark in bookmarks if (newest := bookmark.fact("newest"))]
         self.newest = max(map(times.micros, known), default=None)
         """The newest time that was read."""
+        # What came in one answer may do so again.
+        self._is_short = any(bookmark.fact("rows") for bookmark in bookmarks)
         self._since = 0
         """Where the bounds of the head begin, in Unix seconds."""
         self._doubt: list[Any] = max((b.fact("doubt") for b in bookmarks), key=len, default=[])
@@ -67,7 +69,8 @@ class Head:
         """
         live = self._live
         low = min(share.next_low for share in self._selection.shares)
-        query = live.query(since=None if live.listing.newest_first else max(1, second(low)))
+        from_top = live.listing.newest_first or self._is_short
+        query = live.query(since=None if from_top else max(1, second(low)))
         self._since = 0 if query.since is None else query.since
         answer = live.ask(query)
         tries = 1

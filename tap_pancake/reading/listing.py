@@ -57,6 +57,11 @@ class Listing:
         """The time that orders the stream."""
         return self.times[0]
 
+    @property
+    def is_read_at_once(self) -> bool:
+        """Whether one query is for all of it; where there is one time, old rows are not wanted."""
+        return self.longest is None and (self.newest_first or len(self.times) > 1)
+
     def by_late(self) -> Listing:
         """Return the same list, ordered by when rows were stored."""
         assert self.late is not None  # noqa: S101 - the caller asked
@@ -299,30 +304,31 @@ class LiveList:
             known.update(map(self.id, new))
         return replace(first, rows=rows)
 
-    def is_all(self, head: Answer, *, surely: bool = False) -> bool:
-        """Tell whether a head that is short is all of the list, by what follows it: nothing.
-
-        Args:
-            head: the list's first answer.
-            surely: whether one more answer must hold the last row, and nothing after it.
-        """
+    def is_all(self, head: Answer) -> bool:
+        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
         size = len(head.rows) if head.size is None else head.size
         if not self.listing.newest_first or not head.rows or size >= self.listing.page_size:
-            return False
-        has_row_before = size == len(head.rows) > 1
-        # No page number leads to the last row alone; what demands bounds has one.
-        if surely and (self.listing.bounded or not has_row_before):
             return False
         follows = self.query().after(head.rows, self.listing.row_id, size)
         if self.ask(follows).rows:
             return False
-        if has_row_before:
+        if size == len(head.rows) > 1:
             # From one row further up: the last one may be gone, and its cursor with it.
             follows = self.query().after(head.rows[:-1], self.listing.row_id)
-        found = set(map(self.id, self.ask(follows).rows))
-        if surely and self.id(head.rows[-1]) not in found:
+        return {*map(self.id, self.ask(follows).rows)}.issubset(map(self.id, head.rows))
+
+    def is_surely_all(self, head: Answer) -> bool:
+        """Tell whether nothing follows a head, and one more answer holds its last row alone.
+
+        Not by a page number, which leads to no such answer.
+        """
+        rows, row_id = head.rows, self.listing.row_id
+        if len(rows) < 2 or head.size not in {None, len(rows)}:  # noqa: PLR2004
             return False
-        return found.issubset(map(self.id, head.rows))
+        if self.ask(self.query().after(rows, row_id)).rows:
+            return False
+        found = self.ask(self.query().after(rows[:-1], row_id)).rows
+        return [*map(self.id, found)] == [self.id(rows[-1])]
 
     def probe(self) -> None:
         """Ask once for what shows by which time bounds filter, if no answer has shown it so far.

@@ -153,31 +153,33 @@ class WholeList:
         self._selection = selection
         self._head = head
         self._warn = warn
-        self._in_head: set[tuple[object, ...]] | None = None
-        """The ids and times of the head's rows; None if it cannot be all of the list."""
+        self._known = {share.bookmark.fact("rows") for share in selection.shares} - {None}
+        """Tells the rows of the list when it was read whole."""
+        self._in_one: set[tuple[object, ...]] | None = None
+        """The ids and times of the rows, if one answer may have held all of them."""
         self._is_read = False
-        """Whether it is."""
+        """Whether the head did."""
 
     def is_head(self, head: Answer) -> bool:
         """Tell whether the first head of a run is all of a list that shows no order.
 
         It is if it holds the rows that the list had when it was read whole: by whichever time it
         sorts, newest first, a new row would be above the lowest of them, and a row that was touched
-        is one of them, with another time. Or if it is short, nothing follows it, and it is the
-        same after that: no row has moved up to the top from where it was not seen.
+        is one of them, with another time. Oldest first, it would follow. Or if the head is short,
+        nothing follows it, and it is the same after that: no row has moved up to the top from where
+        it was not seen.
         """
-        live, shares = self._live, self._selection.shares
-        can_be_all = live.listing.newest_first and live.listing.longest is None
-        if not can_be_all or any(live.at(row) is None for row in head.rows):
-            return False
-        self._in_head = set(map(self._mark, head.rows))
-        if live.evidence.ordered or not live.evidence.allows(1):
-            return False
-        known = [share.bookmark.fact("rows") for share in shares]
-        self._is_read = self._digest() in known or (
-            live.is_all(head, surely=True)
-            and self._in_head == set(map(self._mark, live.ask(live.query()).rows))
-        )
+        live, listing = self._live, self._live.listing
+        self._in_one = self._marks(head.rows)
+        may_be_all = not live.evidence.ordered and self._in_one is not None
+        if listing.newest_first and not live.evidence.allows(1):
+            may_be_all = False
+        if may_be_all and self._digest() in self._known:
+            self._is_read = listing.newest_first or live.is_surely_all(head)
+        elif may_be_all and not listing.bounded and len(head.rows) < listing.page_size:
+            self._is_read = live.is_surely_all(head) and (
+                self._in_one == self._marks(live.ask(live.query()).rows)
+            )
         return self._is_read
 
     def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
@@ -187,17 +189,26 @@ class WholeList:
             HeadFault: all of it is older than what was read before.
         """
         yield from map(self._selection.part, head)
-        yield self._close(1, self._digest())
+        yield self._close(1)
 
-    def _mark(self, row: Row) -> tuple[object, ...]:
-        found = (times.micros_or_none(row.get(name)) for name in self._live.listing.times)
-        return self._live.id(row), *found
+    def _marks(self, rows: Sequence[Row]) -> set[tuple[object, ...]] | None:
+        """Give ids and times of rows; None if they cannot be those of a whole list."""
+        live, listing = self._live, self._live.listing
+        if not listing.is_read_at_once or any(live.at(row) is None for row in rows):
+            return None
+        return {
+            (live.id(row), *(times.micros_or_none(row.get(name)) for name in listing.times))
+            for row in rows
+        }
 
-    def _digest(self) -> str:
-        text = "\n".join(sorted(map(repr, self._in_head or ())))
+    def _digest(self) -> str | None:
+        """Tell the rows from others; None if they did not come in one answer, or are ordered."""
+        if self._in_one is None or self._live.evidence.ordered:
+            return None
+        text = "\n".join(sorted(map(repr, self._in_one)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _close(self, calls: int, digest: str | None) -> Part:
+    def _close(self, calls: int) -> Part:
         """Note that all was read.
 
         Raises:
@@ -205,6 +216,7 @@ class WholeList:
         """
         self._head.check()
         read, sorts = [times.from_micros(self._live.now), calls], self._live.evidence.sorts
+        digest = self._digest()
 
         def note(bookmark: Bookmark) -> None:
             bookmark.note("whole", read)
@@ -237,16 +249,18 @@ class WholeList:
             at = live.at(row)
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
-        calls, in_head = live.calls, self._in_head
-        queries = list(self._queries(low))
+        calls, queries, first = live.calls, list(self._queries(low)), True
         for sweep in range(_SWEEPS):
             unread = self._selection.unread
             for query in queries:
                 whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
                 may_be_empty = live.newest is None or not whole
                 for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
-                    if in_head is not None and not in_head.issuperset(map(self._mark, rows)):
-                        in_head = None
+                    marks = self._marks(rows)
+                    if first:
+                        self._in_one, first = marks, False
+                    elif marks is None or not marks <= (self._in_one or set()):
+                        self._in_one = None
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
@@ -255,16 +269,14 @@ class WholeList:
         else:
             msg = "changes faster than it can be read"
             raise Unsettled(msg)
-        is_digested = in_head is not None and not live.evidence.ordered
-        yield self._close(live.calls - calls, self._digest() if is_digested else None)
+        yield self._close(live.calls - calls)
 
     def _queries(self, low: int) -> Iterator[Query]:
         """Return what asks for all of the list: one query, unless its bounds are limited."""
         listing = self._live.listing
         if listing.longest is None:
-            # Where there is one time only, what `since` leaves out is not wanted.
-            bounded = len(listing.times) == 1 and not listing.newest_first
-            yield self._live.query(since=max(FIRST_SECOND, second(low)) if bounded else None)
+            since = None if listing.is_read_at_once else max(FIRST_SECOND, second(low))
+            yield self._live.query(since=since)
             return
         # By which time bounds filter may not be known: then an old row may be one touched today.
         last = second(low) if self._live.evidence.filters_shown else listing.first
