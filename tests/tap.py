@@ -324,8 +324,8 @@ class _HurriedLimiter(Limiter):
         self._skipped = 0.0
         super().__init__(calls_per_second, clock=lambda: time.monotonic() + self._skipped)
 
-    def wait(self, sleep: Callable[[float], None] | None = None) -> Departure:
-        return super().wait(sleep or self._skip)
+    def wait(self, sleep: Callable[[float], None] | None = None, **connect: Any) -> Departure:
+        return super().wait(sleep or self._skip, **connect)
 
     def _skip(self, seconds: float) -> None:
         self._skipped += seconds

@@ -56,7 +56,9 @@ def ask(server: PancakeServer, transport: Transport | None = None, **query: str)
     """Ask once, with a token, as the tap does."""
     transport = transport or Transport(timeout=0.5, user_agent="tests", connections=1)
     url = f"{server.url}/api/v1/pages"
-    return transport.get(url, query, {"access_token": TOKEN}, where="pages", wait=lambda: None)
+    return transport.get(
+        url, query, {"access_token": TOKEN}, where="pages", wait=lambda connect: connect()
+    )
 
 
 def for_ever(first: bytes, more: bytes, wait: float = 0.0) -> Iterator[bytes]:

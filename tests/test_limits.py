@@ -10,6 +10,7 @@ import math
 import random
 import sys
 from collections import deque
+from functools import partial
 from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
@@ -248,6 +249,18 @@ def test_a_429_says_how_long_to_wait() -> None:
     limiter.refused(second, 9.0)  # it had left before, so it does not slow the page once more
     assert limiter.pace == RATE / 2
     assert limiter.wait(clock.sleep).at == pytest.approx(now + 9.0)
+
+
+def test_a_call_that_waits_for_a_connection_leaves_when_it_has_one() -> None:
+    clock = Clock()
+    limiter = Limiter(RATE, clock=clock)
+    left = [
+        limiter.wait(clock.sleep, connect=partial(clock.sleep, seconds)).at
+        for seconds in (0, 0, 3, 0, 0)
+    ]
+    assert left[2] >= left[1] + 3
+    gaps = [later - earlier for earlier, later in pairwise(left[2:])]
+    assert min(gaps) >= 0.15, "those behind it do not leave all at once"
 
 
 def test_pages_that_are_slowed_are_known() -> None:

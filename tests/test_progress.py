@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_pancake.api.limits import Limits
+from tap_pancake.running import progress as progress_module
 from tap_pancake.running.progress import Progress
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
@@ -127,7 +128,7 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
         assert 60 * int(line[3]) <= float(line[7]) <= 60 * int(line[2])
     assert max(float(line[6]) for line in found) > 20
     slow = [line[9] for line in found if line[9]]
-    assert re.fullmatch(r"(; page \w+ is at 202\d-\d\d-\d\d on its way back)+", slow[-1])
+    assert re.fullmatch(r"(; page \w+ has read back to 202\d-\d\d-\d\d)+", slow[-1])
     named = set(re.findall(r"page (\w+)", " ".join(slow)))
     assert named <= {page.id for page in account.pages[:pages]}
 
@@ -159,6 +160,19 @@ def test_only_a_few_slowed_pages_are_named() -> None:
         "0.0 calls/s of at most 15.0; 0 answers 429; page 1 is slowed to 2.5 calls/s; page 2 is"
         " slowed to 2.5 calls/s; page 3 is slowed to 2.5 calls/s; 3 more pages are slowed"
     )
+
+
+@pytest.mark.parametrize("start", [None, "2026-01-01T00:00:00.000000Z"])
+def test_the_pages_that_are_furthest_behind_are_named(
+    monkeypatch: pytest.MonkeyPatch, start: str | None
+) -> None:
+    monkeypatch.setattr(progress_module, "INTERVAL", 0)
+    progress = Progress(Limits(5), {name: FakeStream() for name in INBOX})
+    for page in "12345":
+        progress.begin(page)
+        progress.reached(page, f"2026-0{page}-20T00:00:00.000000Z", start)
+    named = re.findall(r"page (\d) has read back to", progress._line(10))  # noqa: SLF001
+    assert named == ["5", "4", "3"]
 
 
 class FakeStream:

@@ -353,8 +353,8 @@ class PancakeStream(SDKStream):
         limiter = self.run.limits.of(page_id)
         left: list[Departure] = []
 
-        def wait() -> None:
-            left.append(limiter.wait())
+        def wait(connect: Callable[[], None]) -> None:
+            left.append(limiter.wait(connect=connect))
             self.run.progress.called(self.name)  # when it leaves, so that the rate is true
 
         answer = self.run.transport.get(

@@ -147,11 +147,22 @@ class Limiter:
         """Whether a call waits for its place."""
         return self._turn.locked()
 
-    def wait(self, sleep: Callable[[float], None] = time.sleep) -> Departure:
-        """Wait for the next free place for a call, and take it."""
+    def wait(
+        self,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        connect: Callable[[], object] = lambda: None,
+    ) -> Departure:
+        """Wait for the next free place for a call, and take it.
+
+        Args:
+            sleep: waits for so many seconds.
+            connect: waits for what the call needs; it leaves after that, and so those behind it.
+        """
         with self._turn:  # the others wait for theirs behind it
             while (ahead := self._next() - self._clock()) > 0:
                 sleep(min(ahead, _LOOK))
+            connect()
             with self._noting:
                 self._left.append(self._clock())
                 return Departure(self._left[-1], self.pace)

@@ -273,7 +273,7 @@ class Transport:
         token: Mapping[str, str],
         *,
         where: str,
-        wait: Callable[[], None],
+        wait: Callable[[Callable[[], None]], None],
     ) -> Answer:
         """Ask once.
 
@@ -282,7 +282,8 @@ class Transport:
             params: the query, without the token.
             token: the one parameter with the token.
             where: page and stream, for messages.
-            wait: waits until the call may leave.
+            wait: waits until the call may leave, and for a connection by what it is handed, last: a
+                page that is slowed takes none from others.
 
         Returns:
             Whatever was answered, with any status, but for the token. A redirect is not followed:
@@ -293,11 +294,7 @@ class Transport:
             PageFailed: it is longer than any answer should be.
             RunStopped: no other try will help.
         """
-        wait()
-        # After the wait: a page that is slowed takes no connection from others.
-        if not self._connections.acquire(blocking=False):
-            self._when_full()
-            self._connections.acquire()
+        wait(self._connect)
         try:
             request = self._request(f"{url}?{urlencode({**params, **token}, doseq=True)}")
             left, began = time.time(), time.monotonic()
@@ -332,6 +329,12 @@ class Transport:
             raise PageFailed(msg)
         msg = f"{where}: {fault}, or run the tap again later"
         raise TransientError(msg, whole_page=True)
+
+    def _connect(self) -> None:
+        """Wait for a connection."""
+        if not self._connections.acquire(blocking=False):
+            self._when_full()
+            self._connections.acquire()
 
     def _request(self, url: str) -> requests.PreparedRequest:
         """Return a request; what does not differ from call to call is found out at the first."""

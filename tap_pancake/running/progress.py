@@ -235,12 +235,12 @@ class Progress:
         """Say where the pages are that were read for a while and are furthest behind."""
         now, then = times.text(datetime.now(UTC)), time.monotonic() - INTERVAL
         ways = {page: way for page, way in under_way.items() if way and way.first_seen < then}
-        slow = sorted(ways, key=lambda page: ways[page].share(now))[:_SLOW]
-        for page in slow:
+        newest = sorted(ways, key=lambda page: ways[page].place, reverse=True)
+        for page in sorted(newest, key=lambda page: ways[page].share(now))[:_SLOW]:
             way = ways[page]
             yield (
-                f"page {page} is at {way.place[:10]} on its way back"
-                + (f" to {way.start[:10]} ({way.share(now):.0%})" if way.start else "")
+                f"page {page} has read back to {way.place[:10]}"
+                + (f" ({way.share(now):.0%} of the way to {way.start[:10]})" if way.start else "")
             )
 
     def summarise(self, failures: Mapping[str, Iterable[tuple[str, str]]]) -> None:
