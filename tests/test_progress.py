@@ -38,6 +38,11 @@ LINE = re.compile(
     r"(\d+) of (\d+) pages done, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages; "
     r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
 )
+MINUTES = """
+import itertools
+from singer_sdk import metrics
+metrics.time = itertools.count(0, 100).__next__
+"""
 OFTEN = "from tap_pancake.running import progress\nprogress.INTERVAL = 0.3\n"
 
 
@@ -182,7 +187,8 @@ class FakeStream:
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
 def test_metrics_of_the_sdk_are_details(tmp_path: Path, level: str) -> None:
     with PancakeServer(Account.generate(seed=95, pages=1, conversations=2)) as server:
-        run = sync(tmp_path, config_for(server), env={"LOGLEVEL": level})
+        env = patched(tmp_path / "env", MINUTES) | {"LOGLEVEL": level}
+        run = sync(tmp_path, config_for(server), env=env)
     assert ("METRIC" in run.stderr) == (level == "DEBUG")
     assert ("Added 'tags' as child stream" in run.stderr) == (level == "DEBUG")
 

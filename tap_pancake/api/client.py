@@ -9,6 +9,7 @@ the rest, in another thread: `lanes.py` says what may run where.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from functools import cached_property, partial
@@ -198,7 +199,8 @@ class PancakeStream(SDKStream):
         super().__init__(tap)
         self.run = run
         run.streams[self.name] = self
-        self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, {metrics.Tag.STREAM: self.name})
+        tags = {metrics.Tag.STREAM: self.name}
+        self._counter = _RunCounter(metrics.Metric.RECORD_COUNT, tags, log_interval=math.inf)
         self._timer = _RunTimer(metrics.Metric.SYNC_DURATION, {metrics.Tag.STREAM: self.name})
 
     @cached_property
