@@ -171,7 +171,24 @@ def test_a_wrong_message_count_loses_nothing(
     came, calls = read(conversation(count), batch=batch, sizes=known, expected=expected)
 
     assert numbers(came) == list(range(count))
-    assert calls <= calls_needed(count, batch) + 1
+    # Where a whole batch of what is counted does not come, the end is asked for twice more.
+    assert calls <= calls_needed(count, batch) + (3 if error == 300 else 1)
+
+
+@pytest.mark.parametrize("left", [0, 1, 8])
+@pytest.mark.parametrize("at", [2, 3, (2, 3), (3, 4)])
+def test_a_cut_batch_does_not_end_a_conversation_that_counts_more(
+    at: int | tuple[int, ...], left: int, batch: tuple[int, int], known: BatchSizes
+) -> None:
+    spoilt = (at,) if isinstance(at, int) else at
+    came, _ = read(
+        conversation(100),
+        batch=batch,
+        sizes=known,
+        # The newest of a batch: what was known before.
+        spoil=lambda call, rows: rows[len(rows) - left :] if call in spoilt else rows,
+    )
+    assert numbers(came) == list(range(100))
 
 
 @pytest.mark.parametrize("expected", [0, 1, 40])
@@ -331,4 +348,4 @@ def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(
         spoil=lambda number, rows: rows if len(rows) > 20 or number == 1 else held[: batch[1]],
     )
     assert numbers(came) == list(range(100))
-    assert calls <= calls_needed(100, batch) + 2
+    assert calls <= calls_needed(100, batch) + 4, "since it is said to have 100 more"

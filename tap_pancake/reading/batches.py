@@ -36,6 +36,8 @@ _TRIES = 5
 _SAME = 2
 # So often the way is gone once more where nothing came of a step, until that is the end.
 _AGAIN = 2
+# So often an end is doubted where a whole batch of what is counted has not come.
+_DOUBTS = 2
 
 
 class BatchSizes:
@@ -89,6 +91,7 @@ class MessageBatches:
         self._same = 0
         self._furthest = 0
         self._again = 0
+        self._doubted = 0
         self.finished = False
 
     @property
@@ -140,14 +143,24 @@ class MessageBatches:
         # gone back to since messages were deleted.
         self._same = 0 if new else self._same + (ids == self._last)
         end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
+        self._doubted = 0 if new else self._doubted
+        lacks = self._expected - len(self._seen) >= _SHORTEST_FULL
+        # An empty batch where one is known to be was asked for often enough.
+        can_be_cut = rows or not self._overlaps
+        doubted = end and lacks and can_be_cut and self._doubted < _DOUBTS
         # With a count that is too low, as 0 often is, a short batch may have more behind it: then
         # only one that brings nothing new is the end. Many a count is too low by one.
         is_told = self._expected > 0 and 0 <= len(self._seen) - self._expected <= 1
         is_last = is_told and (short if first else self._sizes.is_shown_short(size, first=first))
-        self.finished = end or is_last or self._is_past([at for at in sent.values() if at])
+        is_end = (end and not doubted) or is_last
+        self.finished = is_end or self._is_past([at for at in sent.values() if at])
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
-        self._offset = max(0, self._offset + max(1, size - 1))
+        self._offset += max(1, size - 1)
+        if doubted:  # the answer may have been cut, or be one of a copy that lags
+            self._doubted += 1
+            self._overlaps = bool(self._seen)
+            self._offset = max(0, reached - _FURTHER)
         new.sort(key=lambda row: sent[id(row)] or 0)
         return new
 
