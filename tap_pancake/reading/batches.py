@@ -144,10 +144,7 @@ class MessageBatches:
         self._same = 0 if new else self._same + (ids == self._last)
         end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
         self._doubted = 0 if new else self._doubted
-        lacks = self._expected - len(self._seen) >= _SHORTEST_FULL
-        # An empty batch where one is known to be was asked for often enough.
-        can_be_cut = rows or not self._overlaps
-        doubted = end and lacks and can_be_cut and self._doubted < _DOUBTS
+        doubted = end and self._may_be_cut(rows)
         # With a count that is too low, as 0 often is, a short batch may have more behind it: then
         # only one that brings nothing new is the end. Many a count is too low by one.
         is_told = self._expected > 0 and 0 <= len(self._seen) - self._expected <= 1
@@ -157,12 +154,18 @@ class MessageBatches:
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset += max(1, size - 1)
-        if doubted:  # the answer may have been cut, or be one of a copy that lags
+        if doubted:
             self._doubted += 1
             self._overlaps = bool(self._seen)
             self._offset = max(0, reached - _FURTHER)
         new.sort(key=lambda row: sent[id(row)] or 0)
         return new
+
+    def _may_be_cut(self, rows: list[Row]) -> bool:
+        """Tell whether what seems to be the end may be a cut answer, or one of a copy that lags."""
+        lacks = self._expected - len(self._seen) >= _SHORTEST_FULL
+        # An empty batch where one is known to be was asked for often enough.
+        return lacks and bool(rows or not self._overlaps) and self._doubted < _DOUBTS
 
     def _is_missing(self, ids: set[str]) -> bool:
         """Tell whether a batch lacks what must be there."""

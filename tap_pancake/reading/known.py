@@ -87,7 +87,7 @@ class ListEnd:
         if live.listing.bounded or not live.is_steady:
             return False
         # Without a bound, which would leave out rows that have no time.
-        found = live.ask(live.query().after(known[:-1] or known, live.listing.row_id)).rows
+        found = live.following(known[:-1] or known)
         self._known.meet(found)
         is_short = len(found) < live.listing.page_size
         is_last = live.id(known[-1]) in set(map(live.id, found))

@@ -290,6 +290,15 @@ class LiveList:
         """Return the query for what follows the last answer."""
         return self.asked.after(rows, self.listing.row_id, self.size)
 
+    def following(self, rows: Sequence[Row], size: int | None = None) -> list[Row]:
+        """Ask once for what follows some rows at the top of the list, without a bound.
+
+        Args:
+            rows: some.
+            size: how many there were, those that were left out included, if any was.
+        """
+        return self.ask(self.query().after(rows, self.listing.row_id, size)).rows
+
     def ask(self, query: Query) -> Answer:
         """Ask once; an answer of rows without a time is paged past."""
         first = answer = self._asked(query)
@@ -309,26 +318,26 @@ class LiveList:
         size = len(head.rows) if head.size is None else head.size
         if not self.listing.newest_first or not head.rows or size >= self.listing.page_size:
             return False
-        follows = self.query().after(head.rows, self.listing.row_id, size)
-        if self.ask(follows).rows:
+        if self.following(head.rows, size):
             return False
         if size == len(head.rows) > 1:
             # From one row further up: the last one may be gone, and its cursor with it.
-            follows = self.query().after(head.rows[:-1], self.listing.row_id)
-        return {*map(self.id, self.ask(follows).rows)}.issubset(map(self.id, head.rows))
+            found = self.following(head.rows[:-1])
+        else:
+            found = self.following(head.rows, size)
+        return {*map(self.id, found)}.issubset(map(self.id, head.rows))
 
     def is_surely_all(self, head: Answer) -> bool:
         """Tell whether nothing follows a head, and one more answer holds its last row alone.
 
         Not by a page number, which leads to no such answer.
         """
-        rows, row_id = head.rows, self.listing.row_id
+        rows = head.rows
         if len(rows) < 2 or head.size not in {None, len(rows)}:  # noqa: PLR2004
             return False
-        if self.ask(self.query().after(rows, row_id)).rows:
+        if self.following(rows):
             return False
-        found = self.ask(self.query().after(rows[:-1], row_id)).rows
-        return [*map(self.id, found)] == [self.id(rows[-1])]
+        return [*map(self.id, self.following(rows[:-1]))] == [self.id(rows[-1])]
 
     def probe(self) -> None:
         """Ask once for what shows by which time bounds filter, if no answer has shown it so far.
@@ -361,11 +370,8 @@ class LiveList:
         """Tell whether an answer has not all of the head that is surely within its bound."""
         assert query.until is not None  # noqa: S101 - the caller asks down from a row
         known = set(map(self.id, rows))
-        times_of = ((self.id(row), self.at(row)) for row in self.head)
-        return any(
-            at is not None and second(at) < query.until and row_id not in known
-            for row_id, at in times_of
-        )
+        missing = [self.at(row) for row in self.head if self.id(row) not in known]
+        return any(at is not None and second(at) < query.until for at in missing)
 
     def _asked(self, query: Query) -> Answer:
         self.is_steady &= not self.calls or self.size == self.listing.page_size

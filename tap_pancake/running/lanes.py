@@ -259,7 +259,7 @@ class Ahead(Generic[T]):
 
     def _reserve(self) -> int | None:
         """Take the room for an item; None if there is none, and then nobody reads."""
-        with self._lock:
+        with self._lock:  # it may have waited for a helper until there was no room any more
             reserved = None
             if (is_needed := self._is_needed) or len(self._sizes) < self._room():
                 reserved = self._lanes.backlog.reserve(self._stream, is_needed=is_needed)

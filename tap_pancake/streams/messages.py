@@ -96,10 +96,11 @@ class MessagesStream(PancakeStream):
             while not pager.finished:
                 for offset in pager.coming[: ROOM - 1]:
                     # No sooner than others of the page, if there are others.
-                    if offset not in early and not limiter.is_awaited:
-                        rows = partial(self._rows_from, offset, context, persist=persist)
-                        if (asked := lanes.early(rows, page=page, stream=self.name)) is not None:
-                            early[offset] = asked
+                    if offset in early or limiter.is_awaited:
+                        continue
+                    rows = partial(self._rows_from, offset, context, persist=persist)
+                    if (asked := lanes.early(rows, page=page, stream=self.name)) is not None:
+                        early[offset] = asked
                 yield self._batch(pager, context, early, persist=persist)
         finally:
             for rest in early.values():
