@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_pancake.running import lanes as lanes_module
-from tap_pancake.running.lanes import Backlog, Early, Helpers, Lanes, Threads
+from tap_pancake.running.lanes import Backlog, Early, Helpers, Lanes, Room, Threads
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     INBOX,
@@ -283,7 +283,7 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
         early = lanes.early(lambda: 7, page=None, stream="rows")
         assert early is not None
         assert early.result() == 7
-        assert lanes.backlog.reserve("rows") == 10
+        assert lanes.backlog.reserve("rows") == Room(10)
         assert lanes.backlog._bytes == 10  # noqa: SLF001
 
 
@@ -302,7 +302,7 @@ def test_room_for_an_answer_is_taken_before_it_is_asked_for() -> None:
         go_on.set()
         assert [next(one) for one in under_way] == [b"x" * 10] * 9
         del under_way
-        assert lanes.backlog.reserve("rows") == 10
+        assert lanes.backlog.reserve("rows") == Room(10)
 
 
 def test_the_room_for_an_answer_is_what_others_had() -> None:
@@ -311,7 +311,47 @@ def test_the_room_for_an_answer_is_what_others_had() -> None:
         backlog.see("rows", 20)
     taken = [backlog.reserve("rows") for _ in range(6)]
     assert taken[-1] is None
-    assert sum(size for size in taken if size) in range(80, 101)
+    assert sum(room.size for room in taken if room) in range(80, 101)
+
+
+def test_without_room_few_lanes_at_a_time_ask_for_what_they_need() -> None:
+    """Else 130 pages would ask for 130 answers, however large."""
+    lock = threading.Lock()
+    waiting: set[int] = set()
+    most = 0
+
+    def source(lane: int) -> Iterator[bytes]:
+        nonlocal most
+        for _ in range(3):
+            with lock:
+                waiting.add(lane)
+                most = max(most, len(waiting))
+            time.sleep(0.01)
+            yield b"x" * 10
+        if lane % 2:
+            raise ValueError
+
+    with lanes_of(9) as lanes:
+        lanes.backlog = Backlog(most=40, usual=10, most_urgent=2)
+        others = [lanes.backlog.reserve("rows") for _ in range(4)]
+        taken = []
+
+        def lane(number: int) -> None:
+            with suppress(ValueError):
+                for item in lanes.ahead(source(number), size=len, page=str(number), stream="rows"):
+                    with lock:
+                        waiting.discard(number)
+                    taken.append(item)
+
+        for number in range(9):
+            lanes.start(partial(lane, number))
+        lanes.finish()
+        assert len(taken) == 9 * 3
+        assert most == 2
+        for room in others:
+            assert room is not None
+            lanes.backlog.release(room)
+        assert lanes.backlog._bytes == lanes.backlog._urgent == 0  # noqa: SLF001
 
 
 def test_a_page_that_waits_for_long_takes_no_helper_from_another() -> None:

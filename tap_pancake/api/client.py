@@ -371,7 +371,6 @@ class PancakeStream(SDKStream):
             self.run.progress.limited(self.name)
         else:
             limiter.accepted(left[-1])
-        self.run.lanes.backlog.see(self.name, len(answer.content))
         self.run.compare_clocks(answer.ahead)
         body = answer.body(self.glance)
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
@@ -388,6 +387,7 @@ class PancakeStream(SDKStream):
             request_id=answer.request_id,
             retry_after=answer.retry_after,
         )
+        self.run.lanes.backlog.see(self.name, len(answer.content))
         self.run.answered.add(page_id)
         return reply
 

@@ -11,7 +11,8 @@ for threads. So there is one *baton*:
   What runs there, a generator that asks and decides what to ask next, may use only what is its own
   (a pager) and what is made for threads: limits, tokens, transport, log.
 - What waits to be written or is on its way is counted in bytes, of all lanes together: room for an
-  answer is taken before it is asked for. Without room, a lane asks for what it needs next only.
+  answer is taken before it is asked for. Without room, a few lanes at a time ask for what they need
+  next. Each of them waits for just that, and so gives its place to another one.
 - A page has no more helper threads than calls of it can be under way, so that one that is slowed
   takes none from another.
 - Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
@@ -29,7 +30,7 @@ from collections import defaultdict, deque
 from contextlib import contextmanager
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_WAITING = 64 * 2**20
-"""Bytes that wait to be written or are on their way, of all lanes together; beside them, each lane
-may ask for what it needs next."""
+"""Bytes that wait to be written or are on their way, of all lanes together."""
+URGENT = 16
+"""How many answers may be asked for beside them, that lanes need next."""
 USUAL = 2**20
 """Bytes that an answer of a stream may have, before any came."""
 AHEAD = 12
@@ -49,6 +51,8 @@ IDLE = 10.0
 """Seconds after which a thread without a job ends."""
 # The usual size of an answer is the average of about so many.
 _MEMORY = 64
+# Seconds after which who waits for room looks whether some was forgotten, of which nobody tells.
+_LOOK = 1.0
 
 
 class Threads:
@@ -122,57 +126,93 @@ class Helpers:
                 job = self._jobs.popleft()
 
 
+class Room(NamedTuple):
+    """Bytes of memory that were taken for an answer."""
+
+    size: int
+    is_urgent: bool = False
+    """Whether they are beside those that there are for all."""
+
+
 class Backlog:
     """The bytes that wait to be written, or are on their way, of all lanes together."""
 
-    def __init__(self, most: int = MOST_WAITING, usual: int = USUAL) -> None:
+    def __init__(
+        self, most: int = MOST_WAITING, usual: int = USUAL, most_urgent: int = URGENT
+    ) -> None:
         """Begin with none.
 
         Args:
-            most: how many there may be, beside what is needed next.
+            most: how many there may be, beside what is urgent.
             usual: how many an answer may have, before any came.
+            most_urgent: how many answers may be urgent.
         """
         self._most = most
+        self._most_urgent = most_urgent
         self._usual: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (usual, 1))
         """By stream, the bytes of an answer, and of how many that is the average."""
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
         self._bytes = 0
-        self._forgotten: SimpleQueue[int] = SimpleQueue()
+        self._urgent = 0
+        self._forgotten: SimpleQueue[Room] = SimpleQueue()
 
     def see(self, stream: str, size: int) -> None:
         """Learn from an answer how many bytes those of a stream have."""
-        with self._lock:
+        with self._changed:
             usual, number = self._usual[stream]
             number = min(number + 1, _MEMORY)
             self._usual[stream] = (usual + (size - usual) / number, number)
 
-    def reserve(self, stream: str | None, *, is_needed: bool = False) -> int | None:
-        """Take the room for an answer, before it is asked for.
+    def reserve(self, stream: str | None) -> Room | None:
+        """Take the room for an answer, before it is asked for; None if there is none.
 
         Args:
             stream: whose answer it is; None takes no room.
-            is_needed: whether there is room in any case.
-
-        Returns:
-            How many bytes were taken; None if there is no room.
         """
-        with self._lock:
-            while not self._forgotten.empty():
-                self._bytes -= self._forgotten.get()
-            size = 0 if stream is None else int(self._usual[stream][0])
-            if not is_needed and self._bytes + size > self._most:
-                return None
-            self._bytes += size
-            return size
+        if stream is None:
+            return Room(0)
+        with self._changed:
+            return self._take(stream)
 
-    def release(self, size: int) -> None:
-        """Give back so many bytes."""
-        with self._lock:
-            self._bytes -= size
+    def insist(self, stream: str) -> Room:
+        """Take the room for an answer that a lane waits for, as soon as there is some."""
+        with self._changed:
+            while (room := self._take(stream)) is None and self._urgent >= self._most_urgent:
+                self._changed.wait(_LOOK)
+            return room or self._add(Room(self._size_of(stream), is_urgent=True))
 
-    def forget(self, size: int) -> None:
-        """Give back so many bytes, without the lock: who holds it may be who forgets."""
-        self._forgotten.put(size)
+    def fill(self, room: Room, size: int) -> Room:
+        """Keep so many bytes of what was taken for an answer, now that it is there."""
+        self.release(Room(room.size - size))
+        return room._replace(size=size)
+
+    def release(self, room: Room) -> None:
+        """Give back what was taken."""
+        with self._changed:
+            self._subtract(room)
+            self._changed.notify()
+
+    def forget(self, room: Room) -> None:
+        """Give back what was taken, without the lock: who holds it may be who forgets."""
+        self._forgotten.put(room)
+
+    def _size_of(self, stream: str) -> int:
+        return int(self._usual[stream][0])
+
+    def _take(self, stream: str) -> Room | None:
+        while not self._forgotten.empty():
+            self._subtract(self._forgotten.get())
+        size = self._size_of(stream)
+        return self._add(Room(size)) if self._bytes + size <= self._most else None
+
+    def _add(self, room: Room) -> Room:
+        self._bytes += room.size
+        self._urgent += room.is_urgent
+        return room
+
+    def _subtract(self, room: Room) -> None:
+        self._bytes -= room.size
+        self._urgent -= room.is_urgent
 
 
 class Ahead(Generic[T]):
@@ -209,8 +249,8 @@ class Ahead(Generic[T]):
         self._helpers = helpers
         self._stream = stream
         self._lock = threading.Lock()
-        self._sizes: deque[int] = deque()
-        """Of the items that are ready."""
+        self._taken: deque[Room] = deque()
+        """By the items that are ready."""
         self._reading = False
         self._awaited = False
         self._ended = False
@@ -237,54 +277,57 @@ class Ahead(Generic[T]):
             self._ended = True
             raise error or StopIteration
         with self._lock:
-            self._lanes.backlog.release(self._sizes.popleft())
+            self._lanes.backlog.release(self._taken.popleft())
         self._begin()
         return item
 
     def __del__(self) -> None:
         """Forget what was not taken."""
-        self._lanes.backlog.forget(sum(self._sizes))
+        for room in self._taken:
+            self._lanes.backlog.forget(room)
 
     @property
     def _is_needed(self) -> bool:
-        return self._awaited and not self._sizes
+        return self._awaited and not self._taken
 
     def _begin(self) -> None:
         """Begin to read on, if there is room and nobody does."""
         with self._lock:
-            if self._reading or not (self._is_needed or len(self._sizes) < self._room()):
+            if self._reading or not (self._is_needed or len(self._taken) < self._room()):
                 return
             self._reading = True
         self._helpers.run(self._read)
 
-    def _reserve(self) -> int | None:
+    def _reserve(self) -> Room | None:
         """Take the room for an item; None if there is none, and then nobody reads."""
         with self._lock:  # it may have waited for a helper until there was no room any more
-            reserved = None
-            if (is_needed := self._is_needed) or len(self._sizes) < self._room():
-                reserved = self._lanes.backlog.reserve(self._stream, is_needed=is_needed)
-            self._reading = reserved is not None
-            return reserved
+            backlog, room = self._lanes.backlog, None
+            if (is_needed := self._is_needed) or len(self._taken) < self._room():
+                room = backlog.reserve(self._stream)
+            self._reading = is_needed or room is not None
+        if is_needed and room is None and self._stream is not None:
+            room = backlog.insist(self._stream)
+        return room
 
     def _read(self) -> None:
         """Make items while there is room; at the end `_reading` stays set, so that none begins."""
         backlog = self._lanes.backlog
-        while (reserved := self._reserve()) is not None:
+        while (room := self._reserve()) is not None:
             try:
                 item = next(self._source)
             except StopIteration:  # not kept: what it was raised through would keep the last item
-                backlog.release(reserved)
+                backlog.release(room)
                 self._ready.put((None, None))
                 return
             except BaseException as error:  # noqa: BLE001 - goes to who takes
-                backlog.release(reserved)
+                backlog.release(room)
                 self._ready.put((None, error))
                 return
-            size = self._size(item)
-            backlog.release(reserved - size)
+            taken = backlog.fill(room, self._size(item))
             with self._lock:  # who takes it finds its size
-                self._sizes.append(size)
+                self._taken.append(taken)
                 self._ready.put((item, None))
+            del item  # else it would stay until the next one is there
 
 
 class Early(Generic[T]):

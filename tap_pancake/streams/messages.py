@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -143,11 +144,12 @@ class MessagesStream(PancakeStream):
         first = times.from_micros(max(fresh, self._conversations.start))
         end = self._conversations.end
         last = None if end is None else times.from_micros(end)
-        for batch in reading.messages or self.batches(context, since):
-            for row in read_again(batch):
-                record = self.shape(row, context)
-                if record is None:
-                    continue
-                at = record.get("inserted_at")
-                if at is None or (first <= at and (last is None or at <= last)):
-                    yield record
+        batches = reading.messages or self.ahead(context, since)
+        # No variable keeps a batch that was written until the next one is there.
+        for row in chain.from_iterable(map(read_again, batches)):
+            record = self.shape(row, context)
+            if record is None:
+                continue
+            at = record.get("inserted_at")
+            if at is None or (first <= at and (last is None or at <= last)):
+                yield record
