@@ -1,8 +1,8 @@
-"""How many workers many pages need: measures one worker, and simulates more.
+"""How many workers many pages need: measures one worker, and computes more.
 
     .venv/bin/python -m benchmarks.scaling
 
-after `sh scripts/test.sh`, which sets up what it needs. Takes about twenty minutes. Writes its
+after `sh scripts/test.sh`, which sets up what it needs. Takes about ten minutes. Writes its
 tables into docs/scaling.md; with `--small` it only prints them, of a small part of the data.
 """
 
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,17 +23,7 @@ from benchmarks import measure, report
 from benchmarks.measure import ROOT, Failed, Server, Usage, scratch
 from benchmarks.report import table
 from benchmarks.server import Data
-from benchmarks.simulation import (
-    ALL_PAGES,
-    DAY,
-    Costs,
-    Others,
-    Outcome,
-    Page,
-    Shops,
-    Simulation,
-    Worker,
-)
+from benchmarks.simulation import ALL_PAGES, BATCH, LIST, Costs, Others, Outcome, Page, Shops, read
 from tap_pancake.running.shards import shard_of
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import select
@@ -51,7 +40,7 @@ WORKERS = (1, 4, 8, 16, 32)
 LANES = (ALL_PAGES, 16)
 """`max_parallel_pages`: the default, and few for comparison."""
 TARGET = "target-postgres"
-"""Who loads the rows of the simulated workers, each into a database of its own speed."""
+"""Who loads the rows of the computed workers, each into a database of its own speed."""
 INBOX = ("pages", "conversations", "messages")
 
 
@@ -175,7 +164,7 @@ def group_of(stream: str) -> str:
 
 
 def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
-    """Run a worker on quiet pages, all streams, from its state; and simulate the same."""
+    """Run a worker on quiet pages, all streams, from its state; and compute the same."""
     now = datetime.now(UTC)
     start = now - timedelta(days=20)
     account = Account.generate(pages=12, conversations=40, start=start, end=now - timedelta(days=2))
@@ -193,14 +182,9 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
                 options = {"max_parallel_pages": 6, "start_date": start.isoformat()}
                 used.append(run_tap(place, there, state="state.json", **options))
                 calls, rows = server.count(), rows_in(there)
-    others = Others(list=1, week=round(rows / 12 / 4), day=1)  # weeks have nearly all of them
-    page = Page(
-        others=others.read(weeks=1, days=1), since=0.0, touched=[], batches=lambda _: (0, 0)
-    )
-    told = Simulation(
-        iter([page] * 12), Worker(lanes=6, latency=LATENCY, costs=costs), time.time()
-    ).run()
-    return compared(used, calls, told)
+    others = Others(list=1, week=round(rows / 12 / 4), day=1).read(weeks=1, days=1)
+    page = others._replace(one_by_one=others.one_by_one + 2)  # `conversations`
+    return compared(used, calls, read([page] * 12, lanes=6, latency=LATENCY, costs=costs))
 
 
 def last_line(path: Path, beginning: bytes) -> bytes:
@@ -210,11 +194,11 @@ def last_line(path: Path, beginning: bytes) -> bytes:
 
 
 def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
-    """Put what was measured beside what was simulated."""
+    """Put what was measured beside what was computed."""
     wall = median(one.wall for one in used)
     return [
         ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
-        ["calls", f"{calls:,}", f"{told.calls + 1:,}"],
+        ["calls", f"{calls:,}", f"{told.calls + 1:,.0f}"],
         ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
         ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
     ]
@@ -258,7 +242,7 @@ VALIDATED_LANES = 8
 
 
 def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
-    """Run one worker, and simulate the same."""
+    """Run one worker, and compute the same."""
     with Server(data) as server, scratch() as directory:
         there = Path(directory)
         place = Place(server.url, server.token)
@@ -266,16 +250,14 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
             run_tap(place, there, *INBOX, max_parallel_pages=VALIDATED_LANES) for _ in range(rounds)
         ]
         calls = server.ask("books")["calls"] // rounds
-    now = time.time()
     counts = data.message_counts
+    batches = sum(math.ceil(count / BATCH) for count in counts)
     page = Page(
-        others=(),
-        since=None,
-        touched=[now - (1 - n / data.conversations) * 300 * DAY for n in range(data.conversations)],
-        batches=lambda place: (-(-counts[place] // 30), min(30, counts[place])),
+        one_by_one=2,
+        ahead=data.conversations / LIST + batches,
+        rows=data.conversations + sum(counts),
     )
-    worker = Worker(lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
-    told = Simulation(iter([page] * data.pages), worker, now).run()
+    told = read([page] * data.pages, lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
     return compared(used, calls, told)
 
 
@@ -289,7 +271,7 @@ def measure_memory(part: int) -> float:
         return run_tap(place, Path(directory), *INBOX).peak_mb
 
 
-# Simulated
+# Computed
 
 
 def shards_of(shops: Shops, count: int) -> list[list[str]]:
@@ -302,17 +284,15 @@ def shards_of(shops: Shops, count: int) -> list[list[str]]:
     return [busiest] if busiest is largest else [busiest, largest]
 
 
-def simulate_workers(
-    shops: Shops, measured: Measured, page_of: Callable[[str, float], Page], unit: float
+def compute_workers(
+    shops: Shops, measured: Measured, page_of: Callable[[str], Page], unit: float
 ) -> Iterator[list[str]]:
-    """Simulate the workers that take longest, for each number of them."""
-    now = 1_795_000_000.0
+    """Compute the workers that take longest, for each number of them."""
     for count in WORKERS:
         slowest = shards_of(shops, count)
         for lanes in LANES:
-            worker = Worker(lanes=lanes, latency=LATENCY, costs=measured.costs)
             outcomes = [
-                Simulation(map(partial(page_of, now=now), ids), worker, now).run()
+                read([*map(page_of, ids)], lanes=lanes, latency=LATENCY, costs=measured.costs)
                 for ids in slowest
             ]
             longest = max(outcomes, key=lambda outcome: outcome.seconds)
@@ -340,11 +320,10 @@ def simulate_workers(
                 bound,
                 f"{measured.state * max(map(len, slowest)) / 1e6:.1f}",
             ]
-            print(f"  {count} workers, {lanes} lanes: done", file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Measure, simulate, and write the tables."""
+    """Measure, compute, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--small", action="store_true", help="a part of the data, nothing written")
     small = parser.parse_args().small
@@ -352,7 +331,7 @@ def main() -> int:
     print(report.circumstances(rounds), file=sys.stderr)
     costs = measure_costs(rounds, part)
     print(f"  {costs}", file=sys.stderr, flush=True)
-    _, of_an_hour = measure_others(3)  # as far as statistics are read again
+    _, of_an_hour = measure_others(1)  # the running day
     state, of_history = measure_others(28)
     targets = measure_targets(rounds, part)
     measured = Measured(costs=costs, state=state, targets=targets)
@@ -366,11 +345,11 @@ def main() -> int:
         "measured": "\n\n".join(
             [
                 table(
-                    ["a first run of the inbox", "measured", "simulated"],
+                    ["a first run of the inbox", "measured", "computed"],
                     measure_worker(data, costs, rounds),
                 ),
                 table(
-                    ["an hourly run of all streams", "measured", "simulated"],
+                    ["an hourly run of all streams", "measured", "computed"],
                     measure_hour(costs, rounds),
                 ),
                 table(
@@ -410,11 +389,11 @@ def main() -> int:
         ),
         "backfill": table(
             [*columns, "hours", "of the tap alone", "of 99 % of its pages", *more],
-            list(simulate_workers(shops, measured, shops.backfill, 3600)),
+            list(compute_workers(shops, measured, shops.backfill, 3600)),
         ),
         "hourly": table(
             [*columns, "minutes", "of the tap alone", "of 99 % of its pages", *more],
-            list(simulate_workers(now_shops, measured, now_shops.hourly, 60)),
+            list(compute_workers(now_shops, measured, now_shops.hourly, 60)),
         ),
     }
     for name, body in blocks.items():
