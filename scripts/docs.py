@@ -174,7 +174,7 @@ def streams_table() -> str:
             [
                 f"[`{stream.name}`]({{streams}}#{stream.name})"
                 + ("" if stream.selected_by_default else " (not by default)"),
-                f"`{endpoint_of(stream)}`",
+                endpoint_of(stream),
                 ", ".join(f"`{name}`" for name in stream.primary_keys),
                 f"`{stream.replication_key}`" if stream.replication_key else "full table",
                 f"`{names[stream.parent_stream_type]}`" if stream.parent_stream_type else "",
@@ -194,7 +194,10 @@ def page_size_of(stream: PancakeStream) -> str:
 
 def endpoint_of(stream: PancakeStream) -> str:
     """Give the path of a stream, without what all paths of pages have in common."""
-    return f"{USER_API}{stream.path}" if stream.api == USER_API else stream.path.split("/", 3)[3]
+    if not stream.path:
+        return "none"
+    path = f"{USER_API}{stream.path}" if stream.api == USER_API else stream.path.split("/", 3)[3]
+    return f"`{path}`"
 
 
 def type_of(schema: Schema) -> str:
@@ -228,6 +231,8 @@ def source_of(stream: PancakeStream, column: str) -> str:
     """Say where the value of a column comes from."""
     if (stream.name, column) in SOURCES:
         return SOURCES[stream.name, column]
+    if not stream.path:
+        return "tap"
     if column in {"page_id", "conversation_id"}:
         return "tap: what was asked for"
     return f"`{column}`"
@@ -247,7 +252,7 @@ def section(stream: PancakeStream) -> str:
         f"Replication: by `{stream.replication_key}`."
         if stream.replication_key
         else "Replication: the full table.",
-        f"Rows in an answer: `{ROWS[stream.name]}`.",
+        f"Rows in an answer: `{ROWS[stream.name]}`." if stream.path else "",
         OTHER_ROWS.get(stream.name, ""),
         f"Needs the right to {stream.right}." if stream.right else "",
         "" if stream.selected_by_default else "Not selected by default.",

@@ -142,7 +142,7 @@ class Check:
         failed: list[PancakeError] = []
         for warning in self._pages.misplaced():
             self._say(warning)
-        for problem in self._pages.unreadable():
+        for _, problem in self._pages.unreadable():
             self._say(str(problem))
             failed.append(problem)
         found = []

@@ -147,7 +147,6 @@ class _Removed(RemoveRecordTransform):
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
 
-    rows_written = 0
     absent: frozenset[str] = frozenset()
     """Columns that the catalog does not have, such as one of an older version."""
     _schema_written = False
@@ -156,6 +155,10 @@ class SDKStream(RESTStream[Any]):
     def emits(self, record: Record) -> bool:  # noqa: ARG002
         """Tell whether a record is written; one that is not still has its children read."""
         return True
+
+    @abc.abstractmethod
+    def written(self, page_id: str | None, count: int) -> None:
+        """Count what was written for a record of a page."""
 
     @abc.abstractmethod
     def write_state(self) -> None:
@@ -202,6 +205,7 @@ class SDKStream(RESTStream[Any]):
         # A walk may begin before the stream's own start, for the sake of its children.
         if not self.emits(record):
             return
+        page_id = record.get("page_id")
         if self.absent:
             record = {name: part for name, part in record.items() if name not in self.absent}
         if self._is_plain:
@@ -212,7 +216,7 @@ class SDKStream(RESTStream[Any]):
             messages = list(self._generate_record_messages(record))
         for message in messages:
             self._tap.write_message(message)
-        self.rows_written += len(messages)  # a map may filter rows, or write some twice
+        self.written(page_id, len(messages))  # a map may filter rows, or write some twice
 
     @override
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:
@@ -291,6 +295,15 @@ class SDKStream(RESTStream[Any]):
             self._parts[page_id] = {"context": {"page_id": page_id}}
             parts.append(self._parts[page_id])
         return self._parts[page_id]
+
+    def kept(self, page_id: str) -> dict[str, Any]:
+        """Return what the state keeps of a page, or, where a stream has no pages, of it."""
+        if self.parent_stream_type is None:
+            return self.stream_state
+        if self._parts is None:
+            parts = self.stream_state.get("partitions", [])
+            return next((part for part in parts if part["context"]["page_id"] == page_id), {})
+        return self._parts.get(page_id, {})
 
     @property
     @override

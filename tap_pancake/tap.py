@@ -24,6 +24,7 @@ from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import ConfigurationError, PancakeError
 from tap_pancake.check import Check
 from tap_pancake.reading.state import check as check_state
+from tap_pancake.reading.state import pages_in
 from tap_pancake.running.interrupts import Interrupted, Interrupts
 from tap_pancake.running.run import Run
 from tap_pancake.sdk import SDKTap
@@ -124,6 +125,7 @@ class TapPancake(SDKTap):
         streams = self.streams.values()
         check_state(state, {stream.name: stream.replication_key for stream in streams})
         self.shared.shard.keep(state)
+        self.shared.account.known = pages_in(state)
         super().load_state(state)
 
     @override
@@ -157,6 +159,7 @@ class TapPancake(SDKTap):
             lanes.seize()
             is_written = False
             try:
+                self.shared.streams["sync_runs"].tell_rest(end)
                 self.shared.state_clock.write()
                 is_written = True
             except OSError:

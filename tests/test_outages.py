@@ -310,13 +310,15 @@ def test_what_is_set_aside_is_an_error_once_and_then_a_warning(
     shared: Shared, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    shared.still_aside("page 1, conversation 2, messages: not assigned, since 2026-01-01")
+    shared.still_aside(
+        "page 1, conversation 2, messages: not assigned, since 2026-01-01", "messages", "1"
+    )
     assert ended(shared) == ""
     assert [line.levelname for line in caplog.records if "conversation 2" in line.getMessage()] == [
         "WARNING",
         "INFO",
     ]
-    shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"))
+    shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"), "messages", "1")
     assert ended(shared) == (
         "1 set aside: what was read is written, the rest is tried by the next run; the first: page"
         " 1, conversation 3, messages: not assigned"
@@ -326,11 +328,11 @@ def test_what_is_set_aside_is_an_error_once_and_then_a_warning(
 
 def test_each_kind_of_end_is_counted(shared: Shared) -> None:
     for number in range(2):
-        shared.page_failed(PageFailed(f"page {number}, tags: gone"))
-    shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"))
+        shared.page_failed(PageFailed(f"page {number}, tags: gone"), "tags", str(number))
+    shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"), "messages", "1")
     for _ in range(3):
-        shared.row_left_out("tags", "without `id`")
-    shared.page_skipped(PageFailed("page 1, users: no right"))
+        shared.row_left_out("without `id`", "tags", "1")
+    shared.page_skipped(PageFailed("page 1, users: no right"), "users", "1")
     assert ended(shared) == (
         "2 failed, 1 set aside: what was read is written, the rest is tried by the next run; rows"
         " left out, since they cannot be written: 3; the first: page 0, tags: gone"

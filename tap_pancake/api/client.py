@@ -84,6 +84,11 @@ def is_id(value: object) -> bool:
     return value != "" and isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
+def page_of(context: Context | None) -> str | None:
+    """Give the page of a context; None for all pages together."""
+    return context["page_id"] if context else None
+
+
 def names_in(body: Mapping[str, Any]) -> str:
     """Show the names of an answer's keys, and never a value."""
     # A name may be a number of somebody's.
@@ -313,7 +318,7 @@ class PancakeStream(SDKStream):
         Raises:
             TransientError: all that was asked of the page was refused, for `Run.patience` seconds.
         """
-        limiter = self.run.limits.of(context["page_id"] if context else None)
+        limiter = self.run.limits.of(page_of(context))
         while True:
             try:
                 return self._try(url, params, context)
@@ -332,7 +337,7 @@ class PancakeStream(SDKStream):
 
     def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
         """Ask once; once more at once if the page token had been replaced by one that is listed."""
-        page_id = context["page_id"] if context else None
+        page_id = page_of(context)
         token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
         try:
             return self.ask(url, params, context, token)
@@ -350,14 +355,14 @@ class PancakeStream(SDKStream):
         Raises:
             PancakeError: whatever the table of errors says about the answer.
         """
-        page_id = context["page_id"] if context else None
+        page_id = page_of(context)
         where = self.place(context)
         limiter = self.run.limits.of(page_id)
         left: list[Departure] = []
 
         def wait(connect: Callable[[], None]) -> None:
             left.append(limiter.wait(connect=connect))
-            self.run.progress.called(self.name)  # when it leaves, so that the rate is true
+            self.run.account.called(self.name, page_id)  # when it leaves, so that the rate is true
 
         answer = self.run.transport.get(
             url,
@@ -368,7 +373,7 @@ class PancakeStream(SDKStream):
         )
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             limiter.refused(left[-1], answer.retry_after or 0.0)
-            self.run.progress.limited(self.name)
+            self.run.account.retried(self.name, page_id, limited=True)
         else:
             limiter.accepted(left[-1])
         self.run.compare_clocks(answer.ahead)
@@ -438,7 +443,9 @@ class PancakeStream(SDKStream):
 
     def _note_retry(self, tries: Callable[[], int], details: Details) -> None:
         number = f"{details['tries'] + 1} of {tries()}"
-        self.run.progress.retried(self.name, number)
+        context: Context | None = details["args"][-1]  # of `again`, in `_persist`
+        self.run.progress.retried(number)
+        self.run.account.retried(self.name, page_of(context))
         self.logger.info(
             "Try %s in %.1f seconds: %s",
             number,
@@ -467,7 +474,7 @@ class PancakeStream(SDKStream):
         if rows and not found:
             self.reject(f"has rows without `{self.row_id}`", context)
         for _ in range(found.answered - len(found)):
-            self.run.row_left_out(self.name, f"without `{self.row_id}`")
+            self.run.row_left_out(f"without `{self.row_id}`", self.name, page_of(context))
         return found
 
     def reject(self, what: str, context: Context | None) -> NoReturn:
@@ -521,7 +528,7 @@ class PancakeStream(SDKStream):
         if problems and not records:
             self.reject(f"has rows {problems[0]}", context)
         for problem in problems:
-            self.run.row_left_out(self.name, problem)
+            self.run.row_left_out(problem, self.name, page_of(context))
         return records
 
     def shape(self, row: Row, context: Context | None) -> Record | None:
@@ -533,7 +540,7 @@ class PancakeStream(SDKStream):
         """
         record = self._shape(row, context)
         if isinstance(record, str):
-            self.run.row_left_out(self.name, record)
+            self.run.row_left_out(record, self.name, page_of(context))
             return None
         return record
 
@@ -618,6 +625,10 @@ class PancakeStream(SDKStream):
             start=start,
             end=end,
         )
+
+    @override
+    def written(self, page_id: str | None, count: int) -> None:
+        self.run.account.of(self.name, page_id if self.parent_stream_type else None).rows += count
 
     @override
     def write_state(self) -> None:

@@ -217,6 +217,14 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
             _check_part(partition, keys[stream], f"{place}, page {page_id}")
 
 
+def pages_in(state: Mapping[str, Any]) -> set[str]:
+    """Give the pages of which a state that was checked keeps something."""
+    streams = [one for one in state.get("bookmarks", {}).values() if isinstance(one, dict)]
+    parts = [part for one in streams for part in one.get("partitions") or []]
+    contexts = [part.get("context") for part in parts if isinstance(part, dict)]
+    return {one["page_id"] for one in contexts if isinstance(one, dict) and one.get("page_id")}
+
+
 def in_the_future(place: str, at: str) -> PageFailed:
     """Return the error of a part of the state that says that the future was read."""
     msg = (

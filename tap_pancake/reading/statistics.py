@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
-from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.client import PancakeStream, page_of
 from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError
 from tap_pancake.reading.buckets import (
     BEGINNING,
@@ -230,11 +230,11 @@ class StatisticsStream(PancakeStream):
     def _tell(self, failure: PageFailed, context: Context | None, *, known: bool) -> None:
         """Say that a span is set aside, by this run or by one before."""
         if known:
-            self.run.still_aside(str(failure))
+            self.run.still_aside(str(failure), self.name, page_of(context))
         elif self._is_idle(failure, context):
-            self.run.page_skipped(failure)
+            self.run.page_skipped(failure, self.name, page_of(context))
         else:
-            self.run.set_aside(failure)
+            self.run.set_aside(failure, self.name, page_of(context))
 
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None

@@ -14,14 +14,15 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tap_pancake.api.limits import Limits
+    from tap_pancake.running.account import RunAccount
 
 INTERVAL = 10.0
 """Seconds between two lines."""
@@ -37,28 +38,6 @@ _NAMED = 5
 def without_facts(reason: str) -> str:
     """Give a reason without the facts at its end, such as the id of the one request."""
     return _FACTS.sub("", reason)
-
-
-@dataclass
-class Tally:
-    """What one stream has done."""
-
-    calls: int = 0
-    retries: int = 0
-    limited: int = 0
-    """Answers 429."""
-
-
-class Stream(Protocol):
-    """What a stream knows of itself."""
-
-    @property
-    def rows_written(self) -> int:
-        """Rows written so far."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it was read, of all pages together: they are read side by side."""
 
 
 @dataclass
@@ -92,6 +71,11 @@ class _Wait:
         return time.monotonic() - self.began
 
 
+def counted(number: int, one: str, more: str = "") -> str:
+    """Give a number of things."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def _waits_for(wait: _Wait) -> str:
     number = f" (try {wait.number})" if wait.number else ""
     return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
@@ -103,24 +87,27 @@ def _slowed(paces: Mapping[str, float]) -> Iterator[str]:
     for page in slowest:
         yield f"page {page} is slowed to {paces[page]:.1f} calls/s"
     if more := len(paces) - len(slowest):
-        yield f"{more:,} more pages are slowed"
+        yield f"{counted(more, 'more page is', 'more pages are')} slowed"
 
 
 class Progress:
     """The figures of a run."""
 
-    def __init__(self, limits: Limits, streams: Mapping[str, Stream]) -> None:
-        """Begin to count, and to wait for the first line.
+    def __init__(
+        self, limits: Limits, account: RunAccount, seconds: Callable[[str], float]
+    ) -> None:
+        """Wait for the first line.
 
         Args:
             limits: tell the pace of each page.
-            streams: the streams by name.
+            account: knows what was done.
+            seconds: how long a stream was read, of all pages together: they are side by side.
         """
         self._limits = limits
-        self._streams = streams
+        self._account = account
+        self._seconds = seconds
         self._logger = logging.getLogger("tap-pancake")
         self._lock = threading.Lock()
-        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._under_way: dict[str, _Way | None] = {}
         self._waits: dict[int, _Wait] = {}  # by thread
         self._most = 0  # side by side since the last line
@@ -131,22 +118,9 @@ class Progress:
 
     # Noted by lanes and by what asks ahead
 
-    def called(self, stream: str) -> None:
-        """Note a call."""
-        with self._lock:
-            self._tallies[stream].calls += 1
-
-    def limited(self, stream: str) -> None:
-        """Note an answer 429, after which the call is made again."""
-        with self._lock:
-            self._tallies[stream].limited += 1
-            self._tallies[stream].retries += 1
-
-    def retried(self, stream: str, number: str) -> None:
+    def retried(self, number: str) -> None:
         """Note that this thread's call is to be made again, and that it is try "2 of 8"."""
-        with self._lock:
-            self._tallies[stream].retries += 1
-            self._waits[threading.get_ident()].number = number
+        self._waits[threading.get_ident()].number = number
 
     @contextmanager
     def waiting(self, place: str) -> Iterator[None]:
@@ -205,26 +179,29 @@ class Progress:
 
     def _line(self, seconds: float) -> str:
         with self._lock:
-            tallies = dict(self._tallies)
             under_way = dict(self._under_way)
             most, self._most = self._most, len(under_way)
             wait = max(list(self._waits.values()), key=lambda wait: wait.seconds, default=None)
-        calls = sum(tally.calls for tally in tallies.values())
+        totals = self._account.totals()
+        calls = sum(tally.calls for tally in totals.values())
         rate, self._calls_told = (calls - self._calls_told) / seconds, calls
         if wait is not None and not self._pages:
             return _waits_for(wait)  # there is nothing else to tell yet
         slowed = {page: pace for page, pace in self._limits.slowed().items() if page in under_way}
         highest = self._limits.calls_per_second
         at_most = (most - len(slowed)) * highest + sum(slowed.values())
-        written = [
-            f"{self._streams[name].rows_written:,} {name}" for name in ("conversations", "messages")
+        inbox = [
+            (totals[name].rows if name in totals else 0, name)
+            for name in ("conversations", "messages")
         ]
+        others = sum(tally.rows for tally in totals.values()) - sum(rows for rows, _ in inbox)
+        written = [f"{rows:,} {name}" for rows, name in [*inbox, (others, "other rows")]]
         return "; ".join(
             [
                 f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
                 ", ".join(written),
                 f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
-                f"{sum(tally.limited for tally in tallies.values()):,} answers 429",
+                f"{sum(tally.limited for tally in totals.values()):,} answers 429",
                 *_slowed(slowed),
                 *self._slow(under_way),
                 *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
@@ -249,20 +226,19 @@ class Progress:
         Args:
             failures: how it is called (failed, skipped) → the place and the reason of each.
         """
-        quiet = []
-        for name, stream in sorted(self._streams.items()):
-            tally = self._tallies[name]
-            if stream.rows_written or tally.retries:
+        quiet, totals = [], self._account.totals()
+        for name, tally in sorted(totals.items()):
+            if tally.rows or tally.retries:
                 self._logger.info(
-                    "%s: %s rows, %s calls, %s retries, %.1f s",
+                    "%s: %s, %s, %s, %.1f s",
                     name,
-                    f"{stream.rows_written:,}",
-                    f"{tally.calls:,}",
-                    f"{tally.retries:,}",
-                    stream.seconds,
+                    counted(tally.rows, "row"),
+                    counted(tally.calls, "call"),
+                    counted(tally.retries, "retry", "retries"),
+                    self._seconds(name),
                 )
             elif tally.calls:
-                quiet.append(f"{name} ({tally.calls:,} calls)")
+                quiet.append(f"{name} ({counted(tally.calls, 'call')})")
         if quiet:
             self._logger.info("No rows: %s", ", ".join(quiet))
         for what, cases in failures.items():
@@ -272,12 +248,11 @@ class Progress:
             for reason, ones in places.items():
                 more = f" and {len(ones) - _NAMED:,} more" if len(ones) > _NAMED else ""
                 self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)
-        tallies = self._tallies.values()
         self._logger.info(
-            "%s in %.1f s: %s rows, %s calls, %s answers 429",
+            "%s in %.1f s: %s, %s, %s",
             f"{self._done:,} of {self._pages:,} pages done" if self._pages else "No page was read",
             time.monotonic() - self._began,
-            f"{sum(stream.rows_written for stream in self._streams.values()):,}",
-            f"{sum(tally.calls for tally in tallies):,}",
-            f"{sum(tally.limited for tally in tallies):,}",
+            counted(sum(tally.rows for tally in totals.values()), "row"),
+            counted(sum(tally.calls for tally in totals.values()), "call"),
+            counted(sum(tally.limited for tally in totals.values()), "answer 429", "answers 429"),
         )

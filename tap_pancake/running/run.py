@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.auth import PageTokens
-from tap_pancake.api.errors import PageFailed, PancakeError
+from tap_pancake.api.errors import PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport, most_connections
@@ -19,13 +19,15 @@ from tap_pancake.reading.selection import Memory
 from tap_pancake.reading.state import BATCH_INTERVAL, STATE_INTERVAL, StateClock
 from tap_pancake.rows import times
 from tap_pancake.rows.shaping import CUSTOMER, STAFF
+from tap_pancake.running.account import Case, RunAccount
 from tap_pancake.running.lanes import AHEAD, Lanes
 from tap_pancake.running.progress import Progress
 from tap_pancake.running.shards import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
+    from tap_pancake.api.errors import PageFailed
     from tap_pancake.rows.personal import Protection
 
 
@@ -83,10 +85,7 @@ class Run:
         self._ahead = 0.0
         self._said: set[str] = set()
         self._saying = threading.Lock()
-        self._failed: list[PageFailed] = []
-        self._skipped: list[PageFailed] = []
-        self._set_aside: list[PageFailed] = []
-        self._still_aside: list[str] = []
+        self.account = RunAccount()
         self._left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @cached_property
@@ -151,7 +150,7 @@ class Run:
     @cached_property
     def progress(self) -> Progress:
         """Counts what is done, and tells of it."""
-        return Progress(self.limits, self.streams)
+        return Progress(self.limits, self.account, lambda stream: self.streams[stream].seconds)
 
     @cached_property
     def limits(self) -> Limits:
@@ -202,35 +201,40 @@ class Run:
                 "ahead of" if ahead > 0 else "behind",
             )
 
-    def page_failed(self, failure: PageFailed) -> None:
+    def page_failed(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
         """Note that something of a page cannot be read; its bookmarks stay where they are."""
-        self._failed.append(failure)
+        self._note(Case.FAILED, failure, stream, page_id)
         self._logger.error("%s", failure)
 
-    def page_skipped(self, refusal: PageFailed) -> None:
+    def page_skipped(self, refusal: PageFailed, stream: str, page_id: str | None) -> None:
         """Note that something of a page may not be read; its bookmarks stay where they are."""
-        self._skipped.append(refusal)
+        self._note(Case.SKIPPED, refusal, stream, page_id)
         self._logger.warning("Skipped: %s", refusal)
 
-    def set_aside(self, failure: PageFailed) -> None:
+    def set_aside(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
         """Note that a part of a stream cannot be read, from now on: later runs try it again."""
-        self._set_aside.append(failure)
+        self._note(Case.SET_ASIDE, failure, stream, page_id)
         self._logger.error("Set aside: %s", failure)
 
-    def still_aside(self, text: str) -> None:
+    def still_aside(self, text: str, stream: str, page_id: str | None) -> None:
         """Note what an earlier run set aside and this one could not read: place, colon, reason."""
-        self._still_aside.append(text)
+        self._note(Case.STILL_ASIDE, text, stream, page_id)
         self._logger.warning("Still set aside: %s", text)
 
-    def row_left_out(self, stream: str, reason: str) -> None:
+    def _note(self, case: Case, what: object, stream: str, page_id: str | None) -> None:
+        self.account.note(case, str(what), stream, page_id)
+
+    def row_left_out(self, reason: str, stream: str, page_id: str | None) -> None:
         """Count a row that cannot be written; any thread may.
 
         Args:
-            stream: its stream.
             reason: what is wrong with it, after "rows"; names of keys, never values.
+            stream: its stream.
+            page_id: its page; None for all pages together.
         """
         with self._saying:
             self._left_out[stream][reason] += 1
+        self.account.note(Case.LEFT_OUT, f"rows {reason}", stream, page_id)
 
     def summarise(self) -> None:
         """Say what was done, and what was not and why."""
@@ -241,16 +245,10 @@ class Run:
                 " have changed, please report this"
             )
             self._logger.error("%s", msg)
-        ended: dict[str, Sequence[PageFailed | str]] = {
-            "Failed": self._failed,
-            "Set aside": self._set_aside,
-            "Still set aside": self._still_aside,
-            "Skipped": self._skipped,
-        }
         self.progress.summarise(
             {
-                what: [str(failure).partition(": ")[::2] for failure in failures]
-                for what, failures in ended.items()
+                case: [text.partition(": ")[::2] for text in self.account.cases(case)]
+                for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE, Case.SKIPPED)
             }
         )
 
@@ -260,13 +258,14 @@ class Run:
         Raises:
             PancakeError: something of at least one page failed.
         """
-        if self._skipped:
-            self._logger.info("In all %d skipped: see the warnings above", len(self._skipped))
-        failures = [*self._failed, *self._set_aside]
+        if skipped := self.account.cases(Case.SKIPPED):
+            self._logger.info("In all %d skipped: see the warnings above", len(skipped))
+        failed, aside = self.account.cases(Case.FAILED), self.account.cases(Case.SET_ASIDE)
+        failures = failed + aside
         rows = sum(reasons.total() for reasons in self._left_out.values())
         parts = []
         if failures:
-            counts = {"failed": len(self._failed), "set aside": len(self._set_aside)}
+            counts = {"failed": len(failed), "set aside": len(aside)}
             named = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
             text = f"{named}: what was read is written, the rest is tried by the next run"
             parts.append(text)

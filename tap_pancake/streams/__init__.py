@@ -10,6 +10,7 @@ from tap_pancake.streams.conversations import ConversationsStream
 from tap_pancake.streams.messages import MessagesStream
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.streams.people import CustomersStream, UsersStream
+from tap_pancake.streams.runs import SyncRunsStream
 from tap_pancake.streams.statistics import (
     CustomerEngagementsStream,
     MultiPageUserStatisticsStream,
@@ -41,4 +42,5 @@ STREAMS = (
     MultiPageUserStatisticsStream,
     ConversationsStream,
     MessagesStream,
+    SyncRunsStream,  # the last, since it tells of all others
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -129,7 +130,10 @@ class ConversationsStream(ListStream):
         children = messages.share(context)
         aside = None
         if children is not None:
-            aside = Aside(children.bookmark, self.run.clock, self.run.set_aside)
+            new = partial(
+                self.run.set_aside, stream=self._messages.name, page_id=context["page_id"]
+            )
+            aside = Aside(children.bookmark, self.run.clock, new)
         reading = self.readings[context["page_id"]] = PageReading(aside)
         reader = self.reader(
             context,
@@ -231,10 +235,11 @@ class ConversationsStream(ListStream):
             bookmark.take_back()
             _, _, reason = str(refusal).partition(": ")
             page = {"page_id": context["page_id"]}
-            self.run.page_skipped(PageSkipped(f"{self._messages.place(page)}: {reason}"))
+            refused = PageSkipped(f"{self._messages.place(page)}: {reason}")
+            self.run.page_skipped(refused, self._messages.name, context["page_id"])
         except PageFailed as failure:
             bookmark.freeze()
-            self.run.page_failed(failure)
+            self.run.page_failed(failure, self._messages.name, context["page_id"])
         else:
             return
         reading.aside = None
@@ -260,7 +265,7 @@ class ConversationsStream(ListStream):
             except PageFailed as failure:
                 if aside.failed_again(entry):
                     msg = f"{failure}: it was tried for 30 days, and is given up"
-                    self.run.page_failed(PageFailed(msg))
+                    self.run.page_failed(PageFailed(msg), self._messages.name, context["page_id"])
             else:
                 aside.read(entry.conversation_id, entry.since)
         reading.part, reading.messages = Part(then=nothing), None
@@ -269,5 +274,7 @@ class ConversationsStream(ListStream):
                 f"{self._messages.place(context)}: {len(aside.waiting):,} conversations are still"
                 " set aside, since their messages cannot be read: "
                 + ", ".join(aside.waiting[:5])
-                + (" …" if len(aside.waiting) > 5 else "")  # noqa: PLR2004
+                + (" …" if len(aside.waiting) > 5 else ""),  # noqa: PLR2004
+                self._messages.name,
+                context["page_id"],
             )

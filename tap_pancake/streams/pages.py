@@ -17,6 +17,7 @@ from tap_pancake.api.errors import (
     RunStopped,
     TransientError,
 )
+from tap_pancake.running.account import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     Listed = dict[str, list[Row]]
 
 _SERVER_ERROR = 500
+# So many new pages are named.
+_NAMED = 5
 
 NO_PAGE = "The account has no activated page: activate one in Pancake"
 ACTIVATED = "activated"
@@ -152,7 +155,7 @@ class PagesStream(PancakeStream):
             str(page["id"]): category for category, pages in self.listed.items() for page in pages
         }
 
-    def unreadable(self) -> Iterator[PageFailed]:
+    def unreadable(self) -> Iterator[tuple[str, PageFailed]]:
         """Say of each page of `page_ids` that is not there why it is not."""
         for page_id in dict.fromkeys(self.config.get("page_ids") or []):
             if page_id in self.chosen or not self.run.shard.has_page(page_id):
@@ -164,7 +167,7 @@ class PagesStream(PancakeStream):
                 else "is not in this account: correct the id, or give its token in"
                 " `page_access_tokens`"
             )
-            yield PageFailed(f"page {page_id} of `page_ids` {problem}")
+            yield page_id, PageFailed(f"page {page_id} of `page_ids` {problem}")
 
     def misplaced(self) -> Iterator[str]:
         """Say of each page that other settings name, and that is not there, that it is not."""
@@ -192,13 +195,38 @@ class PagesStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         for warning in self.misplaced():
             self.logger.warning("%s", warning)
-        for problem in self.unreadable():
-            self.run.page_failed(problem)
+        for page_id, problem in self.unreadable():
+            self.run.page_failed(problem, self.name, None)
+            self.run.account.missing(page_id, Status.FAILED, str(problem))
         if not self.config.get("page_ids") and not self.chosen:
             self.logger.warning(NO_PAGE)
         self.run.progress.expect(len(self.readable))
+        self.run.account.expect({one: page.get("name") for one, page in self.readable.items()})
+        self._compare_with_state()
         yield from self.records()
         self.run.lanes.finish()
+
+    def _compare_with_state(self) -> None:
+        """Name the pages that earlier runs have read and that are not there, and the new ones."""
+        known = self.run.account.known
+        if not self.config.get("page_ids"):  # else the others are left out on purpose
+            for page_id in sorted(known - self.chosen.keys()):
+                category = self._categories.get(page_id)
+                where = (
+                    f"is {category} in Pancake" if category else "is not in this account any more"
+                )
+                reason = (
+                    f"page {page_id} {where}, though earlier runs have read it: if that is"
+                    " meant, choose the others with `page_ids`, or take it out of the state"
+                )
+                self.logger.warning("%s", reason)
+                self.run.account.missing(page_id, Status.GONE, reason)
+        new = [page for page_id, page in self.readable.items() if page_id not in known]
+        if known and new:
+            named = ", ".join(f"{page['id']} ({page.get('name')})" for page in new[:_NAMED])
+            self.logger.info(
+                "New since the last run: %s%s", named, ", …" if len(new) > _NAMED else ""
+            )
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
@@ -218,12 +246,16 @@ class PagesStream(PancakeStream):
 
     def _read_page(self, context: Context) -> None:
         """Read all of a page, and note that it is under way."""
-        self.run.progress.begin(context["page_id"])
+        page_id = context["page_id"]
+        self.run.progress.begin(page_id)
+        self.run.account.begin(page_id)
         try:
             self._read_streams(context)
+            self.run.account.over(page_id)
+            self.run.streams["sync_runs"].tell(page_id)
         finally:
-            self.run.lanes.forget(context["page_id"])
-            self.run.progress.end(context["page_id"])
+            self.run.lanes.forget(page_id)
+            self.run.progress.end(page_id)
 
     def _read_streams(self, context: Context) -> None:
         """Read a page's streams; one that fails ends for this page, and the others go on.
@@ -233,16 +265,20 @@ class PagesStream(PancakeStream):
         """
         before: PageFailed | None = None
         for stream in self.child_streams:
-            if not isinstance(stream, PancakeStream) or not stream.is_wanted:
+            if not isinstance(stream, PancakeStream):
                 continue
-            self.run.answered.discard(context["page_id"])
-            failure = self._read_stream(stream, context)
-            if isinstance(failure, PageLost):
-                break
-            first_call = context["page_id"] not in self.run.answered
-            if first_call and isinstance(failure, TransientError) and failure.is_like(before):
-                break
-            before = failure
+            if stream.is_wanted:
+                self.run.answered.discard(context["page_id"])
+                failure = self._read_stream(stream, context)
+                if isinstance(failure, PageLost):
+                    break
+                first_call = context["page_id"] not in self.run.answered
+                if first_call and isinstance(failure, TransientError) and failure.is_like(before):
+                    break
+                before = failure
+            # One that is not wanted is read by one before it, or by nobody.
+            for one in [stream, *stream.child_streams]:
+                self.run.account.of(one.name, context["page_id"]).is_over = True
 
     def _read_stream(self, stream: PancakeStream, context: Context) -> PageFailed | None:
         """Read one stream of a page, and note what it failed at.
@@ -255,18 +291,19 @@ class PagesStream(PancakeStream):
         except SyncLifecycleSignal:
             pass  # of a dry run
         except PageSkipped as refusal:
-            self.run.page_skipped(refusal)
+            self.run.page_skipped(refusal, stream.name, context["page_id"])
             return refusal
         except PageFailed as failure:
             if self.is_from_idleness(failure, stream, context):
-                self.run.page_skipped(failure)
+                self.run.page_skipped(failure, stream.name, context["page_id"])
             else:
-                self.run.page_failed(failure)
+                self.run.page_failed(failure, stream.name, context["page_id"])
                 return failure
         except RecursionError:
             # Of what is nested so deeply that it can just be read, but not be passed on.
             msg = f"{stream.place(context)}: an answer is nested too deeply"
-            self.run.page_failed(PageFailed(f"{msg}: please report this"))
+            failed = PageFailed(f"{msg}: please report this")
+            self.run.page_failed(failed, stream.name, context["page_id"])
         return None
 
     def is_from_idleness(

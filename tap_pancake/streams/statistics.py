@@ -189,9 +189,9 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         try:
             yield from self._read()
         except PageSkipped as refusal:
-            self.run.page_skipped(refusal)
+            self.run.page_skipped(refusal, self.name, None)
         except PageFailed as failure:
-            self.run.page_failed(failure)
+            self.run.page_failed(failure, self.name, None)
 
     def _read(self) -> Iterator[Record]:
         self._need_user_token()
@@ -268,10 +268,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             text = f"page {page_id}, {self.name}: left out, since the API refused it (error {code})"
             if code in self._NOT_ALLOWED:
                 remedy = "check the page's plan and your rights in Pancake"
-                self.run.page_skipped(PageSkipped(f"{text}: {remedy}"))
+                self.run.page_skipped(PageSkipped(f"{text}: {remedy}"), self.name, None)
             else:
                 remedy = "if it stays so, leave the page out with `page_ids`"
-                self.run.page_failed(PageFailed(f"{text}: {remedy}"))
+                self.run.page_failed(PageFailed(f"{text}: {remedy}"), self.name, None)
                 expected = False
         return expected
 
@@ -452,22 +452,24 @@ class CustomerEngagementsStream(StatisticsStream):
                     try:
                         self.span_failed(failure, span, walk, context)
                     except PageFailed as ending:
-                        self.run.page_failed(ending)  # the other one goes on
+                        # The other one goes on.
+                        self.run.page_failed(ending, self.name, context["page_id"])
                         walks.remove(walk)
             if not walks:
                 return
-        self._end(walk.finish for walk in walks)
+        self._end((walk.finish for walk in walks), context)
 
     def _both_failed(
         self, failure: PageFailed, span: Span, walks: list[BucketWalk], context: Context
     ) -> None:
         """Set a span aside in both streams, but say it once."""
-        self._end(
+        steps = [
             partial(self.span_failed, failure, span, walk, context, told=number > 0)
             for number, walk in enumerate(walks)
-        )
+        ]
+        self._end(steps, context)
 
-    def _end(self, steps: Iterable[Callable[[], None]]) -> None:
+    def _end(self, steps: Iterable[Callable[[], None]], context: Context) -> None:
         """Take the same step of both streams, and raise what ended one only then."""
         endings: dict[str, PageFailed] = {}
         for step in steps:
@@ -478,7 +480,7 @@ class CustomerEngagementsStream(StatisticsStream):
         for number, found in enumerate(endings.values(), 1):
             if number == len(endings):
                 raise found
-            self.run.page_failed(found)
+            self.run.page_failed(found, self.name, context["page_id"])
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:

@@ -1,0 +1,155 @@
+"""What each run did, for those who look into the warehouse and not into a log."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from tap_pancake.api.client import PancakeStream
+from tap_pancake.api.errors import PancakeError
+from tap_pancake.reading.state import OPEN, TOP
+from tap_pancake.reading.statistics import StatisticsStream
+from tap_pancake.rows import times
+from tap_pancake.running.account import ACCOUNT, PageRun, Status, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.api.client import Row
+    from tap_pancake.running.run import Run
+
+
+class SyncRunsStream(PancakeStream):
+    """The account of the run, which the tap gives itself: a row for each page.
+
+    A page's row is written when it is done; all others at the end of the run, whatever ends it.
+    """
+
+    name = "sync_runs"
+    path = ""
+    brings = "nothing: it costs no call"
+    primary_keys = ("run_id", "page_id")
+    replication_key = "ended_at"
+
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with a run that goes on."""
+        super().__init__(tap, run)
+        self._ending: tuple[Status, str] | None = None
+        """How the run ended before all was read, and why."""
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        return None
+
+    def tell(self, page_id: str) -> None:
+        """Write the row of a page that is done."""
+        if self.selected:
+            self.sync({"page_id": page_id})
+        else:
+            self.run.account.tell(page_id)
+
+    def tell_rest(self, end: BaseException) -> None:
+        """Write what was not written when a run ended before all was read."""
+        if not self.selected:
+            return
+        failed = isinstance(end, PancakeError)
+        reason = self.run.redactor.line(str(end)) if failed else "the run was ended by a signal"
+        self._ending = (Status.FAILED if failed else Status.INTERRUPTED, reason)
+        self.sync()
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        account = self.run.account
+        for page_id in [context["page_id"]] if context else account.untold():
+            yield self._record(page_id, account.tell(page_id))
+
+    @override
+    def get_context_state(self, context: Context | None) -> dict[str, Any]:
+        return {}  # there is nothing to keep
+
+    @override
+    def written(self, page_id: str | None, count: int) -> None:
+        pass  # not of itself
+
+    @override
+    def write_state(self) -> None:
+        if self.context is None:
+            super().write_state()
+        else:  # not for each page
+            self.run.state_clock.tick()
+
+    def _record(self, page_id: str, page: PageRun) -> Record:
+        streams = [*self._streams(page_id, page)]
+        worst = max(streams, key=lambda one: Status(one["status"]).badness, default=None)
+        status, reason = page.instead or self._end_of(page_id, page) or (Status.COMPLETE, None)
+        if worst is not None and Status(worst["status"]).badness > status.badness:
+            status, reason = worst["status"], worst["reason"]
+        tallies = page.tallies.values()
+        return {
+            "run_id": self.run.account.run_id,
+            "page_id": page_id,
+            "page_name": page.name,
+            "started_at": page.started_at,
+            "ended_at": times.text(datetime.now(UTC)),
+            "status": str(status),
+            "reason": reason,
+            "row_count": sum(tally.rows for tally in tallies),
+            "calls": sum(tally.calls for tally in tallies),
+            "retries": sum(tally.retries for tally in tallies),
+            "answers_429": sum(tally.limited for tally in tallies),
+            "tap_version": self._tap.plugin_version,
+            "streams": streams,
+        }
+
+    def _end_of(self, page_id: str, page: PageRun) -> tuple[Status, str] | None:
+        """Say how the end of the run left a page that was not done; None if it is."""
+        if self._ending is None or (page.is_over and page_id != ACCOUNT):
+            return None
+        status, reason = self._ending
+        return (status if page_id == ACCOUNT else Status.INTERRUPTED), reason
+
+    def _streams(self, page_id: str, page: PageRun) -> Iterator[Row]:
+        """Tell of each stream of a page that was selected, and of others that failed."""
+        if page.instead:
+            return
+        for name, stream in self.run.streams.items():
+            is_of_account = stream.parent_stream_type is None
+            if stream is self or is_of_account != (page_id == ACCOUNT):
+                continue
+            tally = page.tallies.get(name, Tally())
+            if stream.selected or tally.problem:
+                yield self._stream(stream, page_id, page, tally)
+
+    def _stream(self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally) -> Row:
+        kept = stream.kept(page_id)
+        is_of_days = isinstance(stream, StatisticsStream)
+        aside = kept.get("aside", [])
+        left = [*kept.get(OPEN, []), *(aside if is_of_days else [])]
+        conversations = [] if is_of_days else [entry[0] for entry in aside]
+        status, reason = Status.COMPLETE, None
+        if tally.problem:
+            status, reason = tally.problem
+        elif not tally.is_over and (end := self._end_of(page_id, page)):
+            status, reason = end
+        elif not tally.is_over and page_id != ACCOUNT:
+            status, reason = Status.FAILED, "not asked for, since another stream failed before it"
+        elif conversations:
+            status = Status.INCOMPLETE
+            reason = f"{len(conversations):,} conversations are set aside: later runs try again"
+        elif left:
+            status, reason = Status.INCOMPLETE, "not all is read: later runs go on"
+        return {
+            "name": stream.name,
+            "status": str(status),
+            "reason": reason,
+            "row_count": tally.rows,
+            "calls": tally.calls,
+            "top": kept.get(TOP),
+            "open": [{"from": low or None, "to": high} for low, high in left],
+            "set_aside": conversations,
+        }
