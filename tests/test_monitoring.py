@@ -1,0 +1,118 @@
+"""The SQL of docs/monitoring.md, in DuckDB and PostgreSQL, beside what the runs were like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from scripts.docs import ROOT
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.tap import Run, config_for, hurried, run_tap, select
+from tests.targets import load_jsonl, load_postgres, postgres
+from tests.test_docs import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Row = dict[str, Any]
+
+DOCUMENT = ROOT / "docs" / "monitoring.md"
+FRESH, INCOMPLETE, DAYS = blocks(DOCUMENT, "sql")
+(VIEW,) = blocks(DOCUMENT, "sql-duckdb")
+
+
+@pytest.fixture(name="account", scope="module")
+def generated_account() -> Account:
+    return Account.generate(seed=181, pages=3, conversations=4)
+
+
+@pytest.fixture(name="runs", scope="module")
+def two_runs(account: Account, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Read the account twice; the first page's tags fail in both, the second's in the first."""
+    directory, runs = tmp_path_factory.mktemp("tap"), []
+    first, second = account.pages[:2]
+    catalog = select("pages", "tags", "conversations", "messages", "sync_runs")
+    with PancakeServer(account) as server:
+        for failing in ([first, second], [first]):
+            server.faults = [
+                Fault("missing_list", endpoint="tags", page_id=page.id) for page in failing
+            ]
+            state = runs[-1].state if runs else None
+            options = {"state": state, "catalog": catalog, "env": hurried(directory)}
+            runs.append(run_tap(directory, config_for(server), **options))
+    assert [run.returncode for run in runs] == [1, 1]
+    return runs
+
+
+@pytest.fixture(name="ask", scope="module", params=["postgres", "duckdb"])
+def asked(
+    request: pytest.FixtureRequest, runs: list[Run], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Load the runs, and give what answers a query."""
+    directory = tmp_path_factory.mktemp("target")
+    if request.param == "duckdb":
+        for run in runs:
+            load_jsonl(directory, directory / "output", run.stdout)
+        with closing(duckdb.connect()) as connection:
+            connection.execute("SET TimeZone = 'America/New_York'")
+            connection.execute(VIEW.replace("'output/", f"'{directory}/output/"))
+
+            def ask(sql: str) -> list[Row]:
+                answer = connection.execute(sql)
+                names = [column[0] for column in answer.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+            yield ask
+        return
+    with postgres(tmp_path_factory) as database:
+        for run in runs:
+            load_postgres(directory, database, run.stdout)
+        with psycopg.connect(database, row_factory=dict_row) as connection:
+            connection.execute("SET TIME ZONE 'America/New_York'")
+            connection.execute("SET search_path TO pancake")
+            yield lambda sql: connection.execute(sql.encode()).fetchall()
+
+
+def test_pages_that_were_not_read_to_their_end_are_found(
+    account: Account, ask: Callable[[str], list[Row]]
+) -> None:
+    assert {row["page_id"] for row in ask(FRESH)} == {account.pages[0].id}
+    (row,) = ask(FRESH)
+    assert (row["page_name"], row["last_complete"]) == (account.pages[0].name, None)
+    later = FRESH.replace("INTERVAL '2 hours'", "INTERVAL '-2 hours'")
+    assert {row["page_id"] for row in ask(later)} == {page.id for page in account.pages[:3]}
+
+
+def test_what_is_incomplete_is_told_by_the_last_run(
+    account: Account, ask: Callable[[str], list[Row]]
+) -> None:
+    (row,) = ask(INCOMPLETE)
+    assert (row["page_id"], row["status"]) == (account.pages[0].id, "failed")
+    assert "tags: the answer has no list" in row["reason"]
+
+
+def test_rows_of_a_day_stand_beside_those_of_a_week_before(
+    runs: list[Run], ask: Callable[[str], list[Row]]
+) -> None:
+    counts: Counter[str] = Counter()
+    for run in runs:
+        counts.update({row["page_id"]: row["row_count"] for row in run.records["sync_runs"]})
+    found: Counter[str] = Counter()
+    for row in ask(DAYS):  # two, if midnight fell between the runs
+        found[row["page_id"]] += int(row["row_count"])
+        assert row["week_before"] is None
+    assert found == counts
+    a_week_later = DAYS.replace(
+        "FROM sync_runs",
+        "FROM (SELECT page_id, ended_at, row_count FROM sync_runs UNION ALL SELECT page_id,"
+        " ended_at + INTERVAL '7 days', row_count FROM sync_runs) AS both_weeks",
+    )
+    beside = [row for row in ask(a_week_later) if row["week_before"] is not None]
+    assert beside
+    assert all(row["week_before"] == row["row_count"] for row in beside)
