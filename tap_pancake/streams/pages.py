@@ -215,12 +215,12 @@ class PagesStream(PancakeStream):
                 where = (
                     f"is {category} in Pancake" if category else "is not in this account any more"
                 )
-                reason = (
+                text = (
                     f"page {page_id} {where}, though earlier runs have read it: if that is"
                     " meant, choose the others with `page_ids`, or take it out of the state"
                 )
-                self.logger.warning("%s", reason)
-                self.run.account.missing(page_id, Status.GONE, reason)
+                self.logger.warning("%s", text)
+                self.run.account.missing(page_id, Status.GONE, text)
         new = [page for page_id, page in self.readable.items() if page_id not in known]
         if known and new:
             named = ", ".join(f"{page['id']} ({page.get('name')})" for page in new[:_NAMED])
