@@ -261,6 +261,20 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
     assert "the test found what a run would fail at (1 in all): see above" in run.stderr
 
 
+def test_a_page_that_spoils_the_totals_of_all_is_named(tmp_path: Path) -> None:
+    account = shop(3)
+    bad = account.pages[1].id
+    catalog = tmp_path / "catalog.json"
+    catalog.write_text(json.dumps(select("multi_page_user_statistics")), encoding="utf-8")
+    for kind, code in (("error:121", "skipped"), ("error:999", "fails")):
+        with PancakeServer(account) as server:
+            server.faults = [Fault(kind, where=lambda call: bad in call.params.get("page_ids", ""))]
+            run = check(tmp_path, config_for(server), "--catalog", str(catalog))
+        assert run.returncode == 1  # nothing else is selected
+        assert f"left out pages {bad}, since the API refused them" in run.stdout
+        assert ("the test found what a run would fail at" in run.stderr) == (code == "fails")
+
+
 def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
     account = shop(1)
     with PancakeServer(account) as server:
