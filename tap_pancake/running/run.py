@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.auth import PageTokens
-from tap_pancake.api.errors import PageFailed, PancakeError
+from tap_pancake.api.errors import PageFailed, PageSkipped, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport, most_connections
@@ -257,11 +257,17 @@ class Run:
     def raise_for_failed_pages(self) -> None:
         """End a run in which something failed, or was set aside or left out, with an error.
 
+        So does what was skipped, with the setting `fail_on_skip`.
+
         Raises:
             PancakeError: something of at least one page failed.
         """
         if self._skipped:
             self._logger.info("In all %d skipped: see the warnings above", len(self._skipped))
+        # But not a page without traffic, whose statistics the API has no answer for.
+        denied = [each for each in self._skipped if isinstance(each, PageSkipped)]
+        if not self._config.get("fail_on_skip"):
+            denied = []
         failures = [*self._failed, *self._set_aside]
         rows = sum(reasons.total() for reasons in self._left_out.values())
         parts = []
@@ -273,8 +279,11 @@ class Run:
         if rows:
             text = f"rows left out, since they cannot be written: {rows:,}"
             parts.append(text)
-        if failures:
-            text = f"the first: {failures[0]}"
+        if denied:
+            text = f"skipped, which is a failure with `fail_on_skip`: {len(denied):,}"
+            parts.append(text)
+        if first := [*failures, *denied][:1]:
+            text = f"the first: {first[0]}"
             parts.append(text)
         if parts:
             raise PancakeError("; ".join(parts))
