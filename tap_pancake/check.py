@@ -160,7 +160,10 @@ class Check:
             failed += findings.failures(skipped)
             found.append(findings)
         for name in sorted(self._unset):
-            self._say(f"{name}: not read of pages that `sip_package_ids` does not have")
+            self._say(
+                f"{name}: not read of pages that `sip_package_ids` does not have: put the id of the"
+                " page's SIP package there, if it has one"
+            )
         account = Findings()
         for stream in self._roots:
             self._probe(stream, None, account)
