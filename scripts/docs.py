@@ -114,7 +114,7 @@ NEW_IN_A_CALL = 59
 ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
     *(
         (f"`error_code` {code}", 200, {"success": False, "error_code": code})
-        for code in (*range(100, 107), 108, 121, 122, 123, 125, 126, 136, 145, 190)
+        for code in (*range(100, 109), 121, 122, 123, 125, 126, 136, 145, 190)
     ),
     ("“gói cước” without a code", 200, {"success": False, "message": "Không tìm thấy gói cước"}),
     ("another `error_code`", 200, {"success": False, "error_code": 999}),

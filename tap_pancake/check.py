@@ -33,6 +33,10 @@ _PATIENCE = 3.0
 _LONGEST_NAME = 60
 
 
+class _PageIdle(PageSkipped):
+    """A page without traffic, which no setting makes a failure."""
+
+
 @dataclass
 class Findings:
     """What was found of one page, or of the account."""
@@ -46,11 +50,10 @@ class Findings:
     lost: PageFailed | None = None
     """Why nothing of it can be read, if so."""
 
-    @property
-    def failures(self) -> list[PageFailed]:
-        """What would end a run with an error; the rest it would skip."""
+    def failures(self, skipped: type[PageSkipped]) -> list[PageFailed]:
+        """Return what would end a run with an error; the rest it would skip."""
         refusals = [*self.refusals.values(), *([self.lost] if self.lost else [])]
-        return [refusal for refusal in refusals if not isinstance(refusal, PageSkipped)]
+        return [refusal for refusal in refusals if not isinstance(refusal, skipped)]
 
     def is_out_of_reach(self, refusal: PageFailed) -> bool:
         """Tell whether all that was asked so far met the same fault of what is before the API."""
@@ -139,6 +142,7 @@ class Check:
             PancakeError: something failed, or nothing at all can be read.
         """
         self._tell_account()
+        skipped = _PageIdle if self._pages.config["fail_on_skip"] else PageSkipped
         failed: list[PancakeError] = []
         for warning in self._pages.misplaced():
             self._say(warning)
@@ -153,17 +157,20 @@ class Check:
             named = f" ({str(name)[:_LONGEST_NAME]})" if name else ""
             for line in findings.lines(f"page {page['id']}{named}"):
                 self._say(line)
-            failed += findings.failures
+            failed += findings.failures(skipped)
             found.append(findings)
         for name in sorted(self._unset):
-            self._say(f"{name}: not read of pages that `sip_package_ids` does not have")
+            self._say(
+                f"{name}: not read of pages that `sip_package_ids` does not have: put the id of the"
+                " page's SIP package there, if it has one"
+            )
         account = Findings()
         for stream in self._roots:
             self._probe(stream, None, account)
         if account.readable or account.refusals:
             for line in account.lines("all pages together"):
                 self._say(line)
-            failed += account.failures
+            failed += account.failures(skipped)
         if failed:
             msg = f"the test found what a run would fail at ({len(failed)} in all): see above"
             raise PancakeError(msg)
@@ -247,6 +254,6 @@ class Check:
                 f"{stream.place(context)}: the API answers HTTP 500, as it may for a page without"
                 " traffic: each run tries again"
             )
-            findings.refusals[stream.name] = PageSkipped(msg)
+            findings.refusals[stream.name] = _PageIdle(msg)
         else:
             findings.refusals[stream.name] = refusal

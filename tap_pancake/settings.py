@@ -159,6 +159,14 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         description="Version of the list of conversations; `v1` is the older one.",
     ),
     th.Property(
+        "fail_on_skip",
+        th.BooleanType,
+        default=False,
+        title="Fail on what is skipped",
+        description="Whether the exit code is 1 if something was skipped for want of a plan or a"
+        " right.",
+    ),
+    th.Property(
         "requests_per_second",
         th.NumberType(exclusive_minimum=0),
         default=4.95,
@@ -372,13 +380,19 @@ def _page_of(token: object) -> str | None:
     return page if isinstance(page, str) else None
 
 
+_TRUTHS = frozenset({"true", "1", "yes", "on", "false", "0", "no", "off"})
+
+
 def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> Any:
     """Check what the SDK made of an environment variable; make a number of what is to be one.
 
     Raises:
-        ConfigurationError: it is no number, or an array that is not JSON.
+        ConfigurationError: it is no number, no truth value, or an array that is not JSON.
     """
     types = schema.get("type", [])
+    if "boolean" in types and text.lower() not in _TRUTHS:  # the SDK would take it for false
+        msg = f"setting `{name}` must be true or false"
+        raise ConfigurationError(msg)
     if "array" in types:
         try:
             json.loads(text)  # the SDK would split it at its commas

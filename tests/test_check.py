@@ -261,6 +261,20 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
     assert "the test found what a run would fail at (1 in all): see above" in run.stderr
 
 
+def test_a_page_that_spoils_the_totals_of_all_is_named(tmp_path: Path) -> None:
+    account = shop(3)
+    bad = account.pages[1].id
+    catalog = tmp_path / "catalog.json"
+    catalog.write_text(json.dumps(select("multi_page_user_statistics")), encoding="utf-8")
+    for kind, code in (("error:121", "skipped"), ("error:999", "fails")):
+        with PancakeServer(account) as server:
+            server.faults = [Fault(kind, where=lambda call: bad in call.params.get("page_ids", ""))]
+            run = check(tmp_path, config_for(server), "--catalog", str(catalog))
+        assert run.returncode == 1  # nothing else is selected
+        assert f"left out pages {bad}, since the API refused them" in run.stdout
+        assert ("the test found what a run would fail at" in run.stderr) == (code == "fails")
+
+
 def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
     account = shop(1)
     with PancakeServer(account) as server:
@@ -290,11 +304,12 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
         config["page_access_tokens"] = {page.id: page.token for page in account.pages}
         run = check(tmp_path, config)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == [
+    *told, calls = run.stdout.splitlines()
+    assert told == [
         "Pages to read: 2",
         *(f"page {page.id}: everything can be read (15 streams)" for page in account.pages),
-        "call_logs: not read of pages that `sip_package_ids` does not have",
     ]
+    assert calls.startswith("call_logs: not read of pages that `sip_package_ids` does not have: ")
 
 
 def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.pancake_api import Account, Answer, PancakeServer
+from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, DATED, assert_same, records, utc
 from tests.tap import Run, config_for, log_lines, read_output, run_here, select, start_tap, sync
 from tests.truth import merged
@@ -382,6 +382,49 @@ def test_a_page_that_can_be_read_again_brings_the_totals_of_before_with_it(code:
         third = run_of(server, SEVERAL, state=second.state)
         assert server.count(SEVERAL) <= 4
         assert not [line for line in log_lines(third, "INFO") if "read again" in line]
+
+
+@pytest.mark.parametrize("kind", ["success_false", "error:105", "error:121", "error:104"])
+def test_a_refusal_that_names_no_page_costs_the_page_that_is_the_reason_only(kind: str) -> None:
+    account = account_of(pages=3)
+    bad = account.pages[1].id
+    denied = kind in {"error:105", "error:121"}
+    with PancakeServer(account) as server:
+        server.faults = [Fault(kind, where=lambda call: bad in call.params.get("page_ids", ""))]
+        first = run_of(server, SEVERAL)
+        assert first.returncode == (0 if denied else 1)
+        (line,) = log_lines(first, "WARNING" if denied else "ERROR")
+        assert f"page {bad}, {SEVERAL}: left out" in line
+        ids = [page.id for page in account.pages]
+        asked = [call.params["page_ids"] for call in server.calls if call.endpoint == SEVERAL]
+        tries = 8 if kind == "success_false" else 1
+        alone = [ids[0], *[bad] * tries, ids[2]]
+        assert asked[: len(alone) + tries] == [",".join(ids)] * tries + alone
+        assert set(asked[len(alone) + tries :]) == {f"{ids[0]},{ids[2]}"}
+        known = first.state["bookmarks"].get(SEVERAL, {})
+        assert ("replication_key_value" in known) == denied
+        account.pages[1].category = "inactive"
+        assert_same(first.by_key(SEVERAL), records(server, SEVERAL))
+        account.pages[1].category = "activated"
+        server.faults.clear()
+        second = run_of(server, SEVERAL, state=first.state)
+        assert second.returncode == 0
+        assert_same(merged(SEVERAL, first, second), records(server, SEVERAL))
+
+
+def test_a_refusal_that_is_of_no_page_asks_each_alone_once_in_a_run() -> None:
+    account = account_of(pages=3)
+    with PancakeServer(account) as server:
+        # Not a page, but that there are several; and then all that is asked.
+        for where in (lambda call: "," in call.params.get("page_ids", ""), None):
+            server.reset_calls()
+            server.faults = [Fault("error:100", endpoint=SEVERAL, where=where)]
+            run = run_of(server, SEVERAL)
+            assert run.returncode == 1
+            assert "left out" not in run.stderr
+            alone = [c for c in server.calls if "," not in c.params.get("page_ids", ",")]
+            assert len(alone) == 3
+            assert SEVERAL not in run.records
 
 
 def test_a_page_that_is_added_brings_the_totals_of_before_with_it() -> None:

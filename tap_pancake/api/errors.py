@@ -163,6 +163,10 @@ _CODES: dict[int, _Case] = {
         Verdict.FAIL,
         "the API does not accept the time span: check `start_date` and `end_date`, or report this",
     ),
+    107: _Case(
+        Verdict.UNSURE,
+        "the API says that Google Calendar is not connected: connect it in Pancake, or report this",
+    ),
     108: _Case(
         Verdict.FAIL,
         "not assigned to this conversation: let an administrator of the page allow all"

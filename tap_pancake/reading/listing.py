@@ -49,6 +49,8 @@ class Listing:
     """The Unix second before which it has no rows."""
     page_size: int = 0
     """Rows that a full answer is known to hold; 0 if that is not known. It is never relied on."""
+    least: int = 0
+    """Rows that are asked for at least, where full answers fail; 0 if always as many."""
     newest_first: bool = True
     """Whether its newest row is expected first; if not, no more is asked for than is wanted."""
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream
-from tap_pancake.api.errors import PageFailed
+from tap_pancake.api.errors import PageFailed, TransientError
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.head import Head, HeadFault
 from tap_pancake.reading.late import LateRows
 from tap_pancake.reading.listing import Answer, Listing, LiveList, Query
 from tap_pancake.reading.reader import ListReader
 from tap_pancake.reading.selection import Selection, Share
+from tap_pancake.reading.sizes import PageSizes, ShorterAnswers
 from tap_pancake.reading.state import in_the_future
 from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.api.client import Reply
     from tap_pancake.reading.selection import Part
 
     Row = dict[str, Any]
@@ -51,9 +56,53 @@ class ListStream(PancakeStream):
         now = int(time.time())
         return Query(self.listing.key, now - RECENT, now + _AHEAD)
 
+    @cached_property
+    def sizes(self) -> PageSizes:
+        """How many rows to ask for in one answer."""
+        return PageSizes(self.listing.page_size, self.listing.least)
+
+    @override
+    def ask(
+        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Reply:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        page_id = context["page_id"]
+        try:
+            reply = super().ask(url, params, context, token)
+        except TransientError as fault:
+            if fault.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.sizes.failed(page_id):
+                raise ShorterAnswers from None
+            raise
+        self.sizes.answered(page_id)
+        return reply
+
+    @override
+    def probe(self, context: Context | None) -> list[Row] | None:
+        while True:
+            try:
+                return super().probe(context)
+            except ShorterAnswers:
+                continue
+
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
+        while True:
+            try:
+                yield from self._read(context)
+            except ShorterAnswers:
+                # All rows so far are written, and in the state if they were proven: what is open
+                # is read by a reader that has seen no other page numbers.
+                self.logger.info(
+                    "%s: HTTP 500 again and again: asks for %d rows a call from now on",
+                    self.place(context),
+                    self.sizes.of(context["page_id"]),
+                )
+            else:
+                return
+
+    def _read(self, context: Context) -> Iterator[Record]:
+        """Read the list, for as long as its answers hold as many rows."""
         try:
             parts, page = self.parts(context), context["page_id"]
             ahead = self.run.lanes.ahead(parts, self.room, _size, page=page, stream=self.name)
@@ -127,7 +176,8 @@ class ListStream(PancakeStream):
         def warn(text: str) -> None:
             self.logger.warning("%s: %s", self.place(context), text)
 
-        listing, now = self.listing, int(time.time() * SECOND)
+        listing = replace(self.listing, page_size=self.sizes.of(context["page_id"]))
+        now = int(time.time() * SECOND)
         names = {listing.row_id, *listing.times, listing.late or listing.key}
         seen = shares[0].bookmark.fact
         live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))

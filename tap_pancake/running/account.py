@@ -33,7 +33,9 @@ class Case(StrEnum):
     LEFT_OUT = "Left out"
     """Rows that cannot be written."""
     SKIPPED = "Skipped"
-    """For want of a plan or a right, or of any traffic."""
+    """For want of a plan or a right."""
+    IDLE = "Idle"
+    """The page has no traffic, as far as is known."""
 
 
 class Status(StrEnum):
@@ -58,6 +60,7 @@ _STATUS = {
     Case.STILL_ASIDE: Status.INCOMPLETE,
     Case.LEFT_OUT: Status.INCOMPLETE,
     Case.SKIPPED: Status.SKIPPED,
+    Case.IDLE: Status.SKIPPED,
 }
 
 

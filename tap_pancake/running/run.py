@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.auth import PageTokens
-from tap_pancake.api.errors import PancakeError
+from tap_pancake.api.errors import PageSkipped, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport, most_connections
@@ -208,7 +208,8 @@ class Run:
 
     def page_skipped(self, refusal: PageFailed, stream: str, page_id: str | None) -> None:
         """Note that something of a page may not be read; its bookmarks stay where they are."""
-        self._note(Case.SKIPPED, refusal, stream, page_id)
+        case = Case.SKIPPED if isinstance(refusal, PageSkipped) else Case.IDLE
+        self._note(case, refusal, stream, page_id)
         self._logger.warning("Skipped: %s", refusal)
 
     def set_aside(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
@@ -245,21 +246,26 @@ class Run:
                 " have changed, please report this"
             )
             self._logger.error("%s", msg)
+        told = {case: [case] for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE)}
+        told[Case.SKIPPED] = [Case.SKIPPED, Case.IDLE]
         self.progress.summarise(
             {
-                case: [text.partition(": ")[::2] for text in self.account.cases(case)]
-                for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE, Case.SKIPPED)
+                name: [text.partition(": ")[::2] for text in self.account.cases(*cases)]
+                for name, cases in told.items()
             }
         )
 
     def raise_for_failed_pages(self) -> None:
         """End a run in which something failed, or was set aside or left out, with an error.
 
+        So does what was skipped, with the setting `fail_on_skip`.
+
         Raises:
             PancakeError: something of at least one page failed.
         """
-        if skipped := self.account.cases(Case.SKIPPED):
+        if skipped := self.account.cases(Case.SKIPPED, Case.IDLE):
             self._logger.info("In all %d skipped: see the warnings above", len(skipped))
+        denied = self.account.cases(Case.SKIPPED) if self._config.get("fail_on_skip") else []
         failed, aside = self.account.cases(Case.FAILED), self.account.cases(Case.SET_ASIDE)
         failures = failed + aside
         rows = sum(reasons.total() for reasons in self._left_out.values())
@@ -272,8 +278,11 @@ class Run:
         if rows:
             text = f"rows left out, since they cannot be written: {rows:,}"
             parts.append(text)
-        if failures:
-            text = f"the first: {failures[0]}"
+        if denied:
+            text = f"skipped, which is a failure with `fail_on_skip`: {len(denied):,}"
+            parts.append(text)
+        if first := [*failures, *denied][:1]:
+            text = f"the first: {first[0]}"
             parts.append(text)
         if parts:
             raise PancakeError("; ".join(parts))

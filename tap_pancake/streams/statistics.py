@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -28,7 +29,7 @@ from tap_pancake.rows import times
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -125,7 +126,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     """`GET /api/v1/statistics/user`: totals of staff over all pages together, a day a call.
 
     One page that the user token may not read spoils the whole answer, which names it: it is left
-    out, and the call repeated. Source: reference, section 14.
+    out, and the call repeated. Where an answer names none, each page is asked alone, to find it.
+    Source: reference, sections 14 and 24, 10.
     """
 
     name = "multi_page_user_statistics"
@@ -142,6 +144,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
     _NOT_ALLOWED = frozenset({121, 122, 125, 126}) | _NOT_THESE
     _CHECK = "check their plans and your rights in Pancake, or choose with `page_ids`"
+    _STAYS = "if it stays so, leave the page out with `page_ids`"
+
+    _is_told_apart = False
+    """Whether this run has asked the pages one by one in vain: that costs a call for each."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -157,9 +163,14 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         if not pages:
             return None
         span = self.recent(None)
-        body = self.fetch(None, (span, pages))
+        try:
+            body = self._answer(span, pages)
+        except PageFailed as refusal:
+            alone = self._refused_alone(span, pages, refusal)
+            is_denied = all(isinstance(each, PageSkipped) for each in alone.values())
+            msg = f"{self.name}: left out pages {', '.join(alone)}, since the API refused them: "
+            raise (PageSkipped if is_denied else PageFailed)(msg + self._CHECK) from None
         if not self._names_pages(body):
-            self._refuse_unnamed(body)
             return [row for _, row in self.found(body, span, None)]
         ones = [error for error in body["errors"] if isinstance(error, dict)]
         named = ", ".join(str(error.get("page_id")) for error in ones)
@@ -207,21 +218,17 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         walk = self.walk_of(None, zone, oldest, slack=int(is_guessed))
         if walk is None:
             return
-        complete = True
+        failed: list[PageFailed] = []
         for span in walk.spans(self.days_a_call):
             try:
-                body = self.fetch(None, (span, pages))
-                while pages and self.explains(body):
-                    self._refuse_unnamed(body)
-                    complete = self._leave_out(body["errors"], pages) and complete
-                    body = self.fetch(None, (span, pages)) if pages else {}
+                body = self._totals(span, pages, failed)
                 if not pages:
                     return
                 yield from self.records_of(body, span, walk, None)
             except PageFailed as failure:
                 self.span_failed(failure, span, walk, None)
                 continue
-            if complete:
+            if not failed:
                 self._note_pages(sorted(pages), walk)
                 walk.passed(span)
         walk.finish()
@@ -245,35 +252,113 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             msg = f"{self.name} needs the user token: set `access_token`, or do not select it"
             raise PageSkipped(msg)
 
-    def _refuse_unnamed(self, body: Body) -> None:
-        """Raise PageSkipped if an answer refuses pages, but does not say which."""
+    def _totals(self, span: Span, pages: dict[str, Row], failed: list[PageFailed]) -> Body:
+        """Ask for a day of all pages together.
+
+        Args:
+            span: the day.
+            pages: those that spoil the answer are taken out.
+            failed: gets the reason of each of them that is more than denied.
+
+        Returns:
+            The answer; empty if no page is left.
+
+        Raises:
+            PageFailed: it is refused, and no page is the reason.
+        """
+        while pages:
+            try:
+                body = self._answer(span, pages)
+            except PageFailed as refusal:
+                refused = self._refused_alone(span, pages, refusal)
+            else:
+                if not self._names_pages(body):
+                    return body
+                refused = self._refused(body["errors"], pages)
+            for page_id, reason in refused.items():
+                del pages[page_id]
+                if isinstance(reason, PageSkipped):
+                    self.run.page_skipped(reason, self.name, None)
+                else:
+                    self.run.page_failed(reason, self.name, None)
+                    failed.append(reason)
+        return {}
+
+    def _answer(self, span: Span, pages: Iterable[str]) -> Body:
+        """Ask once for pages together.
+
+        Raises:
+            PageFailed: it is refused, without the names of pages.
+        """
+        body = self.fetch(None, (span, pages))
         if self.explains(body) and not self._names_pages(body):
             msg = f"{self.name}: the API refused these pages (error {code_of(body)}): "
             raise PageSkipped(msg + self._CHECK)
+        return body
 
-    def _leave_out(self, errors: list[Any], pages: dict[str, Row]) -> bool:
-        """Leave out the pages that an answer names, with a line for each.
+    def _refused_alone(
+        self, span: Span, pages: Collection[str], refusal: PageFailed
+    ) -> dict[str, PageFailed]:
+        """Ask for each page alone, since a refusal of all together names none.
 
         Returns:
-            Whether that was to be expected, so that the rest is all that can be had.
+            The pages that are refused, with the reason of each: some of them, but not all.
+
+        Raises:
+            PageFailed: the refusal is not of some pages.
+        """
+        is_one = len(pages) == 1
+        if is_one or self._is_told_apart or not _may_be_of_a_page(refusal):
+            raise refusal
+        refused: dict[str, PageFailed] = {}
+        for page_id in pages:
+            try:
+                body = self._answer(span, [page_id])
+            except PageFailed as failure:
+                if not _may_be_of_a_page(failure):
+                    raise
+                where, _, reason = str(failure).partition(": ")
+                text = f"page {page_id}, {where}: left out, since the API refuses it alone, too: "
+                if isinstance(failure, PageSkipped):
+                    refused[page_id] = PageSkipped(text + reason)
+                else:
+                    refused[page_id] = PageFailed(f"{text}{reason}; {self._STAYS}")
+            else:
+                if self._names_pages(body):
+                    refused |= self._refused(body["errors"], [page_id])
+        if len(refused) in {0, len(pages)}:
+            self._is_told_apart = True
+            raise refusal
+        return refused
+
+    def _refused(self, errors: list[Any], pages: Iterable[str]) -> dict[str, PageFailed]:
+        """Return the pages that an answer names, with the reason of each.
+
+        Raises:
+            PageFailed: it names none that was asked for.
         """
         named = {str(error.get("page_id")): error for error in errors if isinstance(error, dict)}
-        refused = {page_id: named[page_id] for page_id in pages if page_id in named}
-        if not refused:
-            self.reject("refuses pages, but names none of those asked for", None)
-        expected = True
-        for page_id, error in refused.items():
-            del pages[page_id]
-            code = code_of(error)
+        refused: dict[str, PageFailed] = {}
+        for page_id in pages:
+            if page_id not in named:
+                continue
+            code = code_of(named[page_id])
             text = f"page {page_id}, {self.name}: left out, since the API refused it (error {code})"
             if code in self._NOT_ALLOWED:
                 remedy = "check the page's plan and your rights in Pancake"
-                self.run.page_skipped(PageSkipped(f"{text}: {remedy}"), self.name, None)
+                refused[page_id] = PageSkipped(f"{text}: {remedy}")
             else:
-                remedy = "if it stays so, leave the page out with `page_ids`"
-                self.run.page_failed(PageFailed(f"{text}: {remedy}"), self.name, None)
-                expected = False
-        return expected
+                refused[page_id] = PageFailed(f"{text}: {self._STAYS}")
+        if not refused:
+            self.reject("refuses pages, but names none of those asked for", None)
+        return refused
+
+
+def _may_be_of_a_page(refusal: PageFailed) -> bool:
+    """Tell whether one of several pages may be the reason, and not the API or the connection."""
+    if isinstance(refusal, TransientError):
+        return refusal.status == HTTPStatus.OK and not refusal.unreadable
+    return not isinstance(refusal, NothingThere)
 
 
 class TagStatisticsStream(StatisticsStream):

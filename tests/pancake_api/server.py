@@ -964,6 +964,8 @@ class Desk:
         """Whether `order_by` of customers is honoured at all."""
         self.cuts: dict[str, int] = {}
         """Endpoint → the most rows of an answer, whatever was asked for."""
+        self.fails_above: dict[str, int] = {}
+        """Endpoint → the `page_size` above which a busy page answers 500 (the reference, 24.5)."""
         self.calls_ascending = False
         """Whether call logs are oldest first; nobody knows."""
         self.totals = True
@@ -1023,6 +1025,8 @@ class Desk:
             return self._refuse()
         if order_by not in {"inserted_at", "updated_at"}:
             return self._refuse()
+        if size > self.fails_above.get(endpoint, size):
+            return FIXED_ANSWERS["500"]
         found = self._found(page, endpoint, order_by, window)
         below = (number - 1) * size
         if endpoint == "ad_conversations":
