@@ -45,7 +45,7 @@ RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or
 # What the tap logs at level WARNING of something that it may not read, or cannot read since an
 # earlier run, of one page; and in the end.
 UNREAD = ("Skipped: ", "Still set aside: ")
-DONE = re.compile("(pages done|No page was read) in ")
+DONE = re.compile(r"(pages? done( \([\d,]+ with failures\))?|No page was read) in ")
 # So many are named; of thousands of pages, the log has the rest.
 NAMED = 100
 

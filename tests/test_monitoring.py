@@ -35,7 +35,8 @@ def generated_account() -> Account:
 @pytest.fixture(name="runs", scope="module")
 def two_runs(account: Account, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """Read the account twice; the first page's tags fail in both, the second's in the first."""
-    directory, runs = tmp_path_factory.mktemp("tap"), []
+    directory = tmp_path_factory.mktemp("tap")
+    runs: list[Run] = []
     first, second = account.pages[:2]
     catalog = select("pages", "tags", "conversations", "messages", "sync_runs")
     with PancakeServer(account) as server:
@@ -44,8 +45,8 @@ def two_runs(account: Account, tmp_path_factory: pytest.TempPathFactory) -> list
                 Fault("missing_list", endpoint="tags", page_id=page.id) for page in failing
             ]
             state = runs[-1].state if runs else None
-            options = {"state": state, "catalog": catalog, "env": hurried(directory)}
-            runs.append(run_tap(directory, config_for(server), **options))
+            config, env = config_for(server), hurried(directory)
+            runs.append(run_tap(directory, config, state=state, catalog=catalog, env=env))
     assert [run.returncode for run in runs] == [1, 1]
     return runs
 
@@ -73,10 +74,10 @@ def asked(
     with postgres(tmp_path_factory) as database:
         for run in runs:
             load_postgres(directory, database, run.stdout)
-        with psycopg.connect(database, row_factory=dict_row) as connection:
-            connection.execute("SET TIME ZONE 'America/New_York'")
-            connection.execute("SET search_path TO pancake")
-            yield lambda sql: connection.execute(sql.encode()).fetchall()
+        with psycopg.connect(database, row_factory=dict_row) as session:
+            session.execute("SET TIME ZONE 'America/New_York'")
+            session.execute("SET search_path TO pancake")
+            yield lambda sql: session.execute(sql.encode()).fetchall()
 
 
 def test_pages_that_were_not_read_to_their_end_are_found(

@@ -59,7 +59,8 @@ def test_customers_come_by_half_as_many_where_long_answers_fail(
         server.desk.fails_above["customers"] = largest
         first = run_of(server)
         assert first.returncode == 0, first.stderr
-        assert not first.repeated("customers")
+        # The reading that begins again meets the row where it begins.
+        assert len(first.repeated("customers")) <= len(asked) - 1
         assert_same(first.by_key("customers"), records(server, "customers"))
         assert sizes(server) == asked
         told = [line for line in log_lines(first, "INFO") if "rows a call" in line]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STREAM = re.compile(r"(\w+): ([\d,]+) rows?, ([\d,]+) calls?, ([\d,]+) retr(?:y|ies), [\d.]+ s")
 LINE = re.compile(
-    r"(\d+) of (\d+) pages done, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages, "
+    r"(\d+) of (\d+) pages? done(?: \([\d,]+ with failures\))?, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages, "
     r"[\d,]+ other rows; ([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
 )
 MINUTES = """
@@ -204,4 +204,4 @@ def test_a_run_that_is_interrupted_sums_up_too(tmp_path: Path) -> None:
     run = read_output(stdout, process.returncode, stderr)
     assert run.returncode == 143
     assert summary(run)["messages"][0] == len(run.records["messages"])
-    assert log_lines(run, "INFO")[-1].startswith("0 of 1 pages done in ")
+    assert log_lines(run, "INFO")[-1].startswith("0 of 1 page done in ")

@@ -66,6 +66,8 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # Seconds after the first fault in which another try may begin, unless there was but one.
 _LONGEST_CALL = 60.0
+# Seconds without an answer but 429 after which that is said.
+_LONG_REFUSED = 30.0
 # How often a call is made whose refusal nobody knows (reference, section 2.2).
 _UNKNOWN_TRIES = 3
 # Parameters that hold the times asked for.
@@ -329,6 +331,14 @@ class PancakeStream(SDKStream):
             seconds, pace = limiter.refused_for, limiter.pace
             if seconds >= self.run.patience:
                 break
+            if seconds >= _LONG_REFUSED and self.run.is_new(f"refusals of {page_of(context)}"):
+                self.logger.warning(
+                    "%s: every call was refused for %s: other programs may use up the rate limit;"
+                    " the tap goes on for %s",
+                    self.place(context),
+                    times.in_words(seconds),
+                    times.in_words(self.run.patience),
+                )
         msg = (
             f"{self.place(context)}: every call was refused for {times.in_words(seconds)}, even at"
             f" one in {1 / pace:.0f} seconds: {reason}"
@@ -374,6 +384,7 @@ class PancakeStream(SDKStream):
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
             limiter.refused(left[-1], answer.retry_after or 0.0)
             self.run.account.retried(self.name, page_id, limited=True)
+            self.run.progress.refused()
         else:
             limiter.accepted(left[-1])
         self.run.compare_clocks(answer.ahead)

@@ -122,6 +122,8 @@ class RunAccount:
         """Sorts by time; another one for each run."""
         self.known: set[str] = set()
         """The pages that the state knows."""
+        self.failing: set[str] = set()
+        """The pages of which something failed."""
         self._lock = threading.Lock()
         self._pages: dict[str, PageRun] = {ACCOUNT: PageRun(started_at=self.started_at)}
         """Those that were not told yet."""
@@ -181,6 +183,8 @@ class RunAccount:
         with self._lock:
             tally.cases.append((case, text))
             self._cases.append((case, text))
+            if case is Case.FAILED and page_id:
+                self.failing.add(page_id)
 
     def cases(self, *kinds: Case) -> list[str]:
         """Return what was wrong in these ways, of all pages."""

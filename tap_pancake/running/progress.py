@@ -64,6 +64,8 @@ class _Wait:
     began: float = field(default_factory=time.monotonic)
     number: str = ""
     """Of the try, such as "2 of 8"; empty for the first."""
+    refusals: int = 0
+    """Answers 429 so far."""
 
     @property
     def seconds(self) -> float:
@@ -78,6 +80,8 @@ def counted(number: int, one: str, more: str = "") -> str:
 
 def _waits_for(wait: _Wait) -> str:
     number = f" (try {wait.number})" if wait.number else ""
+    if wait.refusals:
+        number = f" (refused {counted(wait.refusals, 'time')} with HTTP 429)"
     return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
 
 
@@ -121,6 +125,10 @@ class Progress:
     def retried(self, number: str) -> None:
         """Note that this thread's call is to be made again, and that it is try "2 of 8"."""
         self._waits[threading.get_ident()].number = number
+
+    def refused(self) -> None:
+        """Note that this thread's call was answered 429, and is to be made again."""
+        self._waits[threading.get_ident()].refusals += 1
 
     @contextmanager
     def waiting(self, place: str) -> Iterator[None]:
@@ -198,7 +206,7 @@ class Progress:
         written = [f"{rows:,} {name}" for rows, name in [*inbox, (others, "other rows")]]
         return "; ".join(
             [
-                f"{self._done:,} of {self._pages:,} pages done, {len(under_way)} under way",
+                f"{self._pages_done()}, {len(under_way)} under way",
                 ", ".join(written),
                 f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
                 f"{sum(tally.limited for tally in totals.values()):,} answers 429",
@@ -207,6 +215,11 @@ class Progress:
                 *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
             ]
         )
+
+    def _pages_done(self) -> str:
+        failing = len(self._account.failing)
+        failed = f" ({failing:,} with failures)" if failing else ""
+        return f"{self._done:,} of {counted(self._pages, 'page')} done{failed}"
 
     def _slow(self, under_way: Mapping[str, _Way | None]) -> Iterable[str]:
         """Say where the pages are that were read for a while and are furthest behind."""
@@ -250,7 +263,7 @@ class Progress:
                 self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)
         self._logger.info(
             "%s in %.1f s: %s, %s, %s",
-            f"{self._done:,} of {self._pages:,} pages done" if self._pages else "No page was read",
+            self._pages_done() if self._pages else "No page was read",
             time.monotonic() - self._began,
             counted(sum(tally.rows for tally in totals.values()), "row"),
             counted(sum(tally.calls for tally in totals.values()), "call"),
