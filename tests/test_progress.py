@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 STREAM = re.compile(r"(\w+): ([\d,]+) rows?, ([\d,]+) calls?, ([\d,]+) retr(?:y|ies), [\d.]+ s")
 LINE = re.compile(
-    r"(\d+) of (\d+) pages? done(?: \([\d,]+ with failures\))?, (\d+) under way; ([\d,]+) conversations, ([\d,]+) messages, "
-    r"[\d,]+ other rows; ([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
+    r"(\d+) of (\d+) pages? done(?: \([\d,]+ with failures\))?, (\d+) under way; "
+    r"([\d,]+) conversations, ([\d,]+) messages, [\d,]+ other rows; "
+    r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
 )
 MINUTES = """
 import itertools
