@@ -284,6 +284,27 @@ def test_rows_are_counted_after_maps(tmp_path: Path) -> None:
         assert counted == {page.id: written[page.id] for page in read(account)}
 
 
+def test_rows_that_are_left_out_make_a_page_incomplete(tmp_path: Path) -> None:
+    account = Account.generate(seed=172, pages=2, conversations=3)
+    odd, other = read(account)
+
+    def without_ids(call: Call, content: bytes) -> bytes:
+        if call.endpoint != "tags" or call.page_id != odd.id:
+            return content
+        body = json.loads(content)
+        for tag in body["tags"][1:]:
+            del tag["id"]
+        return json.dumps(body).encode()
+
+    with PancakeServer(account) as server:
+        server.alter = without_ids
+        run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS, "tags"))
+        rows = assert_told(server, run)
+    assert rows[other.id]["status"] == "complete"
+    assert (rows[odd.id]["status"], rows[odd.id]["reason"]) == ("incomplete", "rows without `id`")
+    assert by_stream(rows[odd.id])["tags"]["row_count"] == 1
+
+
 def test_without_the_stream_nothing_is_told_and_the_summary_is_the_same(tmp_path: Path) -> None:
     account = Account.generate(seed=170, pages=2, conversations=5)
     with PancakeServer(account) as server:

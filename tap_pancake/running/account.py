@@ -181,6 +181,8 @@ class RunAccount:
         """Note what is wrong with a stream of a page."""
         tally = self.of(stream, page_id)
         with self._lock:
+            if case is Case.LEFT_OUT and (case, text) in tally.cases:
+                return  # there may be one for each row
             tally.cases.append((case, text))
             self._cases.append((case, text))
             if case is Case.FAILED and page_id:
