@@ -238,6 +238,7 @@ LIST_KEYS = (
     "data",
     "statistics",
     "users_engagements",
+    "customer_feedback",
     "categorized",
 )
 FORMS = (*_statuses(), *_codes(), *_bodies())
@@ -272,9 +273,12 @@ TIMES = {
     "conversations": "updated_at",
     "page_statistics": "hour_utc",
     "user_statistics": "hour_utc",
+    "customer_feedbacks": "inserted_at",
     "messages": "inserted_at",
 }
 """The time of a row by which the bookmark goes; `date` for other statistics."""
+BY_TIME = {*HOURLY, "customer_feedbacks"}
+"""Streams that are asked for in days, and whose bookmark is a time within one."""
 WHOLE = ("tags", "users")
 INBOX = ("conversations", "messages")
 
@@ -538,9 +542,9 @@ def logged(run: Run) -> list[tuple[str, str]]:
 def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
     """What a run must write of a page from the state before it on: of hours, whole local days."""
     key, since = bookmark_key(stream), str(before[stream].get("replication_key_value", ""))
-    if stream in HOURLY:
+    if stream in BY_TIME:
         at = datetime.fromisoformat(since).astimezone(server.account.page(page_id).statistics.zone)
-        since = max(text(START), text(at.replace(hour=0)))
+        since = max(text(START), text(at.replace(hour=0, minute=0)))
     rows = rows_of(server, server.account.page(page_id), stream)
     return {name: row for name, row in rows.items() if row.get(key, "") >= since}
 

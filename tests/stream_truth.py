@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
-from tests.pancake_api import lists, statistics
+from tests.pancake_api import feedbacks, lists, statistics
 from tests.tap import KEYS, key_of
 from tests.truth import text, written
 
@@ -21,6 +21,8 @@ OTHERS = tuple(name for name in KEYS if name not in {"pages", "conversations", "
 CHILDREN = tuple(name for name in OTHERS if name != "multi_page_user_statistics")
 DATED = tuple(name for name in OTHERS if "statistics" in name or "engagements" in name)
 """The streams whose rows are numbers of an hour or a day."""
+BY_DAYS = (*DATED, "customer_feedbacks")
+"""The streams that are asked for in whole days."""
 
 
 def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
@@ -139,6 +141,14 @@ def new_customer_statistics(_: PancakeServer, page: Page) -> list[Json]:
     """Days of new customers."""
     held = statistics.new_customer_held(page, page.statistics.days())
     return [{"date": str(day), **counts} for day, _, counts in held]
+
+
+def customer_feedbacks(server: PancakeServer, page: Page) -> list[Json]:
+    """The feedbacks of customers, with their times in UTC."""
+    return [
+        {**feedbacks.wire(page, row, server.dialect), "inserted_at": text(row["inserted_at"])}
+        for row in page.feedbacks.held()
+    ]
 
 
 def customer_engagements(server: PancakeServer, page: Page) -> list[Json]:
@@ -263,6 +273,7 @@ ROWS: dict[str, Rows] = {
     "user_statistics": user_statistics,
     "tag_statistics": tag_statistics,
     "new_customer_statistics": new_customer_statistics,
+    "customer_feedbacks": customer_feedbacks,
     "customer_engagements": customer_engagements,
     "user_engagements": user_engagements,
     "ad_statistics": ads("ad_statistics"),

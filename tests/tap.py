@@ -58,6 +58,7 @@ KEYS = {
     "multi_page_user_statistics": ("user_id", "date"),
     "tag_statistics": ("page_id", "tag_id", "category"),
     "new_customer_statistics": ("page_id", "date"),
+    "customer_feedbacks": ("page_id", "id"),
     "customer_engagements": ("page_id", "date"),
     "user_engagements": ("page_id", "user_id", "date"),
     "ad_statistics": ("page_id", "date", "ad_id"),

@@ -25,6 +25,14 @@ NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 FAILURE = PageFailed("page 1, page_statistics: no")
 
 
+KEYS = {Unit.MOMENT: "inserted_at", Unit.HOUR: "hour_utc", Unit.DAY: "date"}
+
+
+def grid(unit: Unit) -> Unit:
+    """The buckets that a test looks at; of rows with times of their own, those at whole hours."""
+    return Unit.HOUR if unit is Unit.MOMENT else unit
+
+
 class World:
     """One stream of a page, and the state that its runs leave."""
 
@@ -43,7 +51,7 @@ class World:
         bounds = Bounds.of(config, unit=self.unit, zone=self.zone, added=self.added, now=self.now)
         bookmark = Bookmark(
             self.state,
-            "hour_utc" if self.unit is Unit.HOUR else "date",
+            KEYS[self.unit],
             incremental=True,
             form=self.unit.form,
             start=self.unit.place(bounds.start),
@@ -369,7 +377,7 @@ def test_each_correction_within_the_lookback_is_read(seed: int) -> None:
     unit = rng.choice(list(Unit))
     back = rng.choice((0.1, 0.5, 1, 3))
     world = World(unit=unit, hours=rng.choice(ZONES), statistics_lookback_days=back)
-    size = HOUR if unit is Unit.HOUR else DAY
+    size = DAY if unit is Unit.DAY else HOUR
     read: dict[datetime, datetime] = {}
     corrected: dict[datetime, datetime] = {}
 
@@ -393,7 +401,9 @@ def test_each_correction_within_the_lookback_is_read(seed: int) -> None:
     bad = 0.1
     for _ in range(40):
         world.now += timedelta(minutes=rng.choice((10, 60, 61, 200, 2_000)))
-        at = unit.floor((world.now - timedelta(days=back) * rng.random()).astimezone(world.zone))
+        at = grid(unit).floor(
+            (world.now - timedelta(days=back) * rng.random()).astimezone(world.zone)
+        )
         corrected[at] = world.now
         world.now += timedelta(minutes=rng.randint(1, 30))
         end = {"end_date": world.now - DAY * rng.random()} if rng.random() < 0.1 else {}
@@ -549,15 +559,19 @@ def test_nothing_is_lost_whatever_fails_and_whenever_runs_are_killed(seed: int) 
                 while at < span.after and at <= walk.bounds.running:
                     if walk.bounds.hold(at):
                         read[at] = world.now
-                    at += HOUR if unit is Unit.HOUR else DAY
+                    at += DAY if unit is Unit.DAY else HOUR
                 walk.passed(span)
         if kill == 99:
             walk.finish()
-    size = HOUR if unit is Unit.HOUR else DAY
-    at = unit.floor(datetime.fromisoformat(first).replace(tzinfo=UTC).astimezone(world.zone))
+    size = DAY if unit is Unit.DAY else HOUR
+    start = datetime.fromisoformat(first).replace(tzinfo=UTC).astimezone(world.zone)
+    at = grid(unit).floor(start)
+    if unit is Unit.MOMENT and at < start:
+        at += size
     while at <= world.now:
         assert at in read, at
-        assert read[at] >= min(at + size, world.now), at
+        ended = at if unit is Unit.MOMENT else min(at + size, world.now)
+        assert read[at] >= ended, at
         at += size
     assert "open" not in world.state
     # What is aside below the start stays there, since it is not asked for.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.fault_matrix import EachRefusal, Matrix, read_matrix
-from tests.stream_truth import CHILDREN, DATED
+from tests.stream_truth import BY_DAYS, CHILDREN
 
 
-@pytest.fixture(scope="module", params=[name for name in CHILDREN if name not in DATED])
+@pytest.fixture(scope="module", params=[name for name in CHILDREN if name not in BY_DAYS])
 def matrix(request: pytest.FixtureRequest) -> Matrix:
     return read_matrix(request.param)
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.fault_matrix import (
     BEFORE,
+    BY_TIME,
     FAILED,
     FAULT,
     FIREWALL,
@@ -29,8 +30,7 @@ from tests.fault_matrix import (
     settings_for,
 )
 from tests.pancake_api import PancakeServer
-from tests.pancake_api.statistics import HOURLY
-from tests.stream_truth import CHILDREN, DATED, assert_same, records
+from tests.stream_truth import BY_DAYS, CHILDREN, assert_same, records
 from tests.tap import run_here, select
 from tests.truth import merged, part_of
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.pancake_api import Answer, Call
 
 
-@pytest.fixture(scope="module", params=[stream for stream in DATED if stream in CHILDREN])
+@pytest.fixture(scope="module", params=[stream for stream in BY_DAYS if stream in CHILDREN])
 def matrix(request: pytest.FixtureRequest) -> Matrix:
     return read_matrix(request.param)
 
@@ -91,7 +91,7 @@ class TestStatistics(EachRefusal):
             whole = len(part.get("aside", [])) == aside
             if not came.items() <= held.items() or claimed or ended != as_before or not whole:
                 wrong[str(case)] = part, claimed
-            if aside and part["open"] != part["aside"] and matrix.stream not in HOURLY:
+            if aside and part["open"] != part["aside"] and matrix.stream not in BY_TIME:
                 wrong[str(case)] = part
         assert not wrong, wrong
 

@@ -323,6 +323,7 @@ PARTS: dict[str, Callable[[Json], list[Json]]] = {
     "tag_statistics": lambda body: [
         row for series in body["data"]["series"].values() for row in series
     ],
+    "customer_feedbacks": itemgetter("customer_feedback"),
     **{name: itemgetter(name) for name in ("conversations", "messages", "customers", "posts")},
 }
 """Where the rows of an answer are; `data` where nothing is said."""
@@ -509,6 +510,7 @@ DATES = (
 KEYED = [
     *[(stream, "id") for stream in ("conversations", "messages", "tags", "users", "customers")],
     *[("posts", "id"), ("call_logs", "call_id"), ("ad_conversations", "id")],
+    *[("customer_feedbacks", "id"), ("customer_feedbacks", "inserted_at")],
     *[("user_engagements", "user_id"), ("ad_statistics", "ad_id")],
     *[("conversations", "updated_at"), ("customers", "updated_at"), ("posts", "inserted_at")],
     *[("messages", "inserted_at"), ("call_logs", "start_time"), ("ad_conversations", "updated_at")],
@@ -534,6 +536,7 @@ def test_a_row_without_a_proper_key_or_time_is_written_or_told_of_in_one_line(
         page.belongings.add_customer(NOON, NOON)
         page.belongings.add_post(NOON)
         page.belongings.add_call(NOON)
+        page.feedbacks.add(NOON)
     wrong = dict(zip([page.id for page in pages], values, strict=True))
     spoiler = Spoiler(stream)
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.pancake_api import Account, Answer, Fault, PancakeServer
-from tests.stream_truth import CHILDREN, DATED, assert_same, records, utc
+from tests.stream_truth import BY_DAYS, CHILDREN, DATED, assert_same, records, utc
 from tests.tap import Run, config_for, log_lines, read_output, run_here, select, start_tap, sync
 from tests.truth import merged
 
@@ -176,7 +176,7 @@ def test_the_newest_days_come_first(stream: str) -> None:
         assert max(newer) < min(older)
 
 
-@pytest.mark.parametrize("stream", DATED)
+@pytest.mark.parametrize("stream", BY_DAYS)
 def test_a_quiet_run_reads_the_lookback_only(stream: str) -> None:
     with PancakeServer(account_of()) as server:
         first = run_of(server, stream)
@@ -218,7 +218,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
 ) -> None:
     with PancakeServer(account_of(pages=2)) as server:
         config = config_for(server, **SETTINGS, statistics_window_days=2)
-        catalog = select(*DATED)
+        catalog = select(*BY_DAYS)
         sync(tmp_path, config, catalog=catalog)
         calls = server.count()
         config["requests_per_second"] = 60  # or the run may end before the signal gets its turn
@@ -240,7 +240,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
         server.on_call = None
         states = [run.state for run in runs if run.states]
         last = sync(tmp_path, config, catalog=catalog, state=states[-1] if states else None)
-        for stream in DATED:
+        for stream in BY_DAYS:
             # What came after the last STATE may not have reached the target, so comes again.
             assert_same(merged(stream, *runs, last), records(server, stream))
             if stream != "multi_page_user_statistics":
@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
 # What cannot be read is set aside.
 
 
-@pytest.mark.parametrize("stream", OF_PAGES)
+@pytest.mark.parametrize("stream", [*OF_PAGES, "customer_feedbacks"])
 def test_a_span_that_is_refused_is_set_aside_and_filled_in_when_it_can_be(stream: str) -> None:
     bad = utc(2026, 1, 3, 3)
     with PancakeServer(account_of()) as server:

@@ -571,6 +571,7 @@ UNKNOWN: dict[str, Any] = {
     "user_statistics": {"success": True, "data": {"people": {"VALUE": []}}},
     "tag_statistics": {"data": {"categories": ["VALUE"], "series": {"3": [1, 2]}}},
     "new_customer_statistics": {"data": [{"date": "VALUE"}]},
+    "customer_feedbacks": {"customer_feedback": [{"id": "1", "message": "VALUE"}]},
     "customer_engagements": {"data": {"categories": ["VALUE"], "series": [{"name": "inbox"}]}},
     "ad_statistics": {"data": [{"status": "VALUE"}]},
     "campaign_statistics": {"data": {"VALUE_KEY": "VALUE"}},

@@ -13,7 +13,7 @@ last run. So no correction that is made within these days is missed.
 A span of days that cannot be read is set aside: it stays open, the others are read, and each later
 run tries it again, after all else.
 
-Source: reference, sections 3 and 12 to 17.
+Source: reference, sections 3, 12 to 17 and 24.
 """
 
 from __future__ import annotations
@@ -126,27 +126,31 @@ def is_day_and_month(label: str) -> bool:
 class Unit(Enum):
     """The length of a stream's buckets."""
 
+    MOMENT = "moment"
+    """Rows are no counts of a bucket: each has its own time."""
     HOUR = "hour"
     DAY = "day"
 
     @property
     def form(self) -> Form:
         """How the state writes a bucket: an hour as a time in UTC, a day as the local date."""
-        return INSTANT if self is Unit.HOUR else DATE
+        return DATE if self is Unit.DAY else INSTANT
 
     def floor(self, at: datetime) -> datetime:
         """Return the beginning of the bucket that a local time is in."""
+        if self is Unit.MOMENT:
+            return at
         whole = at.replace(minute=0, second=0, microsecond=0)
         return whole if self is Unit.HOUR else whole.replace(hour=0)
 
     def place(self, at: datetime) -> int:
         """Return where a local time is in a `Coverage`: microseconds since 1970."""
-        return times.micros(times.text(at if self is Unit.HOUR else at.replace(tzinfo=UTC)))
+        return times.micros(times.text(at.replace(tzinfo=UTC) if self is Unit.DAY else at))
 
     def at(self, place: int, zone: tzinfo) -> datetime:
         """Return the local time of a place in a `Coverage`, or the edge of what can be written."""
         at = times.parse(times.from_micros(place))
-        return local(at, zone) if self is Unit.HOUR else at.replace(tzinfo=zone)
+        return at.replace(tzinfo=zone) if self is Unit.DAY else local(at, zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +197,15 @@ class Span:
         guessed, or have changed, and then the hours of these days lie elsewhere in time.
         """
         return Span(self.first - _DAY, self.after + _DAY)
+
+    @property
+    def halves(self) -> list[Span]:
+        """The newer and the older half, of whole days; none of a single day."""
+        days = (self.after - self.first) // _DAY
+        if days == 1:
+            return []
+        middle = self.first + days // 2 * _DAY
+        return [Span(middle, self.after, self.newest), Span(self.first, middle)]
 
     def holds(self, at: datetime) -> bool:
         """Return whether a bucket belongs to this span: it is one of its days by its label."""

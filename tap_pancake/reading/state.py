@@ -205,7 +205,7 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
         partitions = bookmark.get("partitions", []) if isinstance(bookmark, dict) else None
         if not isinstance(partitions, list):
             raise _damaged(place, "partitions")
-        _check_part(bookmark, keys[stream], place)
+        _check_part(bookmark, keys[stream], place, of_inbox=stream in _INBOX)
         pages = set()
         for partition in partitions:
             context = partition.get("context") if isinstance(partition, dict) else None
@@ -214,7 +214,12 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
                 msg = f"the state of {place} has an entry without a page, or two of one: {_REMEDY}"
                 raise ConfigurationError(msg)
             pages.add(page_id)
-            _check_part(partition, keys[stream], f"{place}, page {page_id}")
+            _check_part(
+                partition,
+                keys[stream],
+                f"{place}, page {page_id}",
+                of_inbox=stream in _INBOX,
+            )
 
 
 def pages_in(state: Mapping[str, Any]) -> set[str]:
@@ -236,11 +241,13 @@ def in_the_future(place: str, at: str) -> PageFailed:
 
 _REMEDY = "give the state that the tap wrote, or run without state to read everything again"
 _NAMES = frozenset({"context", "partitions", KEY, TOP, OPEN, FLOOR, *FACTS})
+# Of these, conversations are set aside, and of others days.
+_INBOX = frozenset({"conversations", "messages"})
 # Of versions before coverage, of which none was released.
 _EARLIER = frozenset({"resume", "ordered"})
 
 
-def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
+def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: bool) -> None:
     """Check one stream's part of the state, of a page or of its own."""
     if (by := part.get(KEY, key)) != key:
         msg = f"the state of {what} is by `{by}`, which is not of this stream: {_REMEDY}"
@@ -258,7 +265,7 @@ def _check_part(part: dict[str, Any], key: str | None, what: str) -> None:
         )
         raise ConfigurationError(msg)
     form = DATE if key == "date" else INSTANT
-    readers = _readers(form, of_statistics=key in {"date", "hour_utc"})
+    readers = _readers(form, of_inbox=of_inbox)
     for name in part.keys() & readers.keys():
         try:
             readers[name](part[name])
@@ -271,20 +278,20 @@ def _damaged(what: str, name: str) -> ConfigurationError:
     return ConfigurationError(msg)
 
 
-def _readers(form: Form, *, of_statistics: bool) -> dict[str, Callable[[Any], object]]:
+def _readers(form: Form, *, of_inbox: bool) -> dict[str, Callable[[Any], object]]:
     """Return what reads each value of a part as a run would in the middle of its work.
 
     Each raises TypeError, ValueError or AttributeError if the tap did not write the value so.
 
     Args:
         form: of the times of the stream.
-        of_statistics: whether stretches are set aside, and not conversations.
+        of_inbox: whether conversations are set aside, and not stretches.
     """
     return {
         TOP: lambda value: form.read(value) if value else None,
         FLOOR: lambda value: form.read(value) if value else None,
         OPEN: partial(_read_stretches, form),
-        "aside": partial(_read_stretches, form) if of_statistics else _read_conversations,
+        "aside": _read_conversations if of_inbox else partial(_read_stretches, form),
         "doubt": _read_counted,
         "filters": _read_text,
         "late": _read_time,

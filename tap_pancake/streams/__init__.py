@@ -7,6 +7,7 @@ from tap_pancake.streams.ads import (
 )
 from tap_pancake.streams.content import CallLogsStream, PostsStream, TagsStream
 from tap_pancake.streams.conversations import ConversationsStream
+from tap_pancake.streams.feedbacks import CustomerFeedbacksStream
 from tap_pancake.streams.messages import MessagesStream
 from tap_pancake.streams.pages import PagesStream
 from tap_pancake.streams.people import CustomersStream, UsersStream
@@ -35,6 +36,7 @@ STREAMS = (
     PageStatisticsStream,
     TagStatisticsStream,
     NewCustomerStatisticsStream,
+    CustomerFeedbacksStream,
     CustomerEngagementsStream,
     UserEngagementsStream,
     AdStatisticsStream,

@@ -20,6 +20,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import invented
+from .feedbacks import Feedbacks
 from .lists import Belongings
 from .statistics import Statistics
 
@@ -353,6 +354,7 @@ class Page:
         """Endpoint → HTTP status or error code that it answers with, on this page alone."""
         self.belongings = Belongings(self)
         self.statistics = Statistics(self)
+        self.feedbacks = Feedbacks(self)
 
     # What happens to a page.
 

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote
 
-from . import lists, statistics
+from . import feedbacks, lists, statistics
 from .dialects import DIALECTS
 from .world import World, inside, list_key
 
@@ -66,6 +66,7 @@ Endpoint = Literal[
     "multi_page_user_statistics",
     "tag_statistics",
     "new_customer_statistics",
+    "customer_feedbacks",
     "customer_engagements",
     "ad_statistics",
     "campaign_statistics",
@@ -84,6 +85,7 @@ PAGE_ENDPOINTS: dict[str, Endpoint] = {
     "statistics/tags": "tag_statistics",
     "statistics/customers": "new_customer_statistics",
     "statistics/page_customers": "new_customer_statistics",
+    "statistics/customer_feedbacks": "customer_feedbacks",
     "statistics/customer_engagements": "customer_engagements",
     "statistics/ads": "ad_statistics",
     "statistics/pages_campaigns": "campaign_statistics",
@@ -1112,6 +1114,11 @@ class Desk:
         since, until = self._server._window(params) or (None, None)  # noqa: SLF001
         if since is None or until is None or until - since > self.longest:
             return self._refuse()
+        if endpoint == "customer_feedbacks":
+            if until - since >= feedbacks.TOO_LONG:
+                return self._refuse()
+            bounds, most = self._server.window_bounds, self.cuts.get(endpoint)
+            return _json(feedbacks.body(page, (since, until), bounds, most, dialect))
         low = since.astimezone(numbers.zone).replace(tzinfo=None)
         high = until.astimezone(numbers.zone).replace(tzinfo=None)
         if endpoint == "page_statistics":

@@ -27,7 +27,8 @@ FilteredBy = Literal["order_by", "inserted_at", "updated_at", "ignored"]
 SECOND = timedelta(seconds=1)
 KEY_FIELDS = ("id", "call_id")
 LIST_KEYS: dict[Endpoint, str] = {
-    name: name for name in ("conversations", "messages", "tags", "users", "customers", "posts")
+    "customer_feedbacks": "customer_feedback",
+    **{name: name for name in ("conversations", "messages", "tags", "users", "customers", "posts")},
 }
 """Endpoint → where its rows are in the answer; those of all others are in `data`."""
 

@@ -1,0 +1,113 @@
+"""What customers say of how they were served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from tap_pancake.reading.buckets import Unit
+from tap_pancake.reading.statistics import StatisticsStream, rows_in, shape_of
+from tap_pancake.rows import times
+from tap_pancake.streams.pages import PagesStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from singer_sdk.helpers.types import Context, Record
+
+    from tap_pancake.api.client import Body, Row
+    from tap_pancake.reading.buckets import BucketWalk, Span
+    from tap_pancake.reading.statistics import Bucket
+
+_LONGEST = 29
+"""Days that one call asks for at most: spans of 2,592,000 seconds (30 days) are refused."""
+
+
+class CustomerFeedbacksStream(StatisticsStream):
+    """`GET …/pages/{page_id}/statistics/customer_feedbacks`: how customers rate the staff.
+
+    An answer also counts the feedbacks of each member of staff, which shows whether it is whole.
+    Source: reference, section 24.
+    """
+
+    name = "customer_feedbacks"
+    path = "/pages/{page_id}/statistics/customer_feedbacks"
+    records_key = "customer_feedback"
+    unit = Unit.MOMENT
+    brings = f"`statistics_window_days` days, {_LONGEST} at most"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "id")
+    replication_key = "inserted_at"
+
+    @property
+    @override
+    def days_a_call(self) -> int:
+        return min(super().days_a_call, _LONGEST)
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        # A second more at both ends: whether they are inclusive is not known.
+        span: Span = next_page_token
+        return {"since": span.since - 1, "until": span.until + 1}
+
+    @override
+    def records_of(
+        self, body: Body, span: Span, walk: BucketWalk, context: Context | None
+    ) -> list[Record]:
+        # Also those outside of the span: that is one of instants, and where the page's own time is
+        # guessed, rows of other days are in its answer, and in no other.
+        found = self.found(body, span, context)
+        return self.records_from(
+            (row for at, row in found if at is None or walk.bounds.hold(at)), context
+        )
+
+    @override
+    def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
+        """Give the rows in an answer; if it was cut, those of smaller spans, down to a day.
+
+        Raises:
+            PageFailed: it has no known shape, or a smaller span cannot be read.
+        """
+        lacks = self._missing(body, context) > 0
+        # No limit cuts an answer to nothing: if there is no row, the counts are of something else.
+        if lacks and body[self.records_key] and span.halves:
+            return [
+                row
+                for half in span.halves
+                for row in self.found(self.fetch(context, half), half, context)
+            ]
+        if lacks and self.run.is_new(f"{self.name} that are missing"):
+            self.logger.warning(
+                "%s: an answer holds fewer feedbacks than it counts, here and perhaps elsewhere,"
+                " and shorter spans bring no more: what came is written, compare it with Pancake",
+                self.place(context),
+            )
+        return super().found(body, span, context)
+
+    def _missing(self, body: Body, context: Context | None) -> int:
+        """Return how many more feedbacks an answer counts than it holds.
+
+        Raises:
+            PageFailed: it has no known shape.
+        """
+        try:
+            staff = rows_in(body["customer_average_feedback"])
+            counted = sum(int(row["feedback_count"] or 0) for row in staff)
+            return counted - len(body[self.records_key])
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            self.reject(f"has no known shape: {shape_of(body)}", context)
+
+    @override
+    def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
+        for row in self.rows_of(body, context):
+            yield _timed(row, span)
+
+
+def _timed(row: Row, span: Span) -> Bucket:
+    """Return a row with its time in UTC, and that time; None if it cannot be read."""
+    try:
+        at = span.hour_of(row["inserted_at"])
+        return at, {**row, "inserted_at": times.text(at)}
+    except (LookupError, OverflowError, TypeError, ValueError):
+        return None, row
