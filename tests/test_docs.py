@@ -19,6 +19,7 @@ import yaml
 
 from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, ROWS, SOURCES, current, fields_of, streams
 from tests.pancake_api import Account, PancakeServer
+from tests.test_check import BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,10 +208,8 @@ def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
         done.append(run_block(again, tmp_path))
         assert server.count("messages") == 1
     for page in account.pages[:2]:
-        assert (
-            f"page {page.id} ({page.name}): everything can be read ({BY_DEFAULT} streams)"
-            in done[0]
-        )
+        line = f"page {page.id} ({page.name}): everything can be read ({BY_DEFAULT} streams)"
+        assert line in done[0]
     rows = [
         (row["conversation_id"], row["id"])
         for path in (tmp_path / "csv").glob("messages-*.csv")
