@@ -50,6 +50,7 @@ ROWS = {
     "multi_page_user_statistics": "data.users.{user_id}",
     "conversations": "conversations[]",
     "messages": "messages[]",
+    "conversation_details": ".",
 }
 """Where in an answer the rows of a stream are, in the form that was observed or is documented."""
 OTHER_ROWS = {
@@ -57,12 +58,14 @@ OTHER_ROWS = {
     " document has `pages[]`. A page of `page_access_tokens` that is not activated comes from its"
     " own list.",
     "users": "Disabled ones are in `disabled_users[]`; the lists may be one level down, in `data`.",
+    "conversation_details": "The answer is one row, without its `messages[]`.",
     "new_customer_statistics": "May also be in `data.{page_id}[]`.",
     "customer_engagements": "May also be in `statistics[]`, by the hour: hours are added up.",
     "tag_statistics": "A value may be a number in place of an object: it is `total` then.",
 }
 """What else is accepted."""
 SOURCES = {
+    ("conversation_details", "last_message_at"): "tap: the newest `messages[].inserted_at`",
     ("users", "is_disabled"): "tap: in which list the row is",
     ("users", "round_robin_inbox"): "tap: `round_robin_users.inbox`",
     ("users", "round_robin_comment"): "tap: `round_robin_users.comment`",
@@ -93,6 +96,7 @@ SOURCES = {
 """(Stream, column) → where its value comes from, if not from the field of that name."""
 JOINS = (
     ("conversations", "messages", "page_id, conversation_id", "||--o{"),
+    ("conversations", "conversation_details", "page_id, conversation_id", "||--o|"),
     ("posts", "conversations", "post_id", "|o--o{"),
     ("customers", "conversations", "page_customer.id", "|o--o{"),
     ("tags", "conversations", "page_id, tags[].id", "}o--o{"),

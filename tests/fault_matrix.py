@@ -275,12 +275,15 @@ TIMES = {
     "user_statistics": "hour_utc",
     "customer_feedbacks": "inserted_at",
     "messages": "inserted_at",
+    "conversation_details": "last_message_at",
 }
 """The time of a row by which the bookmark goes; `date` for other statistics."""
 BY_TIME = {*HOURLY, "customer_feedbacks"}
 """Streams that are asked for in days, and whose bookmark is a time within one."""
 WHOLE = ("tags", "users")
-INBOX = ("conversations", "messages")
+INBOX = ("conversations", "messages", "conversation_details")
+OF_CONVERSATIONS = INBOX[1:]
+"""The streams that are read of each conversation by itself."""
 
 
 def bookmark_key(stream: str) -> str:
@@ -304,7 +307,7 @@ def settings_for(server: PancakeServer, **settings: Any) -> Json:
     return config_for(server, **(chosen | settings))
 
 
-LEARNING = {*SHORT, "messages", "new_customer_statistics"}
+LEARNING = {*SHORT, *OF_CONVERSATIONS, "new_customer_statistics"}
 """Read page after page: what the first ones show of the answers then holds for all others."""
 
 
@@ -341,7 +344,7 @@ def furnish(page: Page, stream: str, *, idle: bool) -> None:
     if stream in SHORT:
         for at in (START + HOUR * 9, *(BEFORE + HOUR * number for number in range(1, 2 * CUT))):
             add_row(page, stream, at)
-    elif stream == "messages":
+    elif stream in OF_CONVERSATIONS:
         for number in range(3):
             at = BEFORE + HOUR * 12 * (number + 1)
             # Stored in another order than touched: so the order of the list is shown.
@@ -452,7 +455,8 @@ PAGES_OWN = frozenset({"id", "customer_id", "page_ids"})
 
 def endpoint_of(stream: str) -> str:
     """The endpoint that a stream asks."""
-    return "customer_engagements" if stream == "user_engagements" else stream
+    shared = {"user_engagements": "customer_engagements", "conversation_details": "messages"}
+    return shared.get(stream, stream)
 
 
 def catalog_for(stream: str) -> Json:
@@ -596,7 +600,7 @@ def read_before(stream: str) -> tuple[Json, list[Question], int]:
 def outcome_of(form: Form, stream: str) -> Outcome:
     """What a refusal of a page comes to; the inbox is what shows whether a page is idle."""
     outcome = FAULT if form.page == IDLE and stream in INBOX else form.page
-    if stream == "messages" and not outcome.page:
+    if stream in OF_CONVERSATIONS and not outcome.page:
         return replace(outcome, skipped=False, aside=True)
     return outcome
 
@@ -792,7 +796,7 @@ class EachRefusal:
 
 def known_at(matrix: Matrix, row: Row) -> str:
     """The time at which the walk comes to a row: of a message, that of the conversation's last."""
-    if matrix.stream != "messages":
+    if matrix.stream not in OF_CONVERSATIONS:
         return str(row.get(bookmark_key(matrix.stream), ""))
     page = matrix.server.account.page(row["page_id"])
     return text(page.conversations[row["conversation_id"]].updated_at)

@@ -22,7 +22,7 @@ from scripts.docs import streams
 from tap_pancake.rows.personal import phone
 from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
-from tests.stream_truth import CHILDREN, records
+from tests.stream_truth import CHILDREN, OTHERS, records
 from tests.tap import KEYS, REPLICATION_KEYS, key_of
 from tests.targets import for_target
 from tests.truth import rows_of
@@ -95,9 +95,12 @@ def blocks() -> list[tuple[str, str]]:
     return found
 
 
+INBOX = ("pages", "conversations", "messages", "conversation_details")
+
+
 def held(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
     """Give what the server holds of a stream, since the document's `start_date`."""
-    rows = records(server, stream) if stream in CHILDREN else rows_of(server)[stream]
+    rows = records(server, stream) if stream in OTHERS else rows_of(server)[stream]
     return {key: row for key, row in rows.items() if since(stream, row)}
 
 
@@ -106,6 +109,7 @@ def since(stream: str, row: Json) -> bool:
     times = {
         "conversations": "updated_at",
         "messages": "inserted_at",
+        "conversation_details": "last_message_at",
         "posts": "inserted_at",
         "call_logs": "start_time",
         "customers": "updated_at",
@@ -153,12 +157,12 @@ class Steps:
 
     def test(self, printed: str) -> None:
         assert "Plugin configuration is valid" in printed
-        readable = len(CHILDREN) + len(("conversations", "messages"))
+        readable = len({*CHILDREN, *INBOX} - {"pages"})
         assert printed.count(f"everything can be read ({readable} streams)") == 2
         assert not self.streams()
 
     def run(self, _: str) -> None:
-        assert self.streams() == {*CHILDREN, "pages", "conversations", "messages"}
+        assert self.streams() == {*CHILDREN, *INBOX}
         for stream in self.streams():
             assert self.arrived(stream).keys() == held(self.server, stream).keys(), stream
         assert any("phone_numbers" in row for row in self.project.rows("customers"))
@@ -171,7 +175,7 @@ class Steps:
         assert "[excluded   ] multi_page_user_statistics.date" in printed
 
     def choose_streams_and_columns_2(self, _: str) -> None:
-        assert self.streams() == {*CHILDREN, "pages", "conversations", "messages"} - {"posts"}
+        assert self.streams() == {*CHILDREN, *INBOX} - {"posts"}
         assert self.server.count("posts") == 0
         for stream in self.streams():
             assert self.arrived(stream).keys() == held(self.server, stream).keys(), stream

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from tests.tap import Json
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded"
-STREAMS = ("pages", "conversations", "messages", "customers", "tags", "users")
+STREAMS = (
+    "pages",
+    "conversations",
+    "messages",
+    "conversation_details",
+    "customers",
+    "tags",
+    "users",
+)
 """Of which there are recorded answers."""
 _FILES = {
     "conversations": ("conversations_v2-*", "conversations"),
@@ -55,6 +63,8 @@ def rows(stream: str) -> list[Json]:
     """All recorded rows of a stream, with the page that they are of."""
     if stream == "pages":
         return [{**page, "category": "activated"} for page in categorized()["activated"]]
+    if stream == "conversation_details":
+        return [{"page_id": row["page_id"], **details(row["id"])} for row in rows("conversations")]
     pattern, key = _FILES[stream]
     found = [row for answer in answers(pattern) for row in answer[key]]
     if stream == "conversations":
@@ -72,6 +82,18 @@ def rows(stream: str) -> list[Json]:
             if name not in listed
         ]
     return [{"page_id": FACEBOOK, **row} for row in found]
+
+
+@cache
+def details(conversation: str) -> Json:
+    """What stood beside the newest messages of a conversation; little if none were recorded."""
+    held = [answer for answer in answers("messages-*") if answer["conversation_id"] == conversation]
+    newest: Json = max(
+        held,
+        key=lambda answer: max(map(_sent, answer["messages"])),
+        default={"conversation_id": conversation, "can_inbox": True},
+    )
+    return {name: newest[name] for name in newest if name not in {"success", "messages"}}
 
 
 def _sent(row: Json) -> str:
@@ -112,7 +134,8 @@ def _answer(path: str, asked: dict[str, str]) -> Json:
         held = [row for row in rows("messages") if row["conversation_id"] == conversation]
         held.sort(key=_sent, reverse=True)
         skip = int(asked.get("current_count", 0))
-        return {"success": True, "messages": held[skip : skip + 30][::-1]}
+        batch = held[skip : skip + 30][::-1]
+        return {"success": True, **details(conversation), "messages": batch}
     name = {"page_customers": "customers"}.get(rest, rest)
     held = [row for row in rows(name) if row["page_id"] == page_id]
     if name == "users":

@@ -12,13 +12,15 @@ from tests.truth import text, written
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.pancake_api import Page, PancakeServer
+    from tests.pancake_api import Conversation, Page, PancakeServer
     from tests.tap import Json
 
     Rows = Callable[[PancakeServer, Page], list[Json]]
 
 OTHERS = tuple(name for name in KEYS if name not in {"pages", "conversations", "messages"})
-CHILDREN = tuple(name for name in OTHERS if name != "multi_page_user_statistics")
+NOT_OF_PAGES = {"multi_page_user_statistics", "conversation_details"}
+CHILDREN = tuple(name for name in OTHERS if name not in NOT_OF_PAGES)
+"""Those that are read of each page alone."""
 DATED = tuple(name for name in OTHERS if "statistics" in name or "engagements" in name)
 """The streams whose rows are numbers of an hour or a day."""
 BY_DAYS = (*DATED, "customer_feedbacks")
@@ -97,6 +99,27 @@ def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
         for conversation in page.conversations.values()
         if conversation.ad_ids and conversation.messages
     ]
+
+
+def conversation_details(server: PancakeServer, page: Page) -> list[Json]:
+    """What stands beside the messages of each conversation."""
+    return [
+        details(server, page, conversation)
+        for conversation in page.conversations.values()
+        if conversation.messages
+    ]
+
+
+def details(server: PancakeServer, page: Page, conversation: Conversation) -> Json:
+    """The same of one conversation."""
+    row = server.details(page.id, conversation.id)
+    newest = server.dialect.legible(conversation.messages[-1].inserted_at)
+    return {
+        **written(row),
+        "ad_clicks": row["ad_clicks"],  # keyed by ids, so that it has no columns
+        "last_commented_at": written(row["last_commented_at"]) or None,
+        "last_message_at": text(newest),
+    }
 
 
 def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
@@ -269,6 +292,7 @@ ROWS: dict[str, Rows] = {
     "posts": posts,
     "call_logs": call_logs,
     "ad_conversations": ad_conversations,
+    "conversation_details": conversation_details,
     "page_statistics": page_statistics,
     "user_statistics": user_statistics,
     "tag_statistics": tag_statistics,

@@ -48,6 +48,7 @@ KEYS = {
     "pages": ("id",),
     "conversations": ("page_id", "id"),
     "messages": ("conversation_id", "id"),
+    "conversation_details": ("page_id", "conversation_id"),
     "tags": ("page_id", "id"),
     "users": ("page_id", "id"),
     "customers": ("page_id", "id"),

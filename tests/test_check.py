@@ -136,7 +136,7 @@ def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
         "the right to view reports",
     ]
     assert lines[1].startswith(
-        "  skipped: tags, users, posts, customers, conversations, messages: permission"
+        "  skipped: tags, users, posts, customers, conversations, messages, conversation_details:"
     )
 
 
@@ -151,10 +151,10 @@ def test_a_missing_right_to_see_statistics_is_named_with_its_place(checked: Chec
 
 def test_statistics_that_answer_500_for_a_page_without_traffic(checked: Checked) -> None:
     first, second, third = checked.about("idle")
-    assert first.endswith(f": {BY_DEFAULT - 3} of {BY_DEFAULT - 1} streams can be read")
+    assert first.endswith(f": {BY_DEFAULT - 4} of {BY_DEFAULT - 2} streams can be read")
     assert second.startswith("  skipped: customer_engagements, user_engagements: the API answers")
     assert "HTTP 500, as it may for a page without traffic" in second
-    assert third == "  not tried: messages: there is no recent conversation"
+    assert third == "  not tried: messages, conversation_details: there is no recent conversation"
 
 
 def test_an_answer_of_an_unknown_shape_fails(checked: Checked) -> None:
@@ -165,8 +165,8 @@ def test_an_answer_of_an_unknown_shape_fails(checked: Checked) -> None:
 
 def test_messages_are_not_tried_without_a_conversation(checked: Checked) -> None:
     first, second = checked.about("quiet")
-    assert first.endswith(f": everything can be read ({BY_DEFAULT - 1} streams)")
-    assert second == "  not tried: messages: there is no recent conversation"
+    assert first.endswith(f": everything can be read ({BY_DEFAULT - 2} streams)")
+    assert second == "  not tried: messages, conversation_details: there is no recent conversation"
 
 
 def test_page_ids_that_are_not_there_are_named(checked: Checked) -> None:
@@ -281,8 +281,10 @@ def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> No
         server.faults = [Fault("http:403", endpoint="conversations")]
         run = check(tmp_path, config_for(server))
     page, refused = run.stdout.splitlines()[2:4]
-    assert page.endswith(f": {BY_DEFAULT - 2} of {BY_DEFAULT} streams can be read")
-    assert refused.startswith("  skipped: conversations, messages: permission was denied")
+    assert page.endswith(f": {BY_DEFAULT - 3} of {BY_DEFAULT} streams can be read")
+    assert refused.startswith(
+        "  skipped: conversations, messages, conversation_details: permission was denied"
+    )
 
 
 def test_names_in_any_script_can_be_told_on_any_terminal(tmp_path: Path) -> None:

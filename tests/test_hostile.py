@@ -324,9 +324,12 @@ PARTS: dict[str, Callable[[Json], list[Json]]] = {
         row for series in body["data"]["series"].values() for row in series
     ],
     "customer_feedbacks": itemgetter("customer_feedback"),
+    "conversation_details": lambda body: [body],
     **{name: itemgetter(name) for name in ("conversations", "messages", "customers", "posts")},
 }
 """Where the rows of an answer are; `data` where nothing is said."""
+SHARED = {"user_engagements": "customer_engagements", "conversation_details": "messages"}
+"""Stream → the endpoint that it asks, if that is called like another one."""
 
 
 def spoiled(schema: Json, value: str, depth: int) -> Any:
@@ -370,8 +373,7 @@ class Spoiler:
         self.upright: list[Json] = []
 
     def __call__(self, call: Call, content: bytes) -> bytes:
-        endpoint = "customer_engagements" if self.stream == "user_engagements" else self.stream
-        if call.endpoint != endpoint:
+        if call.endpoint != SHARED.get(self.stream, self.stream):
             return content
         body = json.loads(content)
         for row in self.rows_in(body):
@@ -425,7 +427,7 @@ def crowd(stream: str) -> Account:
     page.fill(10, (1, 2), FIRST, FIRST + timedelta(days=1))
     hours = (FIRST + timedelta(minutes=number * 7) for number in range(300))
     match stream:
-        case "conversations":
+        case "conversations" | "conversation_details":
             page.fill(300, (1, 1), FIRST, utc(2026, 1, 10))
         case "messages":
             conversation = page.add_conversation(at=FIRST)

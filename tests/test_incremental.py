@@ -145,7 +145,7 @@ def test_an_hourly_run_of_all_streams_on_a_quiet_page_takes_seventeen_calls() ->
             clock.shift(3_600)
     twice = {"conversations": 2, "ad_conversations": 2}
     once = dict.fromkeys(streams, 1) | twice
-    for name in ("messages", "call_logs", "user_engagements"):
+    for name in ("messages", "conversation_details", "call_logs", "user_engagements"):
         del once[name]
     days = ("customer_engagements", "ad_statistics", "campaign_statistics")
     assert sum(once.values()) == 17

@@ -78,6 +78,8 @@ def test_recorded_rows_come_through_whole_and_without_a_word(tmp_path: Path) -> 
             for path, value in places(less_secrets(row)):
                 if "birthday" in path:
                     continue  # one text, in place of three numbers
+                if path == ("last_commented_at",) and value is False:
+                    value = None  # noqa: PLW2901 - never
                 # What has no column keeps the form of its times.
                 expected = normalised(path, value)
                 assert found[path] in [expected, written(expected)], (stream, path)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 STATES = sorted((Path(__file__).parent / "states").glob("*.json"))
 
 
+NEWER = {"customer_feedbacks", "conversation_details"}
+"""Streams that came after these versions."""
+
+
 def state_in(path: Path) -> Json:
     state: Json = json.loads(path.read_text(encoding="utf-8"))
     return state
@@ -55,6 +59,6 @@ def test_there_is_a_state_of_before_with_each_kind_of_place() -> None:
     assert STATES
     for path in STATES:
         bookmarks = state_in(path)["bookmarks"]
-        assert bookmarks.keys() == KEYS.keys() - {"pages", "tags", "users", "customer_feedbacks"}
+        assert bookmarks.keys() == KEYS.keys() - {"pages", "tags", "users"} - NEWER
         parts = [part for one in bookmarks.values() for part in one.get("partitions", [one])]
         assert {name for part in parts for name in part} >= {"replication_key_value", "resume"}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder().decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# What is read at once of what stands beside rows: it tells whether the answer is a good one.
+_JUDGED = ("success", "error_code", "message")
 
 
 def read(content: bytes) -> Any:
@@ -76,6 +78,34 @@ def json_of(row: Row) -> bytes:
     return row.json if isinstance(row, KeptRow) else msgspec.json.encode(row)
 
 
+class KeptAnswer(dict[str, Any]):
+    """What is looked at of an answer; what stands beside its rows is in `beside`, as JSON."""
+
+    __slots__ = ("beside",)
+
+    def __init__(self, looked_at: Mapping[str, Any], beside: Mapping[str, msgspec.Raw]) -> None:
+        """Keep an answer.
+
+        Args:
+            looked_at: its rows, and what tells whether it is a good one.
+            beside: all but its rows.
+        """
+        super().__init__(looked_at)
+        self.beside = beside
+
+
+def beside(answer: Mapping[str, Any], rows: str, **more: object) -> bytes:
+    """Return what stands beside the rows of an answer as JSON.
+
+    Args:
+        answer: its body, which may be a kept one.
+        rows: the name of the list of rows.
+        more: what is added to it.
+    """
+    parts = answer.beside if isinstance(answer, KeptAnswer) else answer
+    return msgspec.json.encode({name: part for name, part in parts.items() if name != rows} | more)
+
+
 class Glance:
     """Reads an answer, but of each row only what is looked at before it is written."""
 
@@ -92,12 +122,13 @@ class Glance:
         self._look = msgspec.json.Decoder(fields).decode
 
     def read(self, content: bytes) -> Any:
-        """Read an answer; its rows are kept ones, unless it is an odd one."""
+        """Read an answer; it and its rows are kept ones, unless it is an odd one."""
         try:
             parts = _decode_parts(content)
             rows = _decode_rows(parts.pop(self._rows))
             kept = [KeptRow(self._look(row), bytes(row)) for row in rows]
-            return {name: _decode(part) for name, part in parts.items()} | {self._rows: kept}
+            judged = {name: _decode(parts[name]) for name in _JUDGED if name in parts}
+            return KeptAnswer(judged | {self._rows: kept}, parts)
         except (ValueError, LookupError, RecursionError):
             return read(content)
 

@@ -44,6 +44,9 @@ _OTHERWISE = re.compile(
 _ID = re.compile(r"(^|_)(ps|u)?ids?$")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|\W+")
 
+# The fields of a row in which Pancake tells what phone numbers it has found in texts.
+_CAPTURES = ("phone_info", "recent_phone_numbers", "conv_recent_phone_numbers")
+
 # What stands between the digits of a number, as blanks of the same length, so that places stay.
 _BLANK = re.compile(r"&nbsp;|&#160;|%(?!2B)[0-9A-F]{2}|<[^<>\d]{0,40}>", re.IGNORECASE)
 _PLUS = re.compile(r"%2B|&#43;", re.IGNORECASE)
@@ -199,7 +202,7 @@ class Protection:
     def begin(self, row: Mapping[str, Any], page_id: object) -> None:
         """Begin with a row of a page: Pancake tells of some what phone numbers its texts have."""
         self._country = self._countries.get(str(page_id))
-        told = (row.get(name) for name in ("phone_info", "recent_phone_numbers"))
+        told = (row.get(name) for name in _CAPTURES)
         listed = ([one] if isinstance(one, dict) else one for one in told)
         captures = [
             (captured, str(each.get("phone_number") or captured))

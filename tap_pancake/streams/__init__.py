@@ -7,6 +7,7 @@ from tap_pancake.streams.ads import (
 )
 from tap_pancake.streams.content import CallLogsStream, PostsStream, TagsStream
 from tap_pancake.streams.conversations import ConversationsStream
+from tap_pancake.streams.details import ConversationDetailsStream
 from tap_pancake.streams.feedbacks import CustomerFeedbacksStream
 from tap_pancake.streams.messages import MessagesStream
 from tap_pancake.streams.pages import PagesStream
@@ -44,5 +45,6 @@ STREAMS = (
     MultiPageUserStatisticsStream,
     ConversationsStream,
     MessagesStream,
+    ConversationDetailsStream,  # after `messages`, which it follows
     SyncRunsStream,  # the last, since it tells of all others
 )

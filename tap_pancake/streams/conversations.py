@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.running.run import Run
-    from tap_pancake.streams.messages import MessagesStream
+    from tap_pancake.streams.messages import Batch, MessagesStream
 
 V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
 V1_LONGEST = 28 * 86_400
@@ -46,17 +46,19 @@ class PageReading:
     """The reading of one page's conversations."""
 
     aside: Aside | None
-    """What could not be read of their messages; None if these are not selected."""
+    """What could not be read of their messages; None if nothing of these is selected."""
     part: Part = field(default_factory=Part)
-    messages: Iterator[bytes] | None = None
+    messages: Iterator[Batch] | None = None
     """The messages that are read ahead, of the conversation that is written now."""
+    details: bytes | None = None
+    """What stood beside the newest of them, until `conversation_details` writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ahead(Part):
     """A conversation with its messages, which are asked for when it comes into sight."""
 
-    messages: Iterator[bytes] | None = None
+    messages: Iterator[Batch] | None = None
 
 
 class ConversationsStream(ListStream):
@@ -91,8 +93,10 @@ class ConversationsStream(ListStream):
 
     @property
     def _messages(self) -> MessagesStream:
+        """What asks for messages: `conversation_details` if only that is selected."""
         messages: MessagesStream = self.run.streams["messages"]
-        return messages
+        details: MessagesStream = self.run.streams["conversation_details"]
+        return details if details.selected and not messages.selected else messages
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -259,7 +263,7 @@ class ConversationsStream(ListStream):
             reading.part = Part(since=entry.since)
             reading.messages = self._messages.batches(child, entry.since, persist=False)
             try:
-                self._messages.sync(child)
+                super().sync_children(child)
             except PageLost:
                 raise
             except PageFailed as failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import override
 
@@ -13,7 +13,7 @@ from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.selection import Share
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import Glance, json_of, read_again
+from tap_pancake.rows.kept import Glance, beside, json_of, read_again
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
@@ -22,11 +22,27 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.api.client import Body, Row
     from tap_pancake.running.lanes import Early
     from tap_pancake.running.run import Run
+    from tap_pancake.streams.conversations import PageReading
+    from tap_pancake.streams.details import ConversationDetailsStream
 
 ROOM = 5
 """How many batches of a conversation may be read before it is its turn to be written."""
+
+
+class Batch(NamedTuple):
+    """Messages as JSON, which takes a fifth of the memory while it waits for its turn."""
+
+    rows: bytes
+    details: bytes | None = None
+    """What stands beside the newest ones in their answer; None if that is not selected."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return len(self.rows) + len(self.details or b"")
 
 
 class MessagesStream(PancakeStream):
@@ -61,12 +77,18 @@ class MessagesStream(PancakeStream):
         conversations: ConversationsStream = self.run.streams["conversations"]
         return conversations
 
+    @property
+    def _details(self) -> ConversationDetailsStream:
+        details: ConversationDetailsStream = self.run.streams["conversation_details"]
+        return details
+
     def share(self, context: Context) -> Share | None:
         """Return what this stream reads of a page's conversations; None if it is not selected."""
         lists = self._conversations
         bookmark = self.bookmark(context, start=lists.start, end=lists.end)
         if bookmark is None:
             return None
+        bookmark.follower = self._details.follower_of(bookmark, context)
         top = bookmark.coverage.top
         days = float(self.config["message_refresh_days"])
         self._fresh[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
@@ -79,10 +101,8 @@ class MessagesStream(PancakeStream):
             opens_to_top=True,
         )
 
-    def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[bytes]:
+    def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
         """Read a conversation back to a time; may run without the baton.
-
-        As JSON, which takes a fifth of the memory while it waits for its turn.
 
         Args:
             context: of the conversation.
@@ -114,23 +134,37 @@ class MessagesStream(PancakeStream):
         early: dict[int, Early[Rows]],
         *,
         persist: bool,
-    ) -> bytes:
-        """Ask for the next batch; of the answer nothing stays but its new messages."""
-        asked = early.pop(pager.window, None)
+    ) -> Batch:
+        """Ask for the next batch; of the answer nothing stays but what is written of it."""
+        asked, is_newest, details = early.pop(pager.window, None), not pager.window, None
         if asked is not None:
             rows = asked.result()
         else:
-            rows = self._rows_from(pager.window, context, persist=persist)
-        return b"[" + b",".join(map(json_of, pager.take(rows, rows.answered))) + b"]"
+            body = self.fetch(context, pager.window, persist=persist)
+            rows = self.rows_of(body, context)
+        new = pager.take(rows, rows.answered)
+        # One that is empty where there should be messages is asked for again.
+        if is_newest and self._details.selected and (new or pager.finished):
+            details = self.details_of(body, rows)
+        return Batch(b"[" + b",".join(map(json_of, new)) + b"]", details)
+
+    def details_of(self, body: Body, rows: Rows) -> bytes:
+        """Return what stands beside the newest messages, with the time of the last one, as JSON."""
+        sent = [(at, row["inserted_at"]) for row in rows if (at := _sent(row)) is not None]
+        return beside(body, self.records_key, last_message_at=max(sent, default=(0, None))[1])
 
     def _rows_from(self, offset: int, context: Context, *, persist: bool) -> Rows:
         return self.rows_of(self.fetch(context, offset, persist=persist), context)
 
-    def ahead(self, context: Context, since: int) -> Iterator[bytes]:
+    def ahead(self, context: Context, since: int) -> Iterator[Batch]:
         """Begin to read a conversation."""
         batches = self.batches(context, since)
         return self.run.lanes.ahead(
-            batches, lambda: ROOM, len, page=context["page_id"], stream=self.name
+            batches,
+            lambda: ROOM,
+            lambda batch: batch.size,
+            page=context["page_id"],
+            stream=self.name,
         )
 
     @override
@@ -146,10 +180,21 @@ class MessagesStream(PancakeStream):
         last = None if end is None else times.from_micros(end)
         batches = reading.messages or self.ahead(context, since)
         # No variable keeps a batch that was written until the next one is there.
-        for row in chain.from_iterable(map(read_again, batches)):
+        for row in chain.from_iterable(map(partial(_rows_of, reading), batches)):
             record = self.shape(row, context)
             if record is None:
                 continue
             at = record.get("inserted_at")
             if at is None or (first <= at and (last is None or at <= last)):
                 yield record
+
+
+def _sent(row: Row) -> int | None:
+    return times.micros_or_none(row.get("inserted_at"))
+
+
+def _rows_of(reading: PageReading, batch: Batch) -> list[Row]:
+    """Read the messages of a batch, and keep what stood beside them."""
+    reading.details = batch.details or reading.details
+    rows: list[Row] = read_again(batch.rows)
+    return rows

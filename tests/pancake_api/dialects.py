@@ -238,7 +238,10 @@ class Observed:
         if conversation.type != "INBOX":
             return  # the keys are missing, not empty
         row["ad_ids"] = conversation.ad_ids
-        row["ads"] = [
+        row["ads"] = self._ad_clicks(conversation)
+
+    def _ad_clicks(self, conversation: Conversation) -> list[Json]:
+        return [
             {"ad_id": ad_id, "post_id": None, "inserted_at": self.seconds(conversation.inserted_at)}
             for ad_id in conversation.ad_ids
         ]
@@ -375,8 +378,20 @@ class Observed:
                 self._message_customer(conversation, customer)
                 for customer in conversation.customers
             ],
-            "activities": [],
-            "ad_clicks": {customer.id: None},
+            "activities": [
+                {
+                    "type": "ad_click",
+                    "source": "ADS",
+                    **click,
+                    "ads_context_data": {
+                        "ad_title": "Khuyến mãi tháng này 🎉",
+                        "photo_url": f"https://media.pancake.example/ads/{click['ad_id']}.jpg",
+                        "post_id": click["post_id"],
+                    },
+                }
+                for click in self._ad_clicks(conversation)
+            ],
+            "ad_clicks": {customer.id: self._ad_clicks(conversation) or None},
             "read_watermarks": self._watermarks(conversation),
             "can_inbox": conversation.type == "INBOX",
             "is_banned": False,
@@ -405,7 +420,7 @@ class Observed:
             "allow_use_data_for_training_ai": None,
             "matched_wa_fb_customers": None,
             "suggested_posts": None,
-            "extra_info": {},
+            "extra_info": {"sentiment_analysis": {}} if conversation.notes else {},
             "post": None
             if conversation.post_id is None
             else {"id": conversation.post_id, "message": "Hàng mới ✨"},
@@ -427,7 +442,7 @@ class Observed:
                 "relationship_status": None,
                 "profile_updated_at": self.seconds(customer.inserted_at),
             },
-            "ad_clicks": [],
+            "ad_clicks": self._ad_clicks(conversation),
             "web_sources": [],
             "address_source": [],
             "recent_phone_numbers": [

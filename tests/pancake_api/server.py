@@ -450,6 +450,13 @@ class PancakeServer:
             rows = [self.dialect.message(message, wire_id) for message in conversation.messages]
             return [self.world.shown(row) for row in rows]
 
+    def details(self, page_id: str, conversation_id: str) -> Json:
+        """What the dialect's batches show beside the messages of the conversation."""
+        with self.account.lock:
+            _, conversation = self._locate(page_id, conversation_id)
+            body = self.dialect.messages_body(conversation, [])
+            return {name: body[name] for name in body if name not in {"success", "messages"}}
+
     def expected(
         self,
         since: datetime | None = None,
