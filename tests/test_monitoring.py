@@ -13,12 +13,13 @@ from psycopg.rows import dict_row
 
 from scripts.docs import ROOT
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import Run, config_for, hurried, run_tap, select
+from tests.tap import NO_CATALOG, Run, config_for, hurried, run_tap, select
 from tests.targets import load_jsonl, load_postgres, postgres
 from tests.test_docs import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Row = dict[str, Any]
 
@@ -117,3 +118,22 @@ def test_rows_of_a_day_stand_beside_those_of_a_week_before(
     beside = [row for row in ask(a_week_later) if row["week_before"] is not None]
     assert beside
     assert all(row["week_before"] == row["row_count"] for row in beside)
+
+
+def test_the_rows_of_a_run_are_those_that_a_target_holds_then(
+    account: Account, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with PancakeServer(account) as server:
+        run = run_tap(tmp_path, config_for(server), catalog=NO_CATALOG)
+    counted: Counter[str] = Counter()
+    for row in run.records["sync_runs"]:
+        counted.update({one["name"]: one["row_count"] for one in row["streams"]})
+        assert row["row_count"] == sum(one["row_count"] for one in row["streams"])
+    assert sum(counted.values()) > 100
+    with postgres(tmp_path_factory) as database:
+        load_postgres(tmp_path, database, run.stdout)
+        with psycopg.connect(database) as session:
+            for stream, count in counted.items():
+                if count:
+                    (held,) = session.execute(f"SELECT count(*) FROM pancake.{stream}").fetchall()
+                    assert held == (count,), stream
