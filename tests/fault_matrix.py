@@ -511,6 +511,14 @@ class Matrix:
                 page_id = line.split("page ", 1)[1].split(",")[0]
                 self.lines.setdefault(page_id, []).append((level, line))
 
+    def told(self, page_id: str) -> list[tuple[str, str]]:
+        """What was said of a page, but that refusals go on: that comes before their end."""
+        return [
+            (level, line)
+            for level, line in self.lines.get(page_id, [])
+            if level != "INFO" and "the tap goes on for" not in line
+        ]
+
     @property
     def lasting(self) -> dict[str, Case]:
         """Pages whose refusal did not pass."""
@@ -684,7 +692,7 @@ class EachRefusal:
         wrong: dict[str, object] = {}
         for page_id, case in matrix.lasting.items():
             outcome = case.outcome
-            told = [line for line in matrix.lines[page_id] if line[0] != "INFO"]
+            told = matrix.told(page_id)
             if len(told) == 1:
                 ((level, line),) = told
                 bare = line.removeprefix("Skipped: ").removeprefix("Set aside: ")
@@ -713,7 +721,7 @@ class EachRefusal:
     def check_one_that_passes_costs_its_tries_and_no_row(self, matrix: Matrix) -> None:
         wrong: dict[str, object] = {}
         for page_id, case in matrix.passing.items():
-            told = [line for line in matrix.lines.get(page_id, []) if line[0] != "INFO"]
+            told = matrix.told(page_id)
             extra = case.calls - matrix.calls
             # What had been asked for ahead may meet the old token, too.
             most = len(matrix.questions) if case.form.renews else case.hits

@@ -67,7 +67,7 @@ _LONGEST_WAIT = 30.0
 # Seconds after the first fault in which another try may begin, unless there was but one.
 _LONGEST_CALL = 60.0
 # Seconds without an answer but 429 after which that is said.
-_LONG_REFUSED = 30.0
+_LONG_REFUSED = 60.0
 # How often a call is made whose refusal nobody knows (reference, section 2.2).
 _UNKNOWN_TRIES = 3
 # Parameters that hold the times asked for.
