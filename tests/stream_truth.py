@@ -97,6 +97,11 @@ def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
     ]
 
 
+def known_ads(_: PancakeServer, page: Page) -> list[Json]:
+    """The advertisements that conversations name."""
+    return [lists.ad_row(page, ad_id, named=True) for ad_id in lists.ad_ids(page)]
+
+
 def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
     """Hours of the page."""
     held = statistics.page_held(page, page.statistics.hours(), server.dialect)
@@ -259,6 +264,7 @@ ROWS: dict[str, Rows] = {
     "posts": posts,
     "call_logs": call_logs,
     "ad_conversations": ad_conversations,
+    "ads": known_ads,
     "page_statistics": page_statistics,
     "user_statistics": user_statistics,
     "tag_statistics": tag_statistics,

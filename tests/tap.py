@@ -63,6 +63,7 @@ KEYS = {
     "ad_statistics": ("page_id", "date", "ad_id"),
     "campaign_statistics": ("page_id", "date", "ad_id"),
     "ad_conversations": ("page_id", "id"),
+    "ads": ("page_id", "id"),
 }
 REPLICATION_KEYS = {
     stream.name: key if isinstance(key := stream.replication_key, str) else None

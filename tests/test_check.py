@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.pancake_api import Page
     from tests.tap import Json, Run
 
-BY_DEFAULT = 15
+BY_DEFAULT = 16
 """Streams of a page that are read by default, but for `call_logs`, which need a setting."""
 
 
@@ -136,7 +136,7 @@ def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
         "the right to view reports",
     ]
     assert lines[1].startswith(
-        "  skipped: tags, users, posts, customers, conversations, messages: permission"
+        "  skipped: tags, users, posts, customers, conversations, messages, ads: permission"
     )
 
 
@@ -292,7 +292,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [
         "Pages to read: 2",
-        *(f"page {page.id}: everything can be read (15 streams)" for page in account.pages),
+        *(f"page {page.id}: everything can be read (16 streams)" for page in account.pages),
         "call_logs: not read of pages that `sip_package_ids` does not have",
     ]
 

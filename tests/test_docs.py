@@ -207,7 +207,7 @@ def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
         done.append(run_block(again, tmp_path))
         assert server.count("messages") == 1
     for page in account.pages[:2]:
-        assert f"page {page.id} ({page.name}): everything can be read (15 streams)" in done[0]
+        assert f"page {page.id} ({page.name}): everything can be read (16 streams)" in done[0]
     rows = [
         (row["conversation_id"], row["id"])
         for path in (tmp_path / "csv").glob("messages-*.csv")

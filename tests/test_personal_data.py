@@ -32,6 +32,7 @@ OF_SHOPS = {
     ("pages", "avatar_url"),
     ("ad_statistics", "name"),
     ("campaign_statistics", "name"),
+    ("ads", "name"),
 }
 """What is called like personal data and is that of no person: of the shop, and of its ads."""
 

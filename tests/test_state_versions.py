@@ -55,6 +55,6 @@ def test_there_is_a_state_of_before_with_each_kind_of_place() -> None:
     assert STATES
     for path in STATES:
         bookmarks = state_in(path)["bookmarks"]
-        assert bookmarks.keys() == KEYS.keys() - {"pages", "tags", "users"}
+        assert bookmarks.keys() == KEYS.keys() - {"pages", "tags", "users", "ads"}
         parts = [part for one in bookmarks.values() for part in one.get("partitions", [one])]
         assert {name for part in parts for name in part} >= {"replication_key_value", "resume"}

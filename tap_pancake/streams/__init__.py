@@ -2,6 +2,7 @@
 
 from tap_pancake.streams.ads import (
     AdConversationsStream,
+    AdsStream,
     AdStatisticsStream,
     CampaignStatisticsStream,
 )
@@ -41,4 +42,5 @@ STREAMS = (
     MultiPageUserStatisticsStream,
     ConversationsStream,
     MessagesStream,
+    AdsStream,  # which conversations name
 )
