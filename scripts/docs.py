@@ -51,9 +51,14 @@ ROWS = {
     "conversations": "conversations[]",
     "messages": "messages[]",
     "conversation_details": ".",
+    "ads": "data[]",
 }
 """Where in an answer the rows of a stream are, in the form that was observed or is documented."""
 OTHER_ROWS = {
+    "ads": "The tap asks for each ad that it finds in `conversations.ad_ids`, and again if it finds"
+    " it a week later. An ad that Pancake does not know has its `id` alone. The list of"
+    " conversations is read for it even if `conversations` is not selected, and whole if `ads` is"
+    " selected later; a stream map that filters conversations filters no ads.",
     "pages": "`categorized` may be called `categorized_pages`, or be a list of groups; the official"
     " document has `pages[]`. A page of `page_access_tokens` that is not activated comes from its"
     " own list.",
@@ -104,6 +109,7 @@ JOINS = (
     ("users", "messages", "page_id, from.uid", "|o--o{"),
     ("conversations", "ad_conversations", "page_id, id", "|o--o|"),
     ("conversations", "customer_feedbacks", "page_id, conversation_id", "|o--o{"),
+    ("ads", "conversations", "page_id, ad_ids[]", "}o--o{"),
     ("ad_statistics", "conversations", "ad_ids[]", "}o--o{"),
     ("users", "user_statistics", "page_id, user_id", "|o--o{"),
     ("users", "user_engagements", "page_id, user_id", "|o--o{"),

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from tap_pancake.streams.ads import AdConversationsStream
+from tap_pancake.streams.ads import ADS_A_CALL, AdConversationsStream
 from tap_pancake.streams.content import CallLogsStream, PostsStream
 from tap_pancake.streams.conversations import ConversationsStream
 from tap_pancake.streams.people import CustomersStream
@@ -359,7 +359,9 @@ def furnish(page: Page, stream: str, *, idle: bool) -> None:
         last = BEFORE + 2 * HOUR if idle else datetime.now(UTC) - timedelta(days=2)
         page.add_conversation(at=BEFORE - 2 * HOUR)
         touched = page.add_conversation(at=BEFORE - HOUR)
-        page.add_conversation(at=BEFORE + HOUR)
+        newer = page.add_conversation(at=BEFORE + HOUR)
+        if stream == "ads":
+            newer.ad_ids = [f"4{number:014d}" for number in range(2 * ADS_A_CALL + 1)]
         page.receive(touched.id, at=last)
 
 
@@ -558,7 +560,7 @@ def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
         at = datetime.fromisoformat(since).astimezone(server.account.page(page_id).statistics.zone)
         since = max(text(START), text(at.replace(hour=0, minute=0)))
     rows = rows_of(server, server.account.page(page_id), stream)
-    return {name: row for name, row in rows.items() if row.get(key, "") >= since}
+    return {name: row for name, row in rows.items() if row.get(key, since) >= since}
 
 
 def is_claimed(part: Json, at: str) -> bool:
@@ -736,7 +738,7 @@ class EachRefusal:
     def check_it_ends_the_other_streams_of_a_page_only_where_they_would_meet_it(
         self, matrix: Matrix
     ) -> None:
-        if matrix.stream in INBOX:
+        if matrix.stream in {*INBOX, "ads"}:
             return  # which are read last
         read = by_page(matrix.run, "conversations").keys()
         wrong = [
@@ -754,10 +756,12 @@ class EachRefusal:
             part = part_of(matrix.run.state, matrix.stream, page_id)
             aside = {entry[0] for entry in part.get("aside", [])}
             missing = [row for key, row in held.items() if key not in came]
+            waiting = {ad_id for ad_id, day in part.get("ads", []) if not day}
             claimed = [
                 row
                 for row in missing
                 if row.get("conversation_id") not in aside
+                and row.get("id") not in waiting
                 and is_claimed(part, known_at(matrix, row))
             ]
             if not came.items() <= held.items() or claimed or bool(aside) != case.outcome.aside:

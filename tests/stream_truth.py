@@ -122,6 +122,11 @@ def details(server: PancakeServer, page: Page, conversation: Conversation) -> Js
     }
 
 
+def known_ads(_: PancakeServer, page: Page) -> list[Json]:
+    """The advertisements that conversations name."""
+    return [lists.ad_row(page, ad_id, named=True) for ad_id in lists.ad_ids(page)]
+
+
 def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
     """Hours of the page."""
     held = statistics.page_held(page, page.statistics.hours(), server.dialect)
@@ -293,6 +298,7 @@ ROWS: dict[str, Rows] = {
     "call_logs": call_logs,
     "ad_conversations": ad_conversations,
     "conversation_details": conversation_details,
+    "ads": known_ads,
     "page_statistics": page_statistics,
     "user_statistics": user_statistics,
     "tag_statistics": tag_statistics,

@@ -65,6 +65,7 @@ KEYS = {
     "ad_statistics": ("page_id", "date", "ad_id"),
     "campaign_statistics": ("page_id", "date", "ad_id"),
     "ad_conversations": ("page_id", "id"),
+    "ads": ("page_id", "id"),
 }
 """Of the streams that read the API."""
 ALL_KEYS = KEYS | {"sync_runs": ("run_id", "page_id")}

@@ -136,7 +136,7 @@ def test_a_page_that_may_not_be_used_at_all(checked: Checked) -> None:
         "the right to view reports",
     ]
     assert lines[1].startswith(
-        "  skipped: tags, users, posts, customers, conversations, messages, conversation_details:"
+        "  skipped: tags, users, posts, customers, conversations, messages, conversation_details,"
     )
 
 

@@ -96,6 +96,13 @@ def end_at(stream: str, before: Json, case: Case) -> None:
             for key, row in due(server, struck, stream, before).items():
                 at = text(conversations[row["conversation_id"]].updated_at)
                 assert key in came or not is_claimed(bookmarks[0], at)
+        elif stream == "ads":  # of which the list is read, and what was refused waits
+            missing = (
+                due(server, struck, stream, before).keys()
+                - by_page(run, stream).get(struck, {}).keys()
+            )
+            waiting = {(struck, ad_id) for ad_id, day in bookmarks[0]["ads"] if not day}
+            assert waiting == missing
         elif case.position == "first":
             value = before[stream].get("replication_key_value")
             assert bookmarks[0].get("replication_key_value") == value

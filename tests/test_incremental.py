@@ -145,10 +145,11 @@ def test_an_hourly_run_of_all_streams_on_a_quiet_page_takes_seventeen_calls() ->
             clock.shift(3_600)
     twice = {"conversations": 2, "ad_conversations": 2}
     once = dict.fromkeys(streams, 1) | twice
-    for name in ("messages", "conversation_details", "call_logs", "user_engagements"):
+    for name in ("messages", "conversation_details", "call_logs", "user_engagements", "ads"):
         del once[name]
     days = ("customer_engagements", "ad_statistics", "campaign_statistics")
     assert sum(once.values()) == 17
+    assert calls[0]["ads"] == 1
     assert calls[1] == calls[4] == calls[7] == once
     # Five hours later is midnight, and another hour later the lookback is due.
     assert calls[5] == once | dict.fromkeys(days, 2)

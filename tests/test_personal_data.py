@@ -33,6 +33,7 @@ OF_SHOPS = {
     ("ad_statistics", "name"),
     ("campaign_statistics", "name"),
     ("conversation_details", "activities.ads_context_data.photo_url"),
+    ("ads", "name"),
 }
 """What is called like personal data and is that of no person: of the shop, and of its ads."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STATES = sorted((Path(__file__).parent / "states").glob("*.json"))
 
 
-NEWER = {"customer_feedbacks", "conversation_details"}
+NEWER = {"customer_feedbacks", "conversation_details", "ads"}
 """Streams that came after these versions."""
 
 

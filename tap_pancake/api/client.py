@@ -196,6 +196,8 @@ class PancakeStream(SDKStream):
     """Reads answers whose rows are read when they are written; None reads them at once."""
     fails_when_idle = True
     """Whether an answer 500, again and again, may just mean a page without traffic."""
+    keeps_state = False
+    """Whether the state keeps something of it, though it is a full table."""
     right: ClassVar[str | None] = None
     """What the owner of the token must be allowed to do in Pancake, beside seeing the page."""
     brings: ClassVar[str]
@@ -631,7 +633,7 @@ class PancakeStream(SDKStream):
         return Bookmark(
             self.get_context_state(context),
             self.replication_key or "",
-            incremental=self.replication_method == REPLICATION_INCREMENTAL,
+            incremental=self.keeps_state or self.replication_method == REPLICATION_INCREMENTAL,
             form=form,
             start=start,
             end=end,

@@ -158,9 +158,10 @@ class ListStream(PancakeStream):
         rows: Share | None,
         children: Share | None,
         aside: Mapping[str, int] | None = None,
+        named: Share | None = None,
     ) -> ListReader:
         """Return what reads the list of a page in this run."""
-        shares = [share for share in (rows, children) if share is not None]
+        shares = [share for share in (rows, children, named) if share is not None]
 
         def ask(query: Query) -> Answer:
             reply = self.fetch_at(context, query)
@@ -189,6 +190,7 @@ class ListStream(PancakeStream):
             children=children,
             memory=self.run.memory,
             aside=aside or {},
+            named=named,
         )
         late = None
         if listing.late:

@@ -157,6 +157,7 @@ class Selection:
         children: Share | None,
         memory: Memory,
         aside: Mapping[str, int],
+        named: Share | None = None,
     ) -> None:
         """Hold what decides.
 
@@ -167,8 +168,9 @@ class Selection:
             children: what the stream below it reads; None if there is none, or not selected.
             memory: what the run has read.
             aside: rows whose children could not be read, and from where they are to be read.
+            named: what a stream reads of it whose ids the rows name; None if there is none.
         """
-        self.shares = [share for share in (rows, children) if share is not None]
+        self.shares = [share for share in (rows, children, named) if share is not None]
         self.stored_since: int | None = None
         """Rows that were stored at or after this time are read whole."""
         self.unread = 0
@@ -177,6 +179,7 @@ class Selection:
         self._live = live
         self._rows = rows
         self._children = children
+        self._named = named
         self._memory = memory
         self._aside = aside
 
@@ -194,7 +197,8 @@ class Selection:
         if self._children is not None and self._is_wanted(self._children, at, late):
             plan = self._children.plan
             since = plan.start if late else plan.lowest
-        if not is_wanted and since == NEVER:
+        is_met = self._named is not None and self._is_wanted(self._named, at, late)
+        if not (is_wanted or is_met) and since == NEVER:
             return Part(then=then)
         read = self._memory.get(self._page_id, row_id)
         whole, is_news = since, True

@@ -28,6 +28,7 @@ STATE_RATE = 100_000
 
 KEY, TOP, OPEN, FLOOR = "replication_key", "replication_key_value", "open", "floor"
 FACTS: dict[str, object] = {
+    "ads": [],  # which advertisements wait to be asked for, and when others were asked for
     "aside": [],  # what could not be read, and is tried again by later runs
     "doubt": [],  # how often, and since when, the head was older than what was read before
     "filters": None,  # which time the bounds of the list were seen to compare
@@ -102,7 +103,7 @@ class Bookmark:
 
         Args:
             part: the page's dict in the state; `save` and `note` write to it.
-            key: the stream's replication key.
+            key: the stream's replication key; empty if it has none.
             incremental: false if the user asked for the full table; nothing is kept then.
             form: how its times are written.
             start: nothing older is read by this run.
@@ -155,7 +156,8 @@ class Bookmark:
         coverage = self.coverage
         if coverage.top is None:
             return
-        self._part[KEY] = self._key
+        if self._key:
+            self._part[KEY] = self._key
         self._part[TOP] = self._form.text(coverage.top)
         self._part[FLOOR] = self._floor_text(coverage.floor)
         self._put(
@@ -312,6 +314,7 @@ def _readers(form: Form, *, of_inbox: bool) -> dict[str, Callable[[Any], object]
         FLOOR: lambda value: form.read(value) if value else None,
         OPEN: partial(_read_stretches, form),
         "aside": _read_conversations if of_inbox else partial(_read_stretches, form),
+        "ads": _read_ads,
         "doubt": _read_counted,
         "filters": _read_text,
         "late": _read_time,
@@ -347,6 +350,14 @@ def _read_counted(value: Any) -> None:
         times.micros(at)
         if not isinstance(count, int):
             raise TypeError
+
+
+def _read_ads(value: Any) -> None:
+    for ad_id, day in _read_list(value):
+        if not isinstance(ad_id, str):
+            raise TypeError
+        if day:
+            DATE.read(day)
 
 
 def _read_stretches(form: Form, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from tap_pancake.streams.ads import (
     AdConversationsStream,
+    AdsStream,
     AdStatisticsStream,
     CampaignStatisticsStream,
 )
@@ -46,5 +47,6 @@ STREAMS = (
     ConversationsStream,
     MessagesStream,
     ConversationDetailsStream,  # after `messages`, which it follows
+    AdsStream,  # which conversations name
     SyncRunsStream,  # the last, since it tells of all others
 )

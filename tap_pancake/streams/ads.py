@@ -1,4 +1,4 @@
-"""Advertisements: what they cost and did, and the conversations that came from them."""
+"""Advertisements: their names, their numbers, and the conversations that came from them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from tap_pancake.api.client import PancakeStream, is_id
+from tap_pancake.api.errors import PageSkipped
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
+from tap_pancake.reading.met import MetAds
+from tap_pancake.reading.selection import Share
 from tap_pancake.reading.statistics import StatisticsStream, rows_in
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from singer_sdk.helpers.types import Context
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.api.client import Body, Row
     from tap_pancake.reading.buckets import Span
     from tap_pancake.reading.statistics import Bucket
+    from tap_pancake.running.run import Run
+    from tap_pancake.streams.conversations import ConversationsStream
 
 
 VIEW_AD_REPORTS = "view ad reports"
@@ -112,3 +119,96 @@ class AdConversationsStream(ListStream):
             "until": query.until,
             "offset": query.offset,
         }
+
+
+ADS_A_CALL = 20
+"""Advertisements that one call asks for at most (reference, section 24)."""
+# For `--test`: an id that no advertisement has is answered, too.
+_NO_AD = "0"
+_TIKTOK = ("tt_", "ttm_")
+"""How ids of TikTok pages begin (reference, section 4): `platform` may not be known."""
+
+
+class AdsStream(PancakeStream):
+    """`GET …/pages/{page_id}/ads`: the advertisements that conversations name.
+
+    One that is not known comes with its id alone. Source: reference, section 24.
+    """
+
+    name = "ads"
+    path = "/pages/{page_id}/ads"
+    records_key = "data"
+    keeps_state = True
+    brings = "20 advertisements"
+    parent_stream_type = PagesStream
+    primary_keys = ("page_id", "id")
+
+    def __init__(self, tap: Tap, run: Run) -> None:
+        """Begin with none met."""
+        super().__init__(tap, run)
+        self._met: dict[str, MetAds] = {}
+        """By page, of those under way."""
+
+    @override
+    def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        platform = str(context["platform"] or "")
+        is_tiktok = platform.startswith("tiktok") or context["page_id"].startswith(_TIKTOK)
+        return {"ad_ids": ",".join(next_page_token), "type": "tt_ads" if is_tiktok else "ads"}
+
+    @override
+    def recent(self, context: Context | None) -> list[str]:
+        return [_NO_AD]
+
+    def share(self, context: Context) -> Share | None:
+        """Return what is read of a page's conversations for this; None if it is not selected."""
+        lists: ConversationsStream = self.run.streams["conversations"]
+        bookmark = self.bookmark(context, start=lists.start, end=lists.end)
+        if bookmark is None:
+            return None
+        back = lists.back
+        return Share(bookmark, place=self.place(context), first_back=back, back=back, end=lists.end)
+
+    def meet(self, conversation: Row, context: Context) -> None:
+        """Note in the state what a conversation names, before it counts as read there."""
+        named = conversation.get("ad_ids")
+        if self.selected and isinstance(named, list):
+            self._met_of(context).meet(str(ad_id) for ad_id in named if is_id(ad_id))
+
+    def _met_of(self, context: Context) -> MetAds:
+        page_id = context["page_id"]
+        if page_id not in self._met:
+            bookmark = self.bookmark(context)
+            assert bookmark is not None  # noqa: S101 - else nothing is met
+            self._met[page_id] = MetAds(bookmark, self.run.clock())
+        return self._met[page_id]
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[Record]:
+        assert context is not None  # noqa: S101 - a child of pages always has one
+        met, missing = self._met_of(context), 0
+        del self._met[context["page_id"]]
+        waiting = met.waiting
+        try:
+            for first in range(0, len(waiting), ADS_A_CALL):
+                ad_ids = waiting[first : first + ADS_A_CALL]
+                rows = self.rows_of(self.fetch(context, ad_ids), context)
+                yield from self.records_from(rows, context)
+                met.asked(ad_ids)
+                missing += len({*ad_ids} - {str(row["id"]) for row in rows})
+        except PageSkipped:
+            if forgotten := met.refused():
+                self.logger.warning(
+                    "%s: %s advertisements are not kept for later runs: only the newest ones are",
+                    self.place(context),
+                    f"{forgotten:,}",
+                )
+            raise
+        finally:
+            if missing:
+                self.logger.warning(
+                    "%s: %s advertisements that were asked for are not in the answers, not even"
+                    " with their id alone: they are asked for again when they are met after a week",
+                    self.place(context),
+                    f"{missing:,}",
+                )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.running.run import Run
+    from tap_pancake.streams.ads import AdsStream
     from tap_pancake.streams.messages import Batch, MessagesStream
 
 V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
@@ -92,6 +93,16 @@ class ConversationsStream(ListStream):
         return max(super().start, V1_BEGINNING) if self._v1 else super().start
 
     @property
+    @override
+    def is_wanted(self) -> bool:
+        return super().is_wanted or self._ads.is_wanted
+
+    @property
+    def _ads(self) -> AdsStream:
+        ads: AdsStream = self.run.streams["ads"]
+        return ads
+
+    @property
     def _messages(self) -> MessagesStream:
         """What asks for messages: `conversation_details` if only that is selected."""
         messages: MessagesStream = self.run.streams["messages"]
@@ -144,6 +155,7 @@ class ConversationsStream(ListStream):
             rows=self.share(context),
             children=children,
             aside=aside.since if aside is not None else None,
+            named=self._ads.share(context),
         )
         reader.after_head = lambda: self._read_aside(context, reading)
         return self._with_messages(reader.parts(), context, reading)
@@ -174,7 +186,9 @@ class ConversationsStream(ListStream):
         reading.messages = part.messages if isinstance(part, _Ahead) else None
         if part.row is None:
             return
-        record = self.shape(whole(part.row), context)
+        row = whole(part.row)
+        self._ads.meet(row, context)
+        record = self.shape(row, context)
         if record is not None:
             if at := record.get("updated_at"):
                 self.run.progress.reached(context["page_id"], at, self.start_text)

@@ -232,6 +232,7 @@ class PagesStream(PancakeStream):
     def get_child_context(self, record: Record, context: Context | None) -> Context:
         return {
             "page_id": record["id"],
+            "platform": record.get("platform"),
             "timezone": record.get("timezone"),
             "added": record.get("inserted_at"),
         }

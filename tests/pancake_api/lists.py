@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .account import Conversation, Customer, Json, Page
     from .dialects import Observed
 
+ADS_A_CALL = 20  # the reference, 24
 POST_TYPES = ("photo", "video", "text", "livestream", "rating")
 CALL_STATES = ("completed", "missed", "busy")
 
@@ -39,6 +40,8 @@ class Belongings:
         self._touched: dict[str, datetime] = {}
         self.posts: dict[str, Json] = {}
         self.calls: dict[str, Json] = {}
+        self.unknown_ads: set[str] = set()
+        """Of the advertisements that conversations name, those that Pancake does not know."""
         self.sip_package_id = f"sip-{page.number}"
 
     def fill(self, start: datetime, end: datetime, *, posts: int = 12, calls: int = 9) -> None:
@@ -271,6 +274,44 @@ def export_row(dialect: Observed, page: Page, conversation: Conversation) -> Jso
         "is_banned": False,
         "assignees": [{"id": staff.id, "name": staff.name} for staff in conversation.assignees],
     }
+
+
+def ad_row(page: Page, ad_id: str, *, named: bool) -> Json:
+    """What is known of an advertisement: nothing but its id, if no conversation names it."""
+    if not named or ad_id in page.belongings.unknown_ads:
+        return {"id": ad_id}
+    rng = Random(f"{page.account.seed}:{page.id}:ad:{ad_id}")
+    row: Json = {"id": ad_id, "name": invented.sentence(page.channel.language, rng)}
+    if rng.random() < 0.8:
+        row["image_url"] = f"https://ads.example/{ad_id}.jpg"
+    if rng.random() < 0.8:
+        campaign_id = f"7{page.number:05d}{rng.randrange(3):09d}"
+        row |= {"campaign_id": campaign_id, "campaign_name": f"Campaign {campaign_id[-1]}"}
+    if rng.random() < 0.8:
+        row["account_id"] = f"5{page.number:05d}"
+    return row
+
+
+def ad_ids(page: Page) -> list[str]:
+    """The advertisements that conversations name; only an INBOX does (the reference, 7.5)."""
+    conversations = [
+        one for one in page.conversations.values() if one.messages and one.type == "INBOX"
+    ]
+    return sorted({ad_id for one in conversations for ad_id in one.ad_ids})
+
+
+def ads_body(page: Page, wanted: str | None, kind: str | None) -> Json | None:
+    """The answer of the advertisements with some ids; None if that is not asked as it must be.
+
+    The same in each dialect: one source tells of it. Of the wrong type nothing is found.
+    """
+    asked = [ad_id for ad_id in (wanted or "").split(",") if ad_id]
+    if not 0 < len(asked) <= ADS_A_CALL or kind not in {"ads", "tt_ads"}:
+        return None
+    is_right = (kind == "tt_ads") == page.platform.startswith("tiktok")
+    named = set(ad_ids(page)) if is_right else set()
+    rows = [ad_row(page, ad_id, named=ad_id in named) for ad_id in asked]
+    return {"success": True, "data": rows}
 
 
 def newest_first(

@@ -71,6 +71,7 @@ Endpoint = Literal[
     "ad_statistics",
     "campaign_statistics",
     "ad_conversations",
+    "ads",
     "other",
 ]
 PAGE_ENDPOINTS: dict[str, Endpoint] = {
@@ -80,6 +81,7 @@ PAGE_ENDPOINTS: dict[str, Endpoint] = {
     "posts": "posts",
     "sip_call_logs": "call_logs",
     "export_data": "ad_conversations",
+    "ads": "ads",
     "statistics/pages": "page_statistics",
     "statistics/users": "user_statistics",
     "statistics/tags": "tag_statistics",
@@ -758,7 +760,9 @@ class PancakeServer:
         page = self._page(call.page_id)
         refusal = self._refuse_page(request, page, call.endpoint)
         if refusal is not None or page is None:
-            return refusal or self._error(102)
+            refusal = refusal or self._error(102)
+            is_bad_request = call.endpoint == "ads" and refusal.status == 200  # reference, 24.9
+            return replace(refusal, status=400) if is_bad_request else refusal
         page.settle()
         if behind is not None:
             page = page.as_of(self.account.now() - timedelta(seconds=behind))
@@ -994,6 +998,9 @@ class Desk:
             return _json(lists.tags_body(dialect, page))
         if endpoint == "users":
             return _json(lists.users_body(dialect, page))
+        if endpoint == "ads":
+            body = lists.ads_body(page, params.get("ad_ids"), params.get("type"))
+            return self._refuse(400) if body is None else _json(body)
         if endpoint in {"customers", "posts", "call_logs", "ad_conversations"}:
             return self._list(page, endpoint, params)
         if endpoint in {"user_statistics", "new_customer_statistics", "customer_engagements"}:
@@ -1012,8 +1019,9 @@ class Desk:
         with account.lock:
             return _json(statistics.multi_body(account, page_ids, *bounds))
 
-    def _refuse(self) -> Answer:
-        return self._server._error(100)  # noqa: SLF001 - one class in two parts
+    def _refuse(self, status: int = 200) -> Answer:
+        refusal = self._server._error(100)  # noqa: SLF001 - one class in two parts
+        return replace(refusal, status=status)
 
     def _list(self, page: Page, endpoint: Endpoint, params: dict[str, str]) -> Answer:
         window = self._server._window(params)  # noqa: SLF001
