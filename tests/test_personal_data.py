@@ -34,8 +34,9 @@ OF_SHOPS = {
     ("campaign_statistics", "name"),
     ("conversation_details", "activities.ads_context_data.photo_url"),
     ("ads", "name"),
+    ("sync_runs", "streams.name"),
 }
-"""What is called like personal data and is that of no person: of the shop, and of its ads."""
+"""What is called like personal data and is that of no person: of the shop, its ads, the streams."""
 
 
 def hashed(form: str) -> str:
