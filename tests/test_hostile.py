@@ -435,10 +435,10 @@ def crowd(stream: str) -> Account:
                 page.receive(conversation.id, at=at)
         case "new_customer_statistics":  # only of some days
             page.statistics.since = utc(2025, 6, 1)
-        case "ad_conversations":
+        case "ad_conversations" | "ads":
             page.fill(200, (1, 1), FIRST, utc(2026, 1, 10))
             for one in page.conversations.values():
-                one.ad_ids = ["400"]
+                one.ad_ids = [f"4{one.serial}"]
         case "customers":
             for at in hours:
                 page.belongings.add_customer(at, at)
@@ -513,6 +513,7 @@ KEYED = [
     *[(stream, "id") for stream in ("conversations", "messages", "tags", "users", "customers")],
     *[("posts", "id"), ("call_logs", "call_id"), ("ad_conversations", "id")],
     *[("customer_feedbacks", "id"), ("customer_feedbacks", "inserted_at")],
+    ("ads", "id"),
     *[("user_engagements", "user_id"), ("ad_statistics", "ad_id")],
     *[("conversations", "updated_at"), ("customers", "updated_at"), ("posts", "inserted_at")],
     *[("messages", "inserted_at"), ("call_logs", "start_time"), ("ad_conversations", "updated_at")],
