@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tap_pancake.api import errors
 from tap_pancake.api.client import USER_API
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.rows.shaping import CUSTOMER, PERSON, PERSONAL
+from tap_pancake.rows.shaping import CUSTOMER, FORM, PERSON, PERSONAL
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -217,8 +217,9 @@ def endpoint_of(stream: PancakeStream) -> str:
 def type_of(schema: Schema) -> str:
     """Give the type of a column, such as `string` or `array of object`."""
     names = [name for name in as_list(schema["type"]) if name != "null"]
-    if schema.get("format"):
-        return {"date-time": "time", "date": "date"}[schema["format"]]
+    form = schema.get("format") or schema.get(FORM)
+    if form in {"date-time", "date"}:
+        return {"date-time": "time", "date": "date"}[form]
     if len(names) > 5:  # noqa: PLR2004 - all that JSON has, but null
         return "any"
     if names == ["array"]:

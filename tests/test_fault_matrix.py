@@ -250,7 +250,10 @@ def test_statistics_of_several_pages_that_are_refused(
         assert said.startswith(f"{SEVERAL}: "), told
         assert outcome.remedy in told, told
         assert "Traceback" not in run.stderr
-        assert outcome.has_tried(case.hits)
+        # Then each page may be asked alone, to find the one that is refused.
+        ways = 1 + sum(page.category == "activated" for page in server.account.pages)
+        asked_alone = not case.hits % ways and outcome.has_tried(case.hits // ways)
+        assert asked_alone or outcome.has_tried(case.hits)
         if not outcome.run:
             assert_same(run.by_key("tags"), records(server, "tags"))
 

@@ -347,7 +347,8 @@ def test_without_room_few_lanes_at_a_time_ask_for_what_they_need() -> None:
             lanes.start(partial(lane, number))
         lanes.finish()
         assert len(taken) == 9 * 3
-        assert most == 2
+        # One more is being taken, by the lane that has the baton.
+        assert most in {2, 3}
         for room in others:
             assert room is not None
             lanes.backlog.release(room)

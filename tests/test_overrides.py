@@ -87,7 +87,7 @@ def test_a_map_of_what_does_not_exist_is_refused(
 
 def test_maps_may_be_of_patterns_and_make_new_fields(server: PancakeServer, tmp_path: Path) -> None:
     kept = {"id": "id", "page_id": "page_id", "copy": "str(id)", "__else__": "__NULL__"}
-    run = sync(tmp_path, config_for(server, stream_maps={"conv*": kept}))
+    run = sync(tmp_path, config_for(server, stream_maps={"conversation?": kept}))
     assert {row.keys() == {"id", "page_id", "copy"} for row in run.records["conversations"]} == {
         True
     }

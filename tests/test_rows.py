@@ -58,6 +58,8 @@ def test_each_column_has_one_type() -> None:
 
 def test_each_stream_has_a_column_for_what_it_does_not_declare() -> None:
     for stream in TapPancake(config={"access_token": "invented"}).streams.values():
+        if stream.name == "sync_runs":
+            continue  # which the API has no part in
         assert types_of(stream.schema["properties"][OTHERS]) == ["object"]
 
 

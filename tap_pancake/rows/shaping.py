@@ -56,7 +56,8 @@ BARE = "x-bare"
 """In the schema of an object: the field of it that takes a value which is no object, by its JSON
 type; `any` is of all other types."""
 FORM = "x-form"
-"""In the schema of a text: how it is written, where JSON Schema has no `format` for that."""
+"""In the schema of a text: how it is written, where JSON Schema has no `format` for that, or where
+a checker of SCHEMA takes a `format` below an object that is null for an error."""
 PERSONAL = "x-personal"
 """In the schema of a value: what personal data it is, a kind that `personal.py` names; `text` is
 what may hold phone numbers and e-mail addresses, `snippet` such a text that is cut off."""

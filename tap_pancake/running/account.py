@@ -193,6 +193,11 @@ class RunAccount:
         with self._lock:
             return [text for case, text in self._cases if case in kinds]
 
+    @property
+    def has_pages(self) -> bool:
+        """Whether this run or an earlier one knows a page."""
+        return bool(self.known or self._told or self._pages.keys() - {ACCOUNT})
+
     def untold(self) -> list[str]:
         """Return the pages that were not told yet, the account last."""
         with self._lock:

@@ -54,8 +54,11 @@ class SyncRunsStream(PancakeStream):
             self.run.account.tell(page_id)
 
     def tell_rest(self, end: BaseException) -> None:
-        """Write what was not written when a run ended before all was read."""
-        if not self.selected:
+        """Write what was not written when a run ended before all was read.
+
+        Not of a first run that knows no page yet: `meltano config test` takes any row for success.
+        """
+        if not self.selected or not self.run.account.has_pages:
             return
         failed = isinstance(end, PancakeError)
         reason = self.run.redactor.line(str(end)) if failed else "the run was ended by a signal"
