@@ -514,12 +514,8 @@ class Matrix:
                 self.lines.setdefault(page_id, []).append((level, line))
 
     def told(self, page_id: str) -> list[tuple[str, str]]:
-        """What was said of a page, but that refusals go on: that comes before their end."""
-        return [
-            (level, line)
-            for level, line in self.lines.get(page_id, [])
-            if level != "INFO" and "the tap goes on for" not in line
-        ]
+        """What was said of a page, but for details."""
+        return [(level, line) for level, line in self.lines.get(page_id, []) if level != "INFO"]
 
     @property
     def lasting(self) -> dict[str, Case]:

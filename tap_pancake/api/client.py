@@ -334,7 +334,7 @@ class PancakeStream(SDKStream):
             if seconds >= self.run.patience:
                 break
             if seconds >= _LONG_REFUSED and self.run.is_new(f"refusals of {page_of(context)}"):
-                self.logger.warning(
+                self.logger.info(
                     "%s: every call was refused for %s: other programs may use up the rate limit;"
                     " the tap goes on for %s",
                     self.place(context),
