@@ -23,7 +23,7 @@ from tap_pancake.rows.personal import phone
 from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import CHILDREN, OTHERS, records
-from tests.tap import KEYS, REPLICATION_KEYS, key_of
+from tests.tap import ALL_KEYS, REPLICATION_KEYS, key_of
 from tests.targets import for_target
 from tests.truth import rows_of
 
@@ -342,7 +342,7 @@ def test_both_jobs_together_bring_every_stream_once(
         assert {name for (name,) in tables} == expected
     with psycopg.connect(database) as connection:
         for stream in default:
-            keys = ", ".join(f"{name}::text" for name in KEYS[stream])
+            keys = ", ".join(f"{name}::text" for name in ALL_KEYS[stream])
             rows = connection.execute(f"select {keys} from pancake.{stream}").fetchall()
             assert sorted(rows) == sorted(tuple(map(str, key)) for key in held(server, stream)), (
                 stream

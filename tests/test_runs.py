@@ -318,6 +318,46 @@ def test_without_the_stream_nothing_is_told_and_the_summary_is_the_same(tmp_path
     assert any(f": {rows:,} rows, " in line for line in log_lines(run, "INFO"))
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "code"), [("no_plan", "skipped", 0), ("missing_list", "failed", 1)]
+)
+def test_a_stream_that_is_read_by_way_of_another_one_fares_as_that(
+    tmp_path: Path, fault: str, status: str, code: int
+) -> None:
+    account = Account.generate(seed=173, pages=1, conversations=2)
+    (page,) = read(account)
+    followers = ("messages", "conversation_details", "ads")
+    with PancakeServer(account) as server:
+        server.faults = [
+            Fault(fault, endpoint="conversations"),
+            Fault(fault, endpoint="customer_engagements"),
+        ]
+        catalog = select(*followers, "user_engagements", "call_logs", "sync_runs")
+        config = config_for(server, start_date="2026-11-01")
+        run = run_tap(tmp_path, config, catalog=catalog, env=hurried(tmp_path))
+    row = told(run)[page.id]
+    assert run.returncode == code
+    assert row["status"] == status
+    assert row["reason"] in {one["reason"] for one in row["streams"]}
+    assert by_stream(row)["messages"]["reason"] == by_stream(row)["conversations"]["reason"]
+    statuses = {name: one["status"] for name, one in by_stream(row).items()}
+    assert statuses.pop("call_logs", None) is None  # no setting asks for them
+    assert {statuses[name] for name in (*followers, "user_engagements")} == {status}
+
+
+def test_a_page_that_is_not_in_use_is_skipped_and_says_why(tmp_path: Path) -> None:
+    account = Account.generate(seed=174, pages=1, conversations=2)
+    (page,) = read(account)
+    with PancakeServer(account) as server:
+        server.faults = [Fault("error:125", page_id=page.id)]
+        run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS, "tags", "users"))
+    row = told(run)[page.id]
+    assert run.returncode == 0
+    assert {one["status"] for one in [row, *row["streams"]]} == {"skipped"}
+    assert {one["reason"] for one in [row, *row["streams"]]} == {row["reason"]}
+    assert "the page is deactivated: activate it" in row["reason"]
+
+
 def test_messages_alone_tell_of_the_list_that_failed(tmp_path: Path) -> None:
     account = Account.generate(seed=171, pages=1, conversations=2)
     with PancakeServer(account) as server:

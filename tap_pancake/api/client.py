@@ -194,6 +194,8 @@ class PancakeStream(SDKStream):
     """Which of Pancake's APIs the path belongs to."""
     glance: ClassVar[Glance | None] = None
     """Reads answers whose rows are read when they are written; None reads them at once."""
+    read_with: ClassVar[tuple[str, ...]] = ()
+    """The streams without whose answers it has no rows."""
     fails_when_idle = True
     """Whether an answer 500, again and again, may just mean a page without traffic."""
     keeps_state = False
@@ -307,6 +309,10 @@ class PancakeStream(SDKStream):
     def explains(self, body: Body) -> bool:  # noqa: ARG002
         """Tell whether the stream makes sense itself of what the API calls a failure."""
         return False
+
+    def is_read_of(self, page_id: str) -> bool:  # noqa: ARG002
+        """Tell whether the settings ask for the stream of a page."""
+        return True
 
     def place(self, context: Context | None) -> str:
         """Say where the tap is, for messages: page, conversation and stream."""

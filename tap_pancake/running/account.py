@@ -44,8 +44,8 @@ class Status(StrEnum):
     COMPLETE = "complete"
     SKIPPED = "skipped"
     INCOMPLETE = "incomplete"
-    FAILED = "failed"
     INTERRUPTED = "interrupted"
+    FAILED = "failed"
     GONE = "gone"
 
     @property
@@ -159,10 +159,10 @@ class RunAccount:
         """Note that a page was read to its end, or to where it failed."""
         self._pages[page_id].is_over = True
 
-    def missing(self, page_id: str, status: Status, reason: str) -> None:
+    def missing(self, page_id: str, name: str | None, status: Status, reason: str) -> None:
         """Note that a page is not there to be read."""
         with self._lock:
-            self._pages[page_id] = PageRun(instead=(status, reason))
+            self._pages[page_id] = PageRun(name, instead=(status, reason))
 
     def called(self, stream: str, page_id: str | None) -> None:
         """Note a call."""

@@ -140,6 +140,7 @@ class AdsStream(PancakeStream):
     records_key = "data"
     keeps_state = True
     brings = "20 advertisements"
+    read_with = ("conversations",)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
 

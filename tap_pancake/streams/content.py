@@ -90,12 +90,16 @@ class CallLogsStream(ListStream):
         }
 
     @override
+    def is_read_of(self, page_id: str) -> bool:
+        return page_id in self._packages
+
+    @override
     def probe(self, context: Context | None) -> list[Row] | None:
-        known = context is not None and context["page_id"] in self._packages
+        known = context is not None and self.is_read_of(context["page_id"])
         return super().probe(context) if known else None
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        if context["page_id"] in self._packages:
+        if self.is_read_of(context["page_id"]):
             yield from super().get_records(context)

@@ -35,6 +35,7 @@ class ConversationDetailsStream(MessagesStream):
     brings = "the details of a conversation; no call of its own beside `messages`"
     primary_keys = ("page_id", "conversation_id")
     replication_key = "last_message_at"
+    read_with = ("messages", "conversations")
 
     def follower_of(self, messages: Bookmark, context: Context) -> Bookmark | None:
         """Return the bookmark that keeps what `messages` keeps; None if it is not selected."""

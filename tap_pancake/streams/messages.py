@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from typing_extensions import override
 
@@ -54,6 +54,7 @@ class MessagesStream(PancakeStream):
     glance = Glance(records_key, "id", "inserted_at")
     brings = "up to 30 messages of a conversation"
     parent_stream_type = ConversationsStream
+    read_with: ClassVar[tuple[str, ...]] = ("conversations",)
     primary_keys = ("conversation_id", "id")
     replication_key = "inserted_at"
 

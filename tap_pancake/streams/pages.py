@@ -132,15 +132,19 @@ class PagesStream(PancakeStream):
         that only its token in the settings tells, just the id.
         """
         activated = {str(page["id"]): page for page in self.listed.get(ACTIVATED, [])}
-        others = {str(page["id"]): page for pages in self.listed.values() for page in pages}
         configured = self.config.get("page_access_tokens") or {}
         known = activated | {
-            page_id: others.get(page_id, {"id": page_id})
+            page_id: self._others.get(page_id, {"id": page_id})
             for page_id in configured
             if page_id not in activated
         }
         chosen = dict.fromkeys(self.config.get("page_ids") or known)
         return {page_id: known[page_id] for page_id in chosen if page_id in known}
+
+    @cached_property
+    def _others(self) -> dict[str, Row]:
+        """All pages that are listed, by id, whatever their category."""
+        return {str(page["id"]): page for pages in self.listed.values() for page in pages}
 
     @cached_property
     def readable(self) -> dict[str, Row]:
@@ -197,13 +201,15 @@ class PagesStream(PancakeStream):
             self.logger.warning("%s", warning)
         for page_id, problem in self.unreadable():
             self.run.page_failed(problem, self.name, None)
-            self.run.account.missing(page_id, Status.FAILED, str(problem))
+            name = self._others.get(page_id, {}).get("name")
+            self.run.account.missing(page_id, name, Status.FAILED, str(problem))
         if not self.config.get("page_ids") and not self.chosen:
             self.logger.warning(NO_PAGE)
         self.run.progress.expect(len(self.readable))
         self.run.account.expect({one: page.get("name") for one, page in self.readable.items()})
         self._compare_with_state()
         yield from self.records()
+        self.run.account.of(self.name, None).is_over = True
         self.run.lanes.finish()
 
     def _compare_with_state(self) -> None:
@@ -220,7 +226,8 @@ class PagesStream(PancakeStream):
                     " meant, choose the others with `page_ids`, or take it out of the state"
                 )
                 self.logger.warning("%s", text)
-                self.run.account.missing(page_id, Status.GONE, text)
+                name = self._others.get(page_id, {}).get("name")
+                self.run.account.missing(page_id, name, Status.GONE, text)
         new = [page for page_id, page in self.readable.items() if page_id not in known]
         if known and new:
             named = ", ".join(f"{page['id']} ({page.get('name')})" for page in new[:_NAMED])

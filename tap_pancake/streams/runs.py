@@ -13,6 +13,8 @@ from tap_pancake.reading.state import OPEN, TOP
 from tap_pancake.reading.statistics import StatisticsStream
 from tap_pancake.rows import times
 from tap_pancake.running.account import ACCOUNT, PageRun, Status, Tally
+from tap_pancake.running.interrupts import Interrupted
+from tap_pancake.running.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,7 +63,9 @@ class SyncRunsStream(PancakeStream):
         if not self.selected or not self.run.account.has_pages:
             return
         failed = isinstance(end, PancakeError)
-        reason = self.run.redactor.line(str(end)) if failed else "the run was ended by a signal"
+        reason = self.run.redactor.line(str(end))
+        if isinstance(end, Interrupted):
+            reason = f"the run was ended by {end.name}"
         self._ending = (Status.FAILED if failed else Status.INTERRUPTED, reason)
         self.sync()
 
@@ -97,6 +101,7 @@ class SyncRunsStream(PancakeStream):
             "run_id": self.run.account.run_id,
             "page_id": page_id,
             "page_name": page.name,
+            "shard_index": self.run.shard.index,
             "started_at": page.started_at,
             "ended_at": times.text(datetime.now(UTC)),
             "status": str(status),
@@ -125,26 +130,20 @@ class SyncRunsStream(PancakeStream):
             if stream is self or is_of_account != (page_id == ACCOUNT):
                 continue
             tally = page.tallies.get(name, Tally())
-            if stream.selected or tally.problem:
+            if (stream.selected and stream.is_read_of(page_id)) or tally.problem:
                 yield self._stream(stream, page_id, page, tally)
 
     def _stream(self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally) -> Row:
         kept = stream.kept(page_id)
-        is_of_days = isinstance(stream, StatisticsStream)
-        aside = kept.get("aside", [])
-        left = [*kept.get(OPEN, []), *(aside if is_of_days else [])]
-        conversations = [] if is_of_days else [entry[0] for entry in aside]
-        status, reason = Status.COMPLETE, None
-        if tally.problem:
-            status, reason = tally.problem
-        elif not tally.is_over and (end := self._end_of(page_id, page)):
-            status, reason = end
-        elif not tally.is_over and page_id != ACCOUNT:
-            status, reason = Status.FAILED, "not asked for, since another stream failed before it"
-        elif conversations:
+        # Of statistics, days are aside, which are open, too.
+        aside = [] if isinstance(stream, StatisticsStream) else kept.get("aside", [])
+        left = kept.get(OPEN, [])
+        conversations = [entry[0] for entry in aside]
+        status, reason = self._fared(stream, page_id, page, tally) or (Status.COMPLETE, None)
+        if status is Status.COMPLETE and conversations:
             status = Status.INCOMPLETE
-            reason = f"{len(conversations):,} conversations are set aside: later runs try again"
-        elif left:
+            reason = f"set aside, and tried again: {counted(len(conversations), 'conversation')}"
+        elif status is Status.COMPLETE and left:
             status, reason = Status.INCOMPLETE, "not all is read: later runs go on"
         return {
             "name": stream.name,
@@ -156,3 +155,19 @@ class SyncRunsStream(PancakeStream):
             "open": [{"from": low or None, "to": high} for low, high in left],
             "set_aside": conversations,
         }
+
+    def _fared(
+        self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally
+    ) -> tuple[Status, str] | None:
+        """Say what went wrong with a stream, or with those without which it has no rows."""
+        sources = [page.tallies[name] for name in stream.read_with if name in page.tallies]
+        problems = [one.problem for one in (tally, *sources) if one.problem]
+        if problems:
+            return problems[0]
+        if tally.is_over:
+            return None
+        if (end := self._end_of(page_id, page)) or page_id == ACCOUNT:
+            return end
+        # Another one met what holds for the whole page.
+        others = [one.problem for one in page.tallies.values() if one.problem]
+        return max(others, key=lambda one: one[0].badness, default=None)

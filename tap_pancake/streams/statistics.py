@@ -613,6 +613,7 @@ class UserEngagementsStream(StatisticsStream):
     path = CustomerEngagementsStream.path
     daily = True
     brings = "a day, in the answers of `customer_engagements`"
+    read_with = (CustomerEngagementsStream.name,)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "date")
     replication_key = "date"
