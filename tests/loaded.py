@@ -19,7 +19,7 @@ from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
 from tests.truth import rows_of, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from tests.pancake_api import Account
@@ -60,7 +60,8 @@ def read_all(directory: Path, dialect: str, **settings: Any) -> Loaded:
     assert rows.keys() == run.schemas.keys() == KEYS.keys()
     assert all(rows.values())
     if "flattening_enabled" in settings:
-        rows = {name: [flattened(row) for row in rows[name]] for name in rows}
+        columns = {name: schema["properties"].keys() for name, schema in run.schemas.items()}
+        rows = {name: [flattened(row, columns[name]) for row in rows[name]] for name in rows}
     return Loaded(run, {name: {key_of(name, row): row for row in rows[name]} for name in KEYS})
 
 
@@ -78,14 +79,14 @@ def make_difficult(account: Account) -> None:
             order.id = LARGE * 1000 + order.id % 1000
 
 
-def flattened(row: Json) -> Json:
-    """Give a row with a column for each value of its objects."""
+def flattened(row: Json, columns: Collection[str]) -> Json:
+    """Give a row with a column for each value of its objects, but those without columns."""
     return {
         path: value
         for name, part in row.items()
         for path, value in (
             {f"{name}__{inner}": value for inner, value in part.items()}
-            if isinstance(part, dict)
+            if isinstance(part, dict) and name not in columns
             else {name: part}
         ).items()
     }
