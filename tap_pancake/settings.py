@@ -163,8 +163,8 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         th.BooleanType,
         default=False,
         title="Fail on what is skipped",
-        description="Whether the exit code is 1 if something was skipped for want of a plan or a"
-        " right.",
+        description="Whether the exit code is 1 if something was skipped since a plan or a right is"
+        " missing.",
     ),
     th.Property(
         "requests_per_second",

@@ -33,7 +33,7 @@ class Case(StrEnum):
     LEFT_OUT = "Left out"
     """Rows that cannot be written."""
     SKIPPED = "Skipped"
-    """For want of a plan or a right."""
+    """A plan or a right is missing."""
     IDLE = "Idle"
     """The page has no traffic, as far as is known."""
 
