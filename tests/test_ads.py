@@ -206,17 +206,36 @@ def test_what_is_named_may_be_of_any_form(tmp_path: Path, named: Any) -> None:
 # What goes wrong.
 
 
-def test_those_that_do_not_come_back_are_told_of_once(tmp_path: Path) -> None:
+def test_those_that_do_not_come_back_are_told_of_and_asked_for_again(tmp_path: Path) -> None:
     account, page = shop(45)
     with PancakeServer(account) as server:
         server.desk.bodies["ads"] = lambda params: {
             "success": True,
             "data": [{"id": ad_id} for ad_id in params["ad_ids"].split(",")[1:]],
         }
-        run = sync(tmp_path, config_for(server), catalog=select("ads"))
+        catalog = select("ads", "sync_runs")
+        run = sync(tmp_path, config_for(server), catalog=catalog)
         (line,) = log_lines(run, "WARNING")
-        assert line.startswith(f"page {page.id}, ads: 3 advertisements ")
-        assert len(run.records["ads"]) == 42
+        assert line.startswith(f"page {page.id}, ads: advertisements that were asked for are not ")
+        # The first of each call is left out twice: that of 20, and of the one that is left.
+        assert len(run.by_key("ads")) == 42
+        statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
+        assert statuses == {"": "complete", page.id: "incomplete"}
+        assert len(waiting(run.part("ads", page.id))) == 3
+        server.desk.bodies.clear()
+        again = sync(tmp_path, config_for(server), catalog=catalog, state=run.state)
+        came = run.by_key("ads").keys() | again.by_key("ads").keys()
+        assert came == records(server, "ads").keys()
+
+
+def test_an_answer_that_lacks_some_once_costs_a_call(tmp_path: Path) -> None:
+    account, page = shop(45)
+    with PancakeServer(account) as server:
+        server.faults = [Fault("empty_list", endpoint="ads", at=[2])]
+        run = sync(tmp_path, config_for(server), catalog=select("ads"))
+        assert_same(run.by_key("ads"), records(server, "ads"))
+        assert not log_lines(run, "WARNING")
+        assert server.count("ads", page.id) == 4
 
 
 @pytest.mark.parametrize("code", [121, 403])

@@ -122,7 +122,7 @@ def test_less_than_twenty_are_never_asked_for() -> None:
         assert run.returncode == 1
         (line,) = log_lines(run, "ERROR")
         assert line.startswith(f"page {page.id}, customers: ")
-        assert sizes(server) == [100, 50, 25]
+        assert sizes(server) == [100, 50, 25, 20]
 
 
 def test_one_failure_changes_nothing() -> None:

@@ -204,6 +204,11 @@ def test_a_run_that_is_interrupted_tells_of_each_page_and_the_next_one_completes
     assert rows[""]["status"] == "interrupted"
     assert rows[""]["reason"] == rows[read(account)[1].id]["reason"]
     assert rows[read(account)[2].id]["started_at"] is None
+    (line,) = [line for line in log_lines(run, "INFO") if re.search(r", \d+ answers? 429$", line)]
+    found = re.search(r": ([\d,]+) rows?, ([\d,]+) calls?, ", line)
+    assert found is not None
+    assert number(found[1]) == sum(row["row_count"] for row in rows.values())
+    assert number(found[2]) == sum(row["calls"] for row in rows.values())
     begun = by_stream(rows[read(account)[1].id])
     assert (begun["tags"]["status"], begun["messages"]["status"]) == ("complete", "interrupted")
     assert begun["messages"]["row_count"] == sum(
@@ -368,3 +373,16 @@ def test_messages_alone_tell_of_the_list_that_failed(tmp_path: Path) -> None:
     row = told(run)[read(account)[0].id]
     assert row["status"] == "failed"
     assert by_stream(row)["conversations"]["status"] == "failed"
+
+
+def test_a_page_that_a_map_filters_has_no_row(tmp_path: Path) -> None:
+    account = Account.generate(seed=175, pages=2, conversations=2)
+    filtered, kept = read(account)
+    with PancakeServer(account) as server:
+        maps = {"pages": {"__filter__": f"id != '{filtered.id}'"}}
+        run = sync(tmp_path, config_for(server, stream_maps=maps), catalog=select(*RUNS))
+        assert server.count(page_id=filtered.id) == 0
+    assert {page_id: row["status"] for page_id, row in told(run).items()} == {
+        "": "complete",
+        kept.id: "complete",
+    }

@@ -42,9 +42,9 @@ class PageSizes:
     def failed(self, page_id: str) -> bool:
         """Note an answer 500; return whether it is one too many, and the size is halved."""
         self._faults[page_id] += 1
-        half = self.of(page_id) // 2
-        if self._faults[page_id] < _FAULTS or not self._least or half < self._least:
+        size = self.of(page_id)
+        if self._faults[page_id] < _FAULTS or not self._least or size <= self._least:
             return False
-        self._sizes[page_id] = half
+        self._sizes[page_id] = max(size // 2, self._least)
         self.answered(page_id)
         return True

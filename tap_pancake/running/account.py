@@ -32,6 +32,8 @@ class Case(StrEnum):
     """By an earlier run; this one could not read it either."""
     LEFT_OUT = "Left out"
     """Rows that cannot be written."""
+    LACKING = "Lacking"
+    """The API tells of more than it answers."""
     SKIPPED = "Skipped"
     """A plan or a right is missing."""
     IDLE = "Idle"
@@ -59,6 +61,7 @@ _STATUS = {
     Case.SET_ASIDE: Status.INCOMPLETE,
     Case.STILL_ASIDE: Status.INCOMPLETE,
     Case.LEFT_OUT: Status.INCOMPLETE,
+    Case.LACKING: Status.INCOMPLETE,
     Case.SKIPPED: Status.SKIPPED,
     Case.IDLE: Status.SKIPPED,
 }
@@ -124,6 +127,8 @@ class RunAccount:
         """The pages that the state knows."""
         self.failing: set[str] = set()
         """The pages of which something failed."""
+        self.is_closed = False
+        """Whether the run ends: what is still under way counts no more."""
         self._lock = threading.Lock()
         self._pages: dict[str, PageRun] = {ACCOUNT: PageRun(started_at=self.started_at)}
         """Those that were not told yet."""
@@ -168,14 +173,14 @@ class RunAccount:
         """Note a call."""
         tally = self.of(stream, page_id)
         with self._lock:
-            tally.calls += 1
+            tally.calls += not self.is_closed
 
     def retried(self, stream: str, page_id: str | None, *, limited: bool = False) -> None:
         """Note that a call is made again, after an answer 429 or a fault that may pass."""
         tally = self.of(stream, page_id)
         with self._lock:
-            tally.retries += 1
-            tally.limited += limited
+            tally.retries += not self.is_closed
+            tally.limited += limited and not self.is_closed
 
     def note(self, case: Case, text: str, stream: str, page_id: str | None) -> None:
         """Note what is wrong with a stream of a page."""

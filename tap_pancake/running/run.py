@@ -222,6 +222,12 @@ class Run:
         self._note(Case.STILL_ASIDE, text, stream, page_id)
         self._logger.warning("Still set aside: %s", text)
 
+    def lacking(self, text: str, stream: str, page_id: str | None) -> None:
+        """Note once for a page that the API tells of more than it answers; any thread may."""
+        if self.is_new(f"lacking {stream} {page_id}"):
+            self._note(Case.LACKING, text, stream, page_id)
+            self._logger.warning("%s", text)
+
     def _note(self, case: Case, what: object, stream: str, page_id: str | None) -> None:
         self.account.note(case, str(what), stream, page_id)
 

@@ -123,6 +123,8 @@ class AdConversationsStream(ListStream):
 
 ADS_A_CALL = 20
 """Advertisements that one call asks for at most (reference, section 24)."""
+# So often are those asked for that did not come.
+_TRIES = 2
 # For `--test`: an id that no advertisement has is answered, too.
 _NO_AD = "0"
 _TIKTOK = ("tt_", "ttm_")
@@ -187,16 +189,27 @@ class AdsStream(PancakeStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         assert context is not None  # noqa: S101 - a child of pages always has one
-        met, missing = self._met_of(context), 0
+        met = self._met_of(context)
         del self._met[context["page_id"]]
         waiting = met.waiting
         try:
             for first in range(0, len(waiting), ADS_A_CALL):
                 ad_ids = waiting[first : first + ADS_A_CALL]
-                rows = self.rows_of(self.fetch(context, ad_ids), context)
-                yield from self.records_from(rows, context)
-                met.asked(ad_ids)
-                missing += len({*ad_ids} - {str(row["id"]) for row in rows})
+                # Of each one something comes, if it is known or not: else the answer is not whole.
+                for _ in range(_TRIES):
+                    rows = self.rows_of(self.fetch(context, ad_ids), context)
+                    yield from self.records_from(rows, context)
+                    came = {str(row["id"]) for row in rows}
+                    met.asked(came & {*ad_ids})
+                    ad_ids = [ad_id for ad_id in ad_ids if ad_id not in came]
+                    if not ad_ids:
+                        break
+                else:
+                    text = (
+                        f"{self.place(context)}: advertisements that were asked for are not in the"
+                        " answers, not even with their id alone: the next run asks for them again"
+                    )
+                    self.run.lacking(text, self.name, context["page_id"])
         except PageSkipped:
             if forgotten := met.refused():
                 self.logger.warning(
@@ -205,11 +218,3 @@ class AdsStream(PancakeStream):
                     f"{forgotten:,}",
                 )
             raise
-        finally:
-            if missing:
-                self.logger.warning(
-                    "%s: %s advertisements that were asked for are not in the answers, not even"
-                    " with their id alone: they are asked for again when they are met after a week",
-                    self.place(context),
-                    f"{missing:,}",
-                )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from tap_pancake.api.client import page_of
 from tap_pancake.reading.buckets import Unit
 from tap_pancake.reading.statistics import StatisticsStream, rows_in, shape_of
 from tap_pancake.rows import times
@@ -70,19 +71,22 @@ class CustomerFeedbacksStream(StatisticsStream):
             PageFailed: it has no known shape, or a smaller span cannot be read.
         """
         lacks = self._missing(body, context) > 0
-        # No limit cuts an answer to nothing: if there is no row, the counts are of something else.
+        if lacks and not body[self.records_key]:
+            # No limit cuts an answer to nothing: it may be that of a copy that lags.
+            body = self.fetch(context, span)
+            lacks = self._missing(body, context) > 0
         if lacks and body[self.records_key] and span.halves:
             return [
                 row
                 for half in span.halves
                 for row in self.found(self.fetch(context, half), half, context)
             ]
-        if lacks and self.run.is_new(f"{self.name} that are missing"):
-            self.logger.warning(
-                "%s: an answer holds fewer feedbacks than it counts, here and perhaps elsewhere,"
-                " and shorter spans bring no more: what came is written, compare it with Pancake",
-                self.place(context),
+        if lacks:
+            text = (
+                f"{self.place(context)}: an answer holds fewer feedbacks than it counts, and"
+                " shorter spans bring no more: what came is written, compare it with Pancake"
             )
+            self.run.lacking(text, self.name, page_of(context))
         return super().found(body, span, context)
 
     def _missing(self, body: Body, context: Context | None) -> int:

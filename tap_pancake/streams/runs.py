@@ -66,6 +66,7 @@ class SyncRunsStream(PancakeStream):
         reason = self.run.redactor.line(str(end))
         if isinstance(end, Interrupted):
             reason = f"the run was ended by {end.name}"
+        self.run.account.is_closed = True
         self._ending = (Status.FAILED if failed else Status.INTERRUPTED, reason)
         self.sync()
 
@@ -73,7 +74,11 @@ class SyncRunsStream(PancakeStream):
     def get_records(self, context: Context | None) -> Iterable[Record]:
         account = self.run.account
         for page_id in [context["page_id"]] if context else account.untold():
-            yield self._record(page_id, account.tell(page_id))
+            page = account.tell(page_id)
+            never = page_id != ACCOUNT and page.started_at is None and page.instead is None
+            if never and self._ending is None:
+                continue  # a stream map filters the page
+            yield self._record(page_id, page)
 
     @override
     def get_context_state(self, context: Context | None) -> dict[str, Any]:
