@@ -16,6 +16,7 @@ from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import NO_CATALOG, Run, config_for, hurried, run_tap, select
 from tests.targets import load_jsonl, load_postgres, postgres
 from tests.test_docs import blocks
+from tests.test_sdk_standard import MAY, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,10 +129,10 @@ def test_rows_of_a_day_stand_beside_those_of_a_week_before(
 
 
 def test_the_rows_of_a_run_are_those_that_a_target_holds_then(
-    account: Account, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with PancakeServer(account) as server:
-        run = run_tap(tmp_path, config_for(server), catalog=NO_CATALOG)
+    with PancakeServer(Account.generate(seed=182, pages=2, conversations=5, **MAY)) as server:
+        run = run_tap(tmp_path, settings_of(server), catalog=NO_CATALOG)
     counted: Counter[str] = Counter()
     for row in run.records["sync_runs"]:
         counted.update({one["name"]: one["row_count"] for one in row["streams"]})
