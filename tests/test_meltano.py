@@ -78,9 +78,11 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         assert sorted(conversations) == sorted(server.expected().conversations)
         assert len(project.written("pages", ("id",))) == 2
         for stream in CHILDREN:
-            assert sorted(set(project.written(stream, KEYS[stream]))) == sorted(
-                records(server, stream)
-            )
+            due = records(server, stream)
+            if stream == "customer_feedbacks":  # of the hour in which the days begin, a part
+                since = settings["TAP_PANCAKE_START_DATE"]
+                due = {key: row for key, row in due.items() if row["inserted_at"] >= since}
+            assert sorted(set(project.written(stream, KEYS[stream]))) == sorted(due)
 
         state = json.loads(
             project.meltano("state", "get", "dev:tap-pancake-to-target-jsonl").stdout
