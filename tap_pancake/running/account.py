@@ -11,13 +11,12 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 ACCOUNT = ""
 """Stands for the page of what belongs to none."""
@@ -113,6 +112,14 @@ class PageRun:
     tallies: dict[str, Tally] = field(default_factory=dict)
     """By stream."""
 
+    @property
+    def total(self) -> Tally:
+        """What was done for all of its streams together."""
+        total = Tally()
+        for tally in self.tallies.values():
+            total.add(tally)
+        return total
+
 
 class RunAccount:
     """The account of one run."""
@@ -206,7 +213,7 @@ class RunAccount:
     def untold(self) -> list[str]:
         """Return the pages that were not told yet, the account last."""
         with self._lock:
-            return [*filter(None, self._pages), *([ACCOUNT] if ACCOUNT in self._pages else [])]
+            return sorted(self._pages, key=lambda page_id: page_id == ACCOUNT)
 
     def tell(self, page_id: str) -> PageRun:
         """Give what was done of a page, for the last time; only the totals remember it then."""
@@ -221,10 +228,7 @@ class RunAccount:
         """Return what was done for each stream, of all pages together."""
         totals: dict[str, Tally] = {}
         with self._lock:
-            for stream, tally in self._all():
-                totals.setdefault(stream, Tally()).add(tally)
+            for tallies in (self._totals, *(page.tallies for page in self._pages.values())):
+                for stream, tally in tallies.items():
+                    totals.setdefault(stream, Tally()).add(tally)
         return totals
-
-    def _all(self) -> Iterator[tuple[str, Tally]]:
-        pages = (page.tallies.items() for page in self._pages.values())
-        return chain(self._totals.items(), *pages)

@@ -12,7 +12,6 @@ from tap_pancake.api.errors import PageSkipped
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.met import MetAds
-from tap_pancake.reading.selection import Share
 from tap_pancake.reading.statistics import StatisticsStream, rows_in
 from tap_pancake.streams.pages import PagesStream
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from tap_pancake.api.client import Body, Row
     from tap_pancake.reading.buckets import Span
+    from tap_pancake.reading.selection import Share
     from tap_pancake.reading.statistics import Bucket
     from tap_pancake.running.run import Run
     from tap_pancake.streams.conversations import ConversationsStream
@@ -166,11 +166,7 @@ class AdsStream(PancakeStream):
     def share(self, context: Context) -> Share | None:
         """Return what is read of a page's conversations for this; None if it is not selected."""
         lists: ConversationsStream = self.run.streams["conversations"]
-        bookmark = self.bookmark(context, start=lists.start, end=lists.end)
-        if bookmark is None:
-            return None
-        back = lists.back
-        return Share(bookmark, place=self.place(context), first_back=back, back=back, end=lists.end)
+        return lists.share_for(self, context)
 
     def meet(self, conversation: Row, context: Context) -> None:
         """Note in the state what a conversation names, before it counts as read there."""

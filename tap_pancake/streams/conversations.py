@@ -13,7 +13,7 @@ from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
 from tap_pancake.reading.aside import Aside
 from tap_pancake.reading.listing import Listing, Query, second
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.reading.selection import Part, nothing
+from tap_pancake.reading.selection import Part, Share, nothing
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import Glance, whole
 from tap_pancake.streams.pages import PagesStream
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.api.client import PancakeStream
     from tap_pancake.running.run import Run
     from tap_pancake.streams.ads import AdsStream
     from tap_pancake.streams.messages import Batch, MessagesStream
@@ -197,6 +198,19 @@ class ConversationsStream(ListStream):
     @override
     def emits(self, record: Record) -> bool:
         return self.readings[record["page_id"]].part.is_wanted
+
+    def share_for(self, stream: PancakeStream, context: Context) -> Share | None:
+        """Return what another stream reads of a page's list; None if it is not selected."""
+        bookmark = stream.bookmark(context, start=self.start, end=self.end)
+        if bookmark is None:
+            return None
+        return Share(
+            bookmark,
+            place=stream.place(context),
+            first_back=self.back,
+            back=self.back,
+            end=self.end,
+        )
 
     # Their messages
 

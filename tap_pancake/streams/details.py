@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from tap_pancake.api.client import page_of
-from tap_pancake.reading.selection import Share
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import read_again
 from tap_pancake.streams.messages import Batch, MessagesStream
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
 
     from tap_pancake.api.client import Row
+    from tap_pancake.reading.selection import Share
     from tap_pancake.reading.state import Bookmark
 
 # What an answer says of itself, and not of the conversation.
@@ -49,17 +49,7 @@ class ConversationDetailsStream(MessagesStream):
 
     @override
     def share(self, context: Context) -> Share | None:
-        lists = self._conversations
-        bookmark = self.bookmark(context, start=lists.start, end=lists.end)
-        if bookmark is None:
-            return None
-        return Share(
-            bookmark,
-            place=self.place(context),
-            first_back=lists.back,
-            back=lists.back,
-            end=lists.end,
-        )
+        return self._conversations.share_for(self, context)
 
     @override
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:

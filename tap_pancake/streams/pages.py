@@ -201,8 +201,7 @@ class PagesStream(PancakeStream):
             self.logger.warning("%s", warning)
         for page_id, problem in self.unreadable():
             self.run.page_failed(problem, self.name, None)
-            name = self._others.get(page_id, {}).get("name")
-            self.run.account.missing(page_id, name, Status.FAILED, str(problem))
+            self._note_missing(page_id, Status.FAILED, str(problem))
         if not self.config.get("page_ids") and not self.chosen:
             self.logger.warning(NO_PAGE)
         self.run.progress.expect(len(self.readable))
@@ -211,6 +210,11 @@ class PagesStream(PancakeStream):
         yield from self.records()
         self.run.account.of(self.name, None).is_over = True
         self.run.lanes.finish()
+
+    def _note_missing(self, page_id: str, status: Status, reason: str) -> None:
+        """Note in the account why a page is not there to be read."""
+        name = self._others.get(page_id, {}).get("name")
+        self.run.account.missing(page_id, name, status, reason)
 
     def _compare_with_state(self) -> None:
         """Name the pages that earlier runs have read and that are not there, and the new ones."""
@@ -226,8 +230,7 @@ class PagesStream(PancakeStream):
                     " meant, choose the others with `page_ids`, or take it out of the state"
                 )
                 self.logger.warning("%s", text)
-                name = self._others.get(page_id, {}).get("name")
-                self.run.account.missing(page_id, name, Status.GONE, text)
+                self._note_missing(page_id, Status.GONE, text)
         new = [page for page_id, page in self.readable.items() if page_id not in known]
         if known and new:
             named = ", ".join(f"{page['id']} ({page.get('name')})" for page in new[:_NAMED])

@@ -101,7 +101,7 @@ class SyncRunsStream(PancakeStream):
         status, reason = page.instead or self._end_of(page_id, page) or (Status.COMPLETE, None)
         if worst is not None and Status(worst["status"]).badness > status.badness:
             status, reason = worst["status"], worst["reason"]
-        tallies = page.tallies.values()
+        total = page.total
         return {
             "run_id": self.run.account.run_id,
             "page_id": page_id,
@@ -111,10 +111,10 @@ class SyncRunsStream(PancakeStream):
             "ended_at": times.text(datetime.now(UTC)),
             "status": str(status),
             "reason": reason,
-            "row_count": sum(tally.rows for tally in tallies),
-            "calls": sum(tally.calls for tally in tallies),
-            "retries": sum(tally.retries for tally in tallies),
-            "answers_429": sum(tally.limited for tally in tallies),
+            "row_count": total.rows,
+            "calls": total.calls,
+            "retries": total.retries,
+            "answers_429": total.limited,
             "tap_version": self._tap.plugin_version,
             "streams": streams,
         }
