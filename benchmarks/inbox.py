@@ -132,7 +132,7 @@ class Reading:
             "page",
             live,
             rows=shares["conversations"],
-            children=shares["messages"],
+            children=[shares["messages"]],
             memory=Memory(),
             aside={},
         )

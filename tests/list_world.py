@@ -367,7 +367,7 @@ def _reader(
 ) -> ListReader:
     seen = next(iter(shares.values())).bookmark.fact
     live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
-    rows, children = shares.get("rows"), shares.get("messages")
+    rows, children = shares.get("rows"), [shares["messages"]] if "messages" in shares else []
     selection = Selection(PAGE, live, rows=rows, children=children, memory=Memory(), aside={})
     late = None
     if listing.late:

@@ -836,7 +836,7 @@ def test_a_conversation_that_was_denied_before_a_signal_is_aside() -> None:
     part: Json = {"context": {"page_id": "1"}}
     bookmark = Bookmark(part, "inserted_at", incremental=True)
     told: list[PageFailed] = []
-    aside = Aside(bookmark, lambda: 10**15, told.append)
+    aside = Aside([bookmark], lambda: 10**15, told.append)
     for number in range(2):
         aside.failed(f"c{number}", None, 10**14, PageSkipped("denied"))
     assert [one for one, *_ in part["aside"]] == ["c0", "c1"]

@@ -171,31 +171,55 @@ def test_a_page_whose_messages_are_denied_keeps_its_bookmarks(
 # Beside `messages`, selected at another time.
 
 
-def later(run: Run) -> list[str]:
-    """The warnings that rows come later than they could."""
-    return [line for line in log_lines(run, "WARNING") if "with their next message" in line]
-
-
-def test_selected_after_messages_it_says_once_that_rows_come_with_the_next_message(
-    server: PancakeServer,
-) -> None:
+def test_selected_after_messages_it_brings_all_for_a_call_each(server: PancakeServer) -> None:
     first = good(server, MESSAGES)
     assert DETAILS not in first.records
+    server.reset_calls()
+    second = good(server, BOTH, first)
+    assert_same(second.by_key(DETAILS), held(server))
+    assert set(message_calls(server).values()) == {1}
+    server.reset_calls()
+    assert DETAILS not in good(server, BOTH, second).records
+    assert not message_calls(server)
+
+
+def test_selected_after_messages_a_killed_run_is_continued(server: PancakeServer) -> None:
+    first = good(server, MESSAGES)
+    with patch.object(running, "STATE_INTERVAL", 0.0), patch.object(state, "STATE_RATE", 1e15):
+        whole = good(server, BOTH, first)
+    lines = whole.stdout.splitlines(keepends=True)
+    states = [at for at, line in enumerate(lines, 1) if json.loads(line)["type"] == "STATE"]
+    killed = read_output("".join(lines[: states[len(states) // 2]]))
+    assert 0 < len(killed.by_key(DETAILS)) < len(held(server))
+    rest = good(server, BOTH, killed)
+    assert_same(killed.by_key(DETAILS) | rest.by_key(DETAILS), held(server))
+
+
+def test_left_out_for_a_while_it_catches_up(server: PancakeServer) -> None:
+    first = good(server, BOTH)
     talk = conversations(server)[3]
     write_to(server, talk)
-    second = good(server, BOTH, first)
-    assert len(later(second)) == 1
-    assert second.by_key(DETAILS).keys() == keys(talk)
-    assert not later(good(server, BOTH, second))
-    # As the document says.
-    assert_same(good(server, ALONE).by_key(DETAILS), held(server))
-
-
-def test_left_out_for_a_while_it_says_so_again(server: PancakeServer) -> None:
-    first = good(server, BOTH)
-    write_to(server, conversations(server)[3])
     second = good(server, MESSAGES, first)
-    assert len(later(good(server, BOTH, second))) == 1
+    third = good(server, BOTH, second)
+    assert_same(first.by_key(DETAILS) | third.by_key(DETAILS), held(server))
+
+
+@pytest.mark.parametrize("refused_in", [MESSAGES, ALONE], ids=["by messages", "alone"])
+def test_what_one_stream_has_set_aside_comes_for_both(
+    server: PancakeServer, refused_in: Json
+) -> None:
+    refused = conversations(server)[4]
+    server.faults = [Fault("error:108", endpoint="messages", conversation_id=refused.id)]
+    first = read(server, refused_in)
+    assert first.returncode == 1
+    server.faults = []
+    second = good(server, BOTH, first)
+    assert keys(refused) <= second.by_key(DETAILS).keys()
+    whole = good(server, BOTH)
+    for stream in (DETAILS, "messages"):
+        assert first.by_key(stream) | second.by_key(stream) == whole.by_key(stream)
+    assert not part_of(second.state, DETAILS, refused.page_id).get("aside")
+    assert not part_of(second.state, "messages", refused.page_id).get("aside")
 
 
 @pytest.mark.parametrize(("first", "second"), [(ALONE, BOTH), (BOTH, ALONE)])
@@ -206,7 +230,6 @@ def test_messages_may_be_selected_later_or_no_more(
     talk = conversations(server)[3]
     write_to(server, talk)
     after = good(server, second, before)
-    assert not later(after)
     if second is ALONE:
         assert after.by_key(DETAILS).keys() == keys(talk)
     assert_same(before.by_key(DETAILS) | after.by_key(DETAILS), held(server))
@@ -217,7 +240,8 @@ def test_messages_may_be_selected_later_or_no_more(
 
 @SELECTED
 def test_a_conversation_without_messages_has_details(server: PancakeServer, catalog: Json) -> None:
-    empty = conversations(server)[2]
+    empty = min(conversations(server), key=lambda talk: len(talk.messages))
+    assert len(empty.messages) == 1
     server.faults = [Fault("empty_list", endpoint="messages", conversation_id=empty.id)]
     run = good(server, catalog)
     found = run.by_key(DETAILS)
@@ -225,6 +249,23 @@ def test_a_conversation_without_messages_has_details(server: PancakeServer, cata
     (key,) = keys(empty)
     assert found[key]["last_message_at"] is None
     assert found[key]["conv_from"]["id"] == empty.starter["id"]
+
+
+@SELECTED
+def test_where_several_messages_are_counted_and_none_comes_a_later_run_asks_again(
+    server: PancakeServer, catalog: Json
+) -> None:
+    empty = conversations(server)[2]
+    server.faults = [Fault("empty_list", endpoint="messages", conversation_id=empty.id)]
+    first = read(server, catalog)
+    assert first.returncode == 1
+    (line,) = log_lines(first, "ERROR")
+    assert f"the API counts {empty.message_count} messages and answers with none" in line
+    assert held(server).keys() - first.by_key(DETAILS).keys() == keys(empty)
+    # Again: they may all have been removed.
+    second = good(server, catalog, first)
+    assert second.by_key(DETAILS).keys() == keys(empty)
+    assert not log_lines(second, "WARNING")
 
 
 @SELECTED

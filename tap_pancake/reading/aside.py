@@ -7,6 +7,7 @@ from where it is to be read, and waits as long again as it has been aside, up to
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tap_pancake.api.errors import PageFailed, PageSkipped, TransientError
@@ -14,7 +15,7 @@ from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tap_pancake.reading.state import Bookmark
 
@@ -46,8 +47,8 @@ class Entry:
 class Aside:
     """What is set aside of one page."""
 
-    bookmark: Bookmark
-    """Of `messages`."""
+    bookmarks: Sequence[Bookmark]
+    """Of `messages` and `conversation_details`, whichever is selected: both keep the same."""
     now: Callable[[], int]
     new: Callable[[PageFailed], object]
     """Is told of each conversation that is set aside for the first time."""
@@ -61,8 +62,10 @@ class Aside:
 
     def __post_init__(self) -> None:
         """Take up what the state holds."""
-        for conversation_id, customer_id, since, first, last in self.bookmark.fact("aside"):
+        kept = chain.from_iterable(bookmark.fact("aside") for bookmark in self.bookmarks)
+        for conversation_id, customer_id, since, first, last in kept:
             low = times.micros(since) if since else BEGINNING
+            low = min(low, self.since.get(conversation_id, low))
             entry = Entry(
                 conversation_id, customer_id, low, times.micros(first), times.micros(last)
             )
@@ -157,19 +160,16 @@ class Aside:
 
     def _keep(self) -> None:
         """Write into the state what is aside."""
-        self.bookmark.note(
-            "aside",
+        denied = {entry.conversation_id: entry for entry, _ in self._denied}
+        entries = [
             [
-                [
-                    entry.conversation_id,
-                    entry.customer_id,
-                    "" if entry.since == BEGINNING else times.from_micros(entry.since),
-                    times.from_micros(entry.first),
-                    times.from_micros(entry.last),
-                ]
-                for entry in {
-                    **{entry.conversation_id: entry for entry, _ in self._denied},
-                    **self._entries,
-                }.values()
-            ],
-        )
+                entry.conversation_id,
+                entry.customer_id,
+                "" if entry.since == BEGINNING else times.from_micros(entry.since),
+                times.from_micros(entry.first),
+                times.from_micros(entry.last),
+            ]
+            for entry in (denied | self._entries).values()
+        ]
+        for bookmark in self.bookmarks:
+            bookmark.note("aside", entries)

@@ -100,6 +100,11 @@ class MessageBatches:
         return self._offset
 
     @property
+    def came_to_nothing(self) -> bool:
+        """Whether no message came of several. Of a single one, it may have been removed."""
+        return self.finished and not self._seen and self._expected > 1
+
+    @property
     def coming(self) -> range:
         """The offsets that will probably be asked for after the next one.
 

@@ -118,21 +118,6 @@ class Coverage:
             return self.stretches[-1].low
         return BEGINNING if self.top is None else self.top
 
-    @property
-    def done(self) -> list[Stretch]:
-        """What was read."""
-        done = [] if self.top is None else [Stretch(self.floor, self.top)]
-        for stretch in self.stretches:
-            done = without(done, stretch.low, stretch.high)
-        return done
-
-    def lacks(self, other: Coverage) -> bool:
-        """Tell whether something that another one says was read is not read by this one."""
-        left = other.done
-        for stretch in self.done:
-            left = without(left, stretch.low, stretch.high)
-        return bool(left)
-
     def holds(self, at: int) -> bool:
         """Tell whether a time is open."""
         return any(stretch.holds(at) for stretch in self.stretches)

@@ -25,7 +25,7 @@ from tap_pancake.rows import times
 from tap_pancake.rows.kept import KeptRow, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from singer_sdk.helpers.types import Context, Record
 
@@ -130,7 +130,7 @@ class ListStream(PancakeStream):
 
     def parts(self, context: Context) -> Iterator[Part]:
         """Read the list, row by row; runs ahead, without the baton."""
-        return self.reader(context, rows=self.share(context), children=None).parts()
+        return self.reader(context, rows=self.share(context)).parts()
 
     def room(self) -> int:
         """How many parts may be read before they are needed."""
@@ -156,12 +156,12 @@ class ListStream(PancakeStream):
         context: Context,
         *,
         rows: Share | None,
-        children: Share | None,
+        children: Sequence[Share] = (),
         aside: Mapping[str, int] | None = None,
         named: Share | None = None,
     ) -> ListReader:
         """Return what reads the list of a page in this run."""
-        shares = [share for share in (rows, children, named) if share is not None]
+        shares = [share for share in (rows, *children, named) if share is not None]
 
         def ask(query: Query) -> Answer:
             reply = self.fetch_at(context, query)

@@ -38,7 +38,7 @@ class Part:
 
 
 class Share:
-    """What one stream reads of a list, which may be walked for two."""
+    """What one stream reads of a list, which may be walked for several."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Share:
         back: int,
         end: int | None = None,
         opens_to_top: bool = False,
+        newest_alone: bool = False,
     ) -> None:
         """Copy what was read.
 
@@ -60,6 +61,7 @@ class Share:
             end: rows after it are not read; None is no end.
             opens_to_top: whether an earlier start concerns rows of any time, as their children may
                 be as old as it.
+            newest_alone: whether of a row's children the newest ones are enough.
         """
         self.bookmark = bookmark
         self.place = place
@@ -69,6 +71,7 @@ class Share:
         self._next_back = first_back
         self._begun = False
         self._end = end
+        self._newest_alone = newest_alone
 
     @property
     def next_low(self) -> int:
@@ -106,6 +109,12 @@ class Share:
         """Tell whether a row of this time is still to be read."""
         top = self.plan.top
         return self.takes(at) and (at is None or top is None or at > top or self.plan.holds(at))
+
+    def reach(self, at: int | None, *, late: bool) -> int:
+        """Return how far back the children of a row of this time are read."""
+        if self._newest_alone and at is not None:
+            return at
+        return self.plan.start if late else self.plan.lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ class Selection:
         live: LiveList,
         *,
         rows: Share | None,
-        children: Share | None,
+        children: Sequence[Share],
         memory: Memory,
         aside: Mapping[str, int],
         named: Share | None = None,
@@ -165,12 +174,12 @@ class Selection:
             page_id: of which page and stream: what tells its rows from others in the memory.
             live: the list.
             rows: what the list's own stream reads; None if it is not selected.
-            children: what the stream below it reads; None if there is none, or not selected.
+            children: what each stream below it reads that is selected.
             memory: what the run has read.
             aside: rows whose children could not be read, and from where they are to be read.
             named: what a stream reads of it whose ids the rows name; None if there is none.
         """
-        self.shares = [share for share in (rows, children, named) if share is not None]
+        self.shares = [share for share in (rows, *children, named) if share is not None]
         self.stored_since: int | None = None
         """Rows that were stored at or after this time are read whole."""
         self.unread = 0
@@ -179,6 +188,7 @@ class Selection:
         self._live = live
         self._rows = rows
         self._children = children
+        self._back = max((share.back for share in children), default=0)
         self._named = named
         self._memory = memory
         self._aside = aside
@@ -193,10 +203,8 @@ class Selection:
         at, row_id = self._live.at(row), self._live.id(row)
         late = self.is_late(row)
         is_wanted = self._rows is not None and self._is_wanted(self._rows, at, late)
-        since = NEVER
-        if self._children is not None and self._is_wanted(self._children, at, late):
-            plan = self._children.plan
-            since = plan.start if late else plan.lowest
+        wanting = [share for share in self._children if self._is_wanted(share, at, late)]
+        since = min((share.reach(at, late=late) for share in wanting), default=NEVER)
         is_met = self._named is not None and self._is_wanted(self._named, at, late)
         if not (is_wanted or is_met) and since == NEVER:
             return Part(then=then)
@@ -207,8 +215,8 @@ class Selection:
             if not is_news and not self._may_have_news(at, read):
                 return Part(then=then)
             whole = read.since
-            if self._children is not None and since != NEVER:
-                since = max(since, read.asked - self._children.back)
+            if since != NEVER:
+                since = max(since, read.asked - self._back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
         self._memory.put(self._page_id, row_id, _Read(at, self._live.passed(self._live.now), whole))
         self.unread += is_news
@@ -222,8 +230,7 @@ class Selection:
         """
         if at is None:
             return any(read.asked < (share.plan.top or 0) for share in self.shares)
-        back = self._children.back if self._children is not None else 0
-        return read.asked < at + back <= self._live.now
+        return read.asked < at + self._back <= self._live.now
 
     def is_late(self, row: Row) -> bool:
         """Tell whether a row may have come into sight after its time was read."""

@@ -113,8 +113,6 @@ class Bookmark:
         self._before = dict(self._part)
         self._key = key
         self._form = form
-        self.follower: Bookmark | None = None
-        """Of a stream that is read with this one: it keeps the same."""
         top, floor = self._part.get(TOP), self._part.get(FLOOR)
         self.coverage = Coverage(
             top=form.read(top) if top else None,
@@ -134,15 +132,11 @@ class Bookmark:
     def freeze(self) -> None:
         """Let the state be as it is now, whatever else this run notes."""
         self._part = {}
-        if self.follower is not None:
-            self.follower.freeze()
 
     def take_back(self) -> None:
         """Let the state be as it was before this run."""
         self._part.clear()
         self._part.update(self._before)
-        if self.follower is not None:
-            self.follower.take_back()
         self.freeze()
 
     def _floor(self, value: str) -> int:
@@ -168,7 +162,6 @@ class Bookmark:
             ],
             [],
         )
-        self._lead()
 
     def fact(self, name: str) -> Any:
         """Return what an earlier run noted under one of the names of `FACTS`."""
@@ -177,19 +170,6 @@ class Bookmark:
     def note(self, name: str, value: object) -> None:
         """Keep something for later runs under one of the names of `FACTS`."""
         self._put(name, value, FACTS[name])
-        self._lead()
-
-    def _lead(self) -> None:
-        """Let the follower keep the same."""
-        if self.follower is not None:
-            self.follower.keep(self._part)
-
-    def keep(self, part: Mapping[str, Any]) -> None:
-        """Keep what another stream's part of the state holds, under the own key."""
-        own = {name: value for name, value in self._part.items() if name == "context"}
-        key = {KEY: self._key} if KEY in part else {}
-        self._part.clear()
-        self._part.update({**part, **key, **own})
 
     def _put(self, name: str, value: object, nothing: object) -> None:
         # A stream's own part writes each name: Meltano merges states, and brings back a name that

@@ -104,10 +104,13 @@ class ConversationsStream(ListStream):
         return ads
 
     @property
+    def _below(self) -> list[MessagesStream]:
+        return [self.run.streams[name] for name in ("messages", "conversation_details")]
+
+    @property
     def _messages(self) -> MessagesStream:
         """What asks for messages: `conversation_details` if only that is selected."""
-        messages: MessagesStream = self.run.streams["messages"]
-        details: MessagesStream = self.run.streams["conversation_details"]
+        messages, details = self._below
         return details if details.selected and not messages.selected else messages
 
     @override
@@ -142,14 +145,14 @@ class ConversationsStream(ListStream):
 
     @override
     def parts(self, context: Context) -> Iterator[Part]:
-        messages = self._messages
-        children = messages.share(context)
+        shares = [stream.share(context) for stream in self._below]
+        children = [share for share in shares if share is not None]
         aside = None
-        if children is not None:
+        if children:
             new = partial(
                 self.run.set_aside, stream=self._messages.name, page_id=context["page_id"]
             )
-            aside = Aside(children.bookmark, self.run.clock, new)
+            aside = Aside([share.bookmark for share in children], self.run.clock, new)
         reading = self.readings[context["page_id"]] = PageReading(aside)
         reader = self.reader(
             context,
@@ -199,7 +202,9 @@ class ConversationsStream(ListStream):
     def emits(self, record: Record) -> bool:
         return self.readings[record["page_id"]].part.is_wanted
 
-    def share_for(self, stream: PancakeStream, context: Context) -> Share | None:
+    def share_for(
+        self, stream: PancakeStream, context: Context, *, newest_alone: bool = False
+    ) -> Share | None:
         """Return what another stream reads of a page's list; None if it is not selected."""
         bookmark = stream.bookmark(context, start=self.start, end=self.end)
         if bookmark is None:
@@ -210,6 +215,7 @@ class ConversationsStream(ListStream):
             first_back=self.back,
             back=self.back,
             end=self.end,
+            newest_alone=newest_alone,
         )
 
     # Their messages
@@ -260,17 +266,19 @@ class ConversationsStream(ListStream):
     def _guard(self, reading: PageReading, context: Context, step: Callable[[], object]) -> None:
         """Go on without messages where those of the whole page cannot be read."""
         assert reading.aside is not None  # noqa: S101 - the caller asked
-        bookmark = reading.aside.bookmark
+        bookmarks = reading.aside.bookmarks
         try:
             step()
         except PageSkipped as refusal:
-            bookmark.take_back()
+            for bookmark in bookmarks:
+                bookmark.take_back()
             _, _, reason = str(refusal).partition(": ")
             page = {"page_id": context["page_id"]}
             refused = PageSkipped(f"{self._messages.place(page)}: {reason}")
             self.run.page_skipped(refused, self._messages.name, context["page_id"])
         except PageFailed as failure:
-            bookmark.freeze()
+            for bookmark in bookmarks:
+                bookmark.freeze()
             self.run.page_failed(failure, self._messages.name, context["page_id"])
         else:
             return

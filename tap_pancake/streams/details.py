@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from tap_pancake.api.client import page_of
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import read_again
+from tap_pancake.rows.kept import beside, read_again
 from tap_pancake.streams.messages import Batch, MessagesStream
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.api.client import Row
+    from tap_pancake.api.client import Body, Row, Rows
     from tap_pancake.reading.selection import Share
-    from tap_pancake.reading.state import Bookmark
 
 # What an answer says of itself, and not of the conversation.
 _OF_THE_ANSWER = ("success", "conversation_id")
@@ -27,8 +26,8 @@ _OF_THE_ANSWER = ("success", "conversation_id")
 class ConversationDetailsStream(MessagesStream):
     """`GET …/conversations/{conversation_id}/messages`: what stands beside the newest messages.
 
-    If `messages` is selected too, it reads what that reads, with no call of its own. If not, it
-    asks for the newest messages of each conversation that changed.
+    What `messages` reads brings them with no call of their own. For a conversation that it has read
+    before, or if it is not selected, this asks for the newest messages.
     """
 
     name = "conversation_details"
@@ -37,19 +36,19 @@ class ConversationDetailsStream(MessagesStream):
     replication_key = "last_message_at"
     read_with = ("messages", "conversations")
 
-    def follower_of(self, messages: Bookmark, context: Context) -> Bookmark | None:
-        """Return the bookmark that keeps what `messages` keeps; None if it is not selected."""
-        own = self.bookmark(context)
-        if own is not None and own.coverage.lacks(messages.coverage) and self.run.is_new(self.name):
-            self.logger.warning(
-                "conversation_details: conversations that `messages` has read without it come with"
-                " their next message: see docs/incremental.md for how to read all of them now"
-            )
-        return own
-
     @override
     def share(self, context: Context) -> Share | None:
-        return self._conversations.share_for(self, context)
+        return self._conversations.share_for(self, context, newest_alone=True)
+
+    def of(self, body: Body, rows: Rows) -> bytes:
+        """Return what stands beside the newest messages, with the time of the last one, as JSON."""
+        sent = [row["inserted_at"] for row in rows if times.micros_or_none(row.get("inserted_at"))]
+        last = max(sent, key=times.micros, default=None)
+        return beside(body, self.records_key, last_message_at=last)
+
+    def tells(self, details: bytes) -> bool:
+        """Tell whether anything stands there."""
+        return bool(_row_of(details).keys() - {"last_message_at"})
 
     @override
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
@@ -61,7 +60,7 @@ class ConversationDetailsStream(MessagesStream):
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
         body = self.fetch(context, self.recent(context))
-        return [_row_of(self.details_of(body, self.rows_of(body, context)))]
+        return [_row_of(self.of(body, self.rows_of(body, context)))]
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -75,11 +74,10 @@ class ConversationDetailsStream(MessagesStream):
             (batch,) = reading.messages or self.ahead(context, since)
             details = batch.details
         assert details is not None  # noqa: S101 - each conversation has a newest batch
-        row = _row_of(details)
-        if not row.keys() - {"last_message_at"}:
+        if not self.tells(details):
             self.run.row_left_out("with nothing beside `messages`", self.name, page_of(context))
             return
-        record = self.shape(row, context)
+        record = self.shape(_row_of(details), context)
         last = record and record.get("last_message_at")
         if record is not None and (end is None or not last or last <= times.from_micros(end)):
             yield record

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream, Rows
+from tap_pancake.api.errors import PageFailed
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.selection import Share
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import Glance, beside, json_of, read_again
+from tap_pancake.rows.kept import Glance, json_of, read_again
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
-    from tap_pancake.api.client import Body, Row
+    from tap_pancake.api.client import Row
     from tap_pancake.running.lanes import Early
     from tap_pancake.running.run import Run
     from tap_pancake.streams.conversations import PageReading
@@ -89,7 +90,6 @@ class MessagesStream(PancakeStream):
         bookmark = self.bookmark(context, start=lists.start, end=lists.end)
         if bookmark is None:
             return None
-        bookmark.follower = self._details.follower_of(bookmark, context)
         top = bookmark.coverage.top
         days = float(self.config["message_refresh_days"])
         self._fresh[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
@@ -144,15 +144,19 @@ class MessagesStream(PancakeStream):
             body = self.fetch(context, pager.window, persist=persist)
             rows = self.rows_of(body, context)
         new = pager.take(rows, rows.answered)
+        if pager.came_to_nothing:
+            msg = (
+                f"{self.place(context)}: the API counts {context['message_count']:,} messages and"
+                " answers with none, again and again: a later run asks once more"
+            )
+            raise PageFailed(msg)
         # One that is empty where there should be messages is asked for again.
         if is_newest and self._details.selected and (new or pager.finished):
-            details = self.details_of(body, rows)
+            details = self._details.of(body, rows)
+            if not self._details.tells(details):  # as no answer was seen to be
+                body = self.fetch(context, 0, persist=persist)
+                details = self._details.of(body, self.rows_of(body, context))
         return Batch(b"[" + b",".join(map(json_of, new)) + b"]", details)
-
-    def details_of(self, body: Body, rows: Rows) -> bytes:
-        """Return what stands beside the newest messages, with the time of the last one, as JSON."""
-        sent = [(at, row["inserted_at"]) for row in rows if (at := _sent(row)) is not None]
-        return beside(body, self.records_key, last_message_at=max(sent, default=(0, None))[1])
 
     def _rows_from(self, offset: int, context: Context, *, persist: bool) -> Rows:
         return self.rows_of(self.fetch(context, offset, persist=persist), context)
@@ -188,10 +192,6 @@ class MessagesStream(PancakeStream):
             at = record.get("inserted_at")
             if at is None or (first <= at and (last is None or at <= last)):
                 yield record
-
-
-def _sent(row: Row) -> int | None:
-    return times.micros_or_none(row.get("inserted_at"))
 
 
 def _rows_of(reading: PageReading, batch: Batch) -> list[Row]:
