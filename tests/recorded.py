@@ -81,7 +81,7 @@ def rows(stream: str) -> list[Json]:
             for name, row in newest.items()
             if name not in listed
         ]
-        # And of others the count of messages only, which would be taken for messages that are missing.
+        # And of others just their count, for which messages would be missing.
         found = [row if row["id"] in newest else {**row, "message_count": 0} for row in found]
     return [{"page_id": FACEBOOK, **row} for row in found]
 

@@ -1,0 +1,135 @@
+{#
+  How a stream is read: all its columns, typed, one row a key.
+
+  A table or a column that is not there gives nulls of the right type, so that models work whatever
+  was selected. With `--no-introspect` the database is not looked at, and all is taken to be there.
+#}
+
+{% macro uses(stream) %}
+    {{ return(var('pancake__using_' ~ stream, true)) }}
+{% endmacro %}
+
+{% macro newest(stream) %}
+    {% set relation = source('pancake', stream) %}
+    {% set columns = pancake.columns()[stream] %}
+    {% set found = pancake.found_columns(stream, relation) if pancake.uses(stream) else [] %}
+    {% if not found %}
+        select
+            {% for name, kind in columns.items() -%}
+            cast(null as {{ pancake.type_of(kind) }}) as {{ pancake.column(name) }},
+            {% endfor -%}
+            cast(null as {{ dbt.type_timestamp() }}) as loaded_at
+        {{ pancake.from_nothing() }}
+    {% else %}
+        {{ adapter.dispatch('newest_rows', 'pancake')(stream, relation, columns, found) }}
+    {% endif %}
+{% endmacro %}
+
+{% macro from_nothing() %}
+    {{ adapter.dispatch('from_nothing', 'pancake')() }}
+{% endmacro %}
+{% macro default__from_nothing() %}where 1 = 0{% endmacro %}
+{% macro bigquery__from_nothing() %}from (select 1) where 1 = 0{% endmacro %}
+
+{# Which columns a stream has, loaded; none if it was not. #}
+{% macro found_columns(stream, relation) %}
+    {% if not flags.INTROSPECT or not execute %}
+        {{ return(pancake.columns()[stream].keys() | list + [pancake.batched_at()]) }}
+    {% endif %}
+    {{ return(adapter.dispatch('found_columns', 'pancake')(stream, relation)) }}
+{% endmacro %}
+
+{% macro default__found_columns(stream, relation) %}
+    {% set table = adapter.get_relation(relation.database, relation.schema, relation.identifier) %}
+    {% if table is none %}{{ return([]) }}{% endif %}
+    {{ return(adapter.get_columns_in_relation(table) | map(attribute='name') | map('lower') | list) }}
+{% endmacro %}
+
+{% macro duckdb__found_columns(stream, relation) %}
+    {% set files = run_query("select count(*) from glob('" ~ var('pancake_files') ~ "/" ~ stream ~ "*.jsonl') where " ~ pancake.is_file_of(stream, 'file')) %}
+    {{ return(pancake.columns()[stream].keys() | list if files.rows[0][0] else []) }}
+{% endmacro %}
+
+{# Files of target-jsonl: `tags.jsonl`, or with `do_timestamp_file` `tags-20260131T080000.jsonl`. #}
+{% macro is_file_of(stream, file) -%}
+    regexp_matches(parse_filename({{ file }}), '^{{ stream }}(-\d{8}T\d{6})?\.jsonl$')
+{%- endmacro %}
+
+{# When a row was loaded; the name that Singer targets give that column. #}
+{% macro batched_at() %}{{ return(var('pancake__loaded_at_column', '_sdc_batched_at')) }}{% endmacro %}
+
+{% macro typed(name, kind, found) -%}
+    {% if name in found %}{{ adapter.dispatch('typed', 'pancake')(pancake.column(name), kind) }}{% else %}cast(null as {{ pancake.type_of(kind) }}){% endif %} as {{ pancake.column(name) }}
+{%- endmacro %}
+
+{% macro default__typed(column, kind) -%}
+    {% if kind == 'json' %}{{ column }}{% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
+{%- endmacro %}
+{# Lists are arrays in target-postgres: `jsonb[]` or `text[]`. #}
+{% macro postgres__typed(column, kind) -%}
+    {% if kind == 'json' %}nullif(to_jsonb({{ column }}), 'null'::jsonb){% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
+{%- endmacro %}
+{% macro duckdb__typed(column, kind) -%}
+    {% if kind == 'json' %}nullif({{ column }}, 'null'::json){% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
+{%- endmacro %}
+
+{% macro type_of(kind) %}
+    {{ return({
+        'text': dbt.type_string(), 'integer': dbt.type_bigint(), 'number': dbt.type_float(),
+        'boolean': dbt.type_boolean(), 'timestamp': dbt.type_timestamp(), 'date': 'date',
+        'json': pancake.type_json(),
+    }[kind]) }}
+{% endmacro %}
+
+{% macro type_json() %}{{ return(adapter.dispatch('type_json', 'pancake')()) }}{% endmacro %}
+{% macro default__type_json() %}{{ return('json') }}{% endmacro %}
+{% macro postgres__type_json() %}{{ return('jsonb') }}{% endmacro %}
+{% macro snowflake__type_json() %}{{ return('variant') }}{% endmacro %}
+
+{# The target keeps one row of each key. #}
+{% macro default__newest_rows(stream, relation, columns, found) %}
+    select
+        {% for name, kind in columns.items() -%}
+        {{ pancake.typed(name, kind, found) }},
+        {% endfor -%}
+        {% if pancake.batched_at() in found %}cast({{ pancake.batched_at() }} as {{ dbt.type_timestamp() }}){% else %}cast(null as {{ dbt.type_timestamp() }}){% endif %} as loaded_at
+    from {{ relation }}
+{% endmacro %}
+
+{# The target appends: the row that was loaded last is the newest. #}
+{% macro bigquery__newest_rows(stream, relation, columns, found) %}
+    {{ pancake.default__newest_rows(stream, relation, columns, found) }}
+    qualify row_number() over (
+        partition by {{ pancake.primary_keys()[stream] | join(', ') }} order by {{ pancake.batched_at() }} desc
+    ) = 1
+{% endmacro %}
+
+{# Files are appended to, so the last line of a key is the newest. #}
+{% macro duckdb__newest_rows(stream, relation, columns, found) %}
+    select
+        {% for name, kind in columns.items() -%}
+        {{ pancake.typed(name, kind, found) }},
+        {% endfor -%}
+        cast(null as timestamp) as loaded_at
+    from (
+        select *, row_number() over () as line_number
+        from read_json(
+            '{{ var("pancake_files") }}/{{ stream }}*.jsonl',
+            format = 'newline_delimited', maximum_object_size = 268435456, filename = true,
+            columns = {
+                {%- for name, kind in columns.items() %}
+                '{{ name }}': '{{ {"json": "JSON", "timestamp": "VARCHAR", "date": "VARCHAR"}.get(kind, pancake.type_of(kind)) }}'{{ ',' if not loop.last }}
+                {%- endfor %}
+            }
+        )
+        where {{ pancake.is_file_of(stream, 'filename') }}
+    )
+    qualify row_number() over (
+        partition by {{ pancake.primary_keys()[stream] | join(', ') }} order by line_number desc
+    ) = 1
+{% endmacro %}
+
+{# Names such as `from` are words of SQL. Snowflake's targets make columns in capitals. #}
+{% macro column(name) %}{{ return(adapter.dispatch('column', 'pancake')(name)) }}{% endmacro %}
+{% macro default__column(name) %}{{ return(adapter.quote(name)) }}{% endmacro %}
+{% macro snowflake__column(name) %}{{ return('"' ~ name | upper ~ '"') }}{% endmacro %}

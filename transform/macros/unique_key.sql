@@ -1,0 +1,7 @@
+{# One row a key, of one column or several. #}
+{% test unique_key(model, columns) %}
+    select {{ columns | join(', ') }}, count(*) as row_count
+    from {{ model }}
+    group by {{ columns | join(', ') }}
+    having count(*) > 1
+{% endtest %}

@@ -1,0 +1,10 @@
+-- An entry can be null in the API's answer: what it was is not known, so it is no row.
+select
+    conversations.page_id,
+    conversations.conversation_id,
+    each_one.position,
+    {{ pancake.json_text('each_one.entry', 'id') }} as tag_id,
+    {{ pancake.json_text('each_one.entry', 'text') }} as tag_name
+from {{ ref('stg_pancake__conversations') }} as conversations
+{{ pancake.unnested('conversations.tags') }}
+where coalesce({{ pancake.json_text('each_one.entry', 'id') }}, {{ pancake.json_text('each_one.entry', 'text') }}) is not null
