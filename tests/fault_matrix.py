@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -429,6 +430,8 @@ class Case:
     hits: int = 0
     calls: int = 0
     """How many calls of the stream were made."""
+    refused: set[Question] = field(default_factory=set)
+    """What was refused: of `ads`, also halves of the call."""
 
     def __str__(self) -> str:
         passing = "" if self.passes_after is None else f", {self.passes_after} times"
@@ -608,7 +611,22 @@ def outcome_of(form: Form, stream: str) -> Outcome:
     outcome = FAULT if form.page == IDLE and stream in INBOX else form.page
     if stream in OF_CONVERSATIONS and not outcome.page:
         return replace(outcome, skipped=False, aside=True)
+    is_refusal = b'"success": false' in form.answer.body and outcome in REFUSED
+    if stream == "ads" and (is_refusal or form.answer.status == HTTPStatus.FOUND):
+        return replace(outcome, aside=True)
     return outcome
+
+
+REFUSED = (FAILED, UNKNOWN, INVALID_TIME, NOT_ASSIGNED)
+"""What may be because of one of the ids that a call asks for."""
+
+
+def is_struck(case: Case, question: Question) -> bool:
+    """Whether a case refuses a call: of advertisements, each that names the first of them."""
+    if case.question is None or question[0] != "ads":
+        return question == case.question
+    first = dict(case.question[2:])["ad_ids"].split(",")[0]
+    return first in dict(question[2:])["ad_ids"].split(",")
 
 
 def one_of_each(forms: Iterable[Form]) -> Iterable[Form]:
@@ -658,9 +676,11 @@ def read_matrix(stream: str) -> Matrix:
                 return None
             case = met[call.page_id]
             case.calls += 1
-            if question_of(server, call) != case.question or case.hits == case.passes_after:
+            question = question_of(server, call)
+            if not is_struck(case, question) or case.hits == case.passes_after:
                 return None
             case.hits += 1
+            case.refused.add(question)
             if case.form.renews:
                 server.account.page(call.page_id).renew_token()
             return case.form.answer
@@ -711,8 +731,10 @@ class EachRefusal:
         for page_id, case in matrix.lasting.items():
             waits = waits_of(matrix, page_id)
             patient = all(wait >= case.form.wait for wait in waits)
-            told = 0 if case.outcome.paced else case.hits - 1
-            if not (case.outcome.has_tried(case.hits) and len(waits) == told and patient):
+            calls = len(case.refused)
+            told = 0 if case.outcome.paced else case.hits - calls
+            tries, rest = divmod(case.hits, calls)
+            if rest or not (case.outcome.has_tried(tries) and len(waits) == told and patient):
                 wrong[str(case)] = case.hits, waits
         assert not wrong, wrong
 
@@ -756,7 +778,7 @@ class EachRefusal:
             claimed = [
                 row
                 for row in missing
-                if row.get("conversation_id") not in aside
+                if not aside.intersection([row.get("conversation_id"), row.get("id")])
                 and row.get("id") not in waiting
                 and is_claimed(part, known_at(matrix, row))
             ]

@@ -15,7 +15,7 @@ from tap_pancake.reading.met import MOST, MetAds
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.rows import times
 from tests.asking import NOON, of_page, small_account
-from tests.pancake_api import Account, Fault, PancakeServer
+from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import assert_same, records
 from tests.tap import (
     config_for,
@@ -31,6 +31,7 @@ from tests.tap import (
 from tests.truth import merged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.pancake_api import Call, Page
@@ -60,6 +61,24 @@ def asked(server: PancakeServer) -> list[str]:
     """The advertisements that were asked for."""
     calls = [call for call in server.calls if call.endpoint == "ads"]
     return [ad_id for call in calls for ad_id in call.params["ad_ids"].split(",")]
+
+
+def refuse(server: PancakeServer, numbers: Iterable[int], code: int | None = None) -> set[str]:
+    """Let the API refuse each call that names one of some advertisements; give their ids."""
+    bad = {ad(number) for number in numbers}
+    body = json.dumps({"success": False, "message": "Lỗi"} | ({"error_code": code} if code else {}))
+
+    def answer(call: Call) -> Answer | None:
+        is_bad = call.endpoint == "ads" and not bad.isdisjoint(call.params["ad_ids"].split(","))
+        return Answer(400, body.encode()) if is_bad else None
+
+    server.instead = answer
+    return bad
+
+
+def aside(part: Json) -> set[str]:
+    """Which ones are set aside, by a page's part of the state."""
+    return {entry[0] for entry in part.get("aside", [])}
 
 
 def waiting(part: Json) -> set[str]:
@@ -236,6 +255,139 @@ def test_an_answer_that_lacks_some_once_costs_a_call(tmp_path: Path) -> None:
         assert_same(run.by_key("ads"), records(server, "ads"))
         assert not log_lines(run, "WARNING")
         assert server.count("ads", page.id) == 4
+
+
+@pytest.mark.parametrize("code", [None, 100, 999])
+@pytest.mark.parametrize("bad", [[7], [0, 21, 22, 44]])
+def test_one_that_is_refused_waits_and_those_beside_it_come(
+    tmp_path: Path, bad: list[int], code: int | None
+) -> None:
+    account, page = shop(45)
+    with PancakeServer(account) as server:
+        refused = refuse(server, bad, code)
+        catalog, env = select("ads", "sync_runs"), hurried(tmp_path)
+        config = config_for(server, **NO_LOOKBACK)
+        held = {key: row for key, row in records(server, "ads").items() if key[1] not in refused}
+        first = run_tap(tmp_path, config, catalog=catalog, env=env)
+        assert first.returncode == 1
+        assert_same(first.by_key("ads"), held)
+        (line,) = log_lines(first, "ERROR")
+        assert line.startswith(f"Set aside: page {page.id}, ads: {len(bad)} advertisement")
+        assert all(ad_id in line for ad_id in refused)
+        assert "the API refused the call" in line
+        row = {row["page_id"]: row for row in first.records["sync_runs"]}[page.id]
+        (told,) = [one for one in row["streams"] if one["name"] == "ads"]
+        assert (row["status"], told["status"]) == ("incomplete", "incomplete")
+        assert {*told["set_aside"]} == refused
+        part = first.part("ads", page.id)
+        assert waiting(part) == aside(part) == refused
+
+        # Later runs ask for it again, after those that are new, and say that it waits still.
+        page.add_conversation().ad_ids = [ad(45)]
+        server.reset_calls()
+        second = run_tap(tmp_path, config, catalog=catalog, env=env, state=first.state)
+        assert second.returncode == 0, second.stderr
+        assert asked(server)[0] == ad(45)
+        assert {*asked(server)[1:]} == refused
+        (line,) = log_lines(second, "WARNING")
+        assert line.startswith(f"Still set aside: page {page.id}, ads: the API still refuses ")
+        assert {row["status"] for row in second.records["sync_runs"]} == {"complete", "incomplete"}
+
+        server.instead = None
+        state = days_ago(second.state, 1)
+        third = sync(tmp_path, config, catalog=catalog, state=state)
+        assert_same(merged("ads", first, second, third), records(server, "ads"))
+        part = third.part("ads", page.id)
+        assert waiting(part) == aside(part) == set()
+
+
+def days_ago(state: Json, days: int) -> Json:
+    """Let what is aside be so since some days more."""
+    for part in state["bookmarks"]["ads"]["partitions"]:
+        for entry in part.get("aside", []):
+            entry[3:] = [times.from_micros(times.micros(at) - days * DAY) for at in entry[3:]]
+    return state
+
+
+@pytest.mark.parametrize("ads", [1, 2, 3])
+def test_one_is_refused_also_where_no_other_is_answered(tmp_path: Path, ads: int) -> None:
+    """That not all calls are refused, a call for what does not exist shows."""
+    account, page = shop(ads)
+    with PancakeServer(account) as server:
+        refused = refuse(server, range(ads))
+        config, catalog = config_for(server, **NO_LOOKBACK), select("ads")
+        first = run_tap(tmp_path, config, catalog=catalog)
+        assert first.returncode == 1
+        assert aside(first.part("ads", page.id)) == refused
+        assert server.count("ads") == 2 * ads
+        again = run_tap(tmp_path, config, catalog=catalog, state=first.state)
+        assert again.returncode == 0, again.stderr
+        # At last it is given up.
+        state = days_ago(again.state, 31)
+        last = run_tap(tmp_path, config, catalog=catalog, state=state)
+        assert last.returncode == 1
+        lines = log_lines(last, "ERROR")
+        assert len(lines) == ads
+        assert all("tried for 30 days, and is given up" in line for line in lines)
+        part = last.part("ads", page.id)
+        assert waiting(part) == aside(part) == set()
+
+
+def test_where_every_call_is_refused_the_stream_fails_and_all_wait(tmp_path: Path) -> None:
+    account, page = shop(45)
+    with PancakeServer(account) as server:
+        server.faults = [Fault("http:400", endpoint="ads")]
+        config, catalog = config_for(server, **NO_LOOKBACK), select("ads")
+        first = run_tap(tmp_path, config, catalog=catalog)
+        assert first.returncode == 1
+        (line,) = log_lines(first, "ERROR")
+        assert line.startswith(f"page {page.id}, ads: the API refused the call")
+        assert server.count("ads") == 4, "all, two halves, and what does not exist"
+        part = first.part("ads", page.id)
+        assert (len(waiting(part)), aside(part)) == (45, set())
+        server.faults = []
+        second = sync(tmp_path, config, catalog=catalog, state=first.state)
+        assert_same(second.by_key("ads"), records(server, "ads"))
+
+
+def test_where_many_are_refused_the_stream_fails_after_some(tmp_path: Path) -> None:
+    """And neither that run nor a later one makes many calls, or loses one that is not refused."""
+    account, page = shop(200)
+    with PancakeServer(account) as server:
+        refuse(server, range(200))
+        config, catalog = config_for(server, **NO_LOOKBACK), select("ads")
+        runs = [run_tap(tmp_path, config, catalog=catalog)]
+        assert len(aside(runs[0].part("ads", page.id))) == 20
+        runs.append(run_tap(tmp_path, config, catalog=catalog, state=runs[0].state))
+        assert len(aside(runs[1].part("ads", page.id))) == 40
+        for run in runs:
+            assert run.returncode == 1
+            assert [line[:4] for line in log_lines(run, "ERROR")] == ["Set ", "page"]
+        assert server.count("ads") <= 2 * 41
+        assert len(waiting(runs[1].part("ads", page.id))) == 200
+        server.instead = None
+        last = sync(tmp_path, config, catalog=catalog, state=days_ago(runs[1].state, 2))
+        # So many of those that were refused are asked for by one run.
+        assert len(last.by_key("ads")) == 180
+        rest = sync(tmp_path, config, catalog=catalog, state=last.state)
+        assert_same(merged("ads", last, rest), records(server, "ads"))
+
+
+@pytest.mark.parametrize("odd", ["1,2", "1 2", " ", "1\n"])
+def test_an_id_that_cannot_be_one_of_several_is_never_asked_for(tmp_path: Path, odd: str) -> None:
+    account, page = shop(3)
+    for _ in range(2):
+        page.add_conversation().ad_ids = [odd, ad(3)]
+    with PancakeServer(account) as server:
+        run = run_tap(tmp_path, config_for(server), catalog=select("ads", "sync_runs"))
+        assert run.returncode == 1
+        assert sorted(asked(server)) == [ad(number) for number in range(4)]
+        assert run.by_key("ads").keys() == {(page.id, ad(number)) for number in range(4)}
+        (line,) = log_lines(run, "ERROR")
+        assert "ads: left out" in line
+        assert "rows with a comma or a space in `id` (1)" in line
+        statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
+        assert statuses == {"": "complete", page.id: "incomplete"}
 
 
 @pytest.mark.parametrize("code", [121, 403])

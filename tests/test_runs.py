@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_pancake.running.shards import shard_of
 from tap_pancake.streams import STREAMS
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
@@ -217,19 +218,82 @@ def test_a_run_that_is_interrupted_tells_of_each_page_and_the_next_one_completes
     assert {row["status"] for row in done.values()} == {"complete"}
 
 
-def test_a_run_that_cannot_list_the_pages_tells_so(tmp_path: Path) -> None:
-    with PancakeServer(Account.generate(seed=166, pages=1, conversations=1)) as server:
+@pytest.mark.parametrize("fault", ["missing_list", "500", "empty", "error:102"])
+def test_a_run_that_cannot_list_the_pages_tells_so_of_each_that_is_known(
+    tmp_path: Path, fault: str
+) -> None:
+    account = Account.generate(seed=166, pages=2, conversations=1)
+    known = {page.id for page in read(account)}
+    env = hurried(tmp_path)
+    with PancakeServer(account) as server:
         state = sync(tmp_path, config_for(server), catalog=select(*RUNS)).state
-        server.faults = [Fault("missing_list", endpoint="pages")]
-        run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS), state=state)
+        server.faults = [Fault(fault, endpoint="pages")] if fault != "empty" else []
+        if fault == "empty":
+            account.pages.clear()
+        config, catalog = config_for(server), select(*RUNS)
+        run = run_tap(tmp_path, config, catalog=catalog, state=state, env=env)
         rows = told(run)
+        # What `page_ids` does not name is left out on purpose.
+        config = config_for(server, page_ids=[min(known)])
+        chosen = told(run_tap(tmp_path, config, catalog=catalog, state=state, env=env))
         # A first run writes nothing: any row tells Meltano's test of a plugin that all is well.
-        first = run_tap(tmp_path, config_for(server), catalog=select(*RUNS))
-    assert (first.returncode, first.records) == (1, {})
+        config = config_for(server)
+        first = run_tap(tmp_path, config, catalog=catalog, env=env)
     assert run.returncode == 1
-    assert [(row["page_id"], row["status"]) for row in rows.values()] == [("", "failed")]
+    assert rows.keys() == {"", *known}
+    assert chosen.keys() == {"", min(known)}
+    assert {row["status"] for row in (*rows.values(), *chosen.values())} == {"failed"}
+    assert {row["reason"] for row in rows.values()} == {rows[""]["reason"]}
     assert rows[""]["reason"] in run.stderr
     assert server.account.user_token not in run.stdout
+    if fault != "empty":
+        assert (first.returncode, first.records) == (1, {})
+
+
+def test_an_empty_list_of_pages_is_asked_for_again_where_the_state_knows_some(
+    tmp_path: Path,
+) -> None:
+    account = Account.generate(seed=176, pages=2, conversations=2)
+    catalog, env = select(*RUNS), hurried(tmp_path)
+    pages, tokens = [*account.pages], {page.id: page.token for page in read(account)}
+    with PancakeServer(account) as server:
+        config = config_for(server)
+        state = sync(tmp_path, config, catalog=catalog).state
+        account.pages.clear()
+        server.reset_calls()
+        run = run_tap(tmp_path, config, catalog=catalog, state=state, env=env)
+        assert run.returncode == 1
+        assert server.count("pages") == server.count() == 8
+        (line,) = log_lines(run, "CRITICAL")
+        assert line.startswith("pages: the list of pages is empty, though earlier runs have read ")
+        assert not log_lines(run, "WARNING")
+        assert run.state["bookmarks"].items() >= state["bookmarks"].items()
+
+        # One that passes costs calls only.
+        server.reset_calls()
+        server.on_call = lambda call: account.pages.extend(pages) if call.number == 2 else None
+        rows = told(sync(tmp_path, config, catalog=catalog, state=state, env=env))
+        assert server.count("pages") == 2
+        assert {row["status"] for row in rows.values()} == {"complete"}
+        server.on_call = None
+
+        # No fault: the list of an account that was read never, and one that is not asked for.
+        account.pages.clear()
+        assert "no activated page" in sync(tmp_path, config, catalog=catalog).stderr
+        account.pages.extend(pages)
+        del config["access_token"]
+        config["page_access_tokens"] = tokens
+        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {"", *tokens}
+
+
+def test_a_shard_without_a_page_of_a_list_that_has_some_is_no_fault(tmp_path: Path) -> None:
+    account = Account.generate(seed=177, pages=4, conversations=1)
+    with PancakeServer(account) as server:
+        config = config_for(server, shard_count=2)
+        state = sync(tmp_path, config, catalog=select(*RUNS)).state
+        account.pages[:] = [page for page in account.pages if shard_of(page.id, 2) == 1]
+        rows = told(sync(tmp_path, config, catalog=select(*RUNS), state=state))
+    assert {row["status"] for page_id, row in rows.items() if page_id} == {"gone"}
 
 
 def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Conversations whose messages could not be read: set aside, and tried again by later runs.
 
 One that is refused for ever must not stop its page. It is kept in the state of `messages`, with
-from where it is to be read, and waits as long again as it has been aside, up to a day.
+from where it is to be read, and waits as long again as it has been aside, up to a day. So are
+advertisements that the API refuses, in the state of `ads`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark
 
 MOST = 1_000
-"""More than so many on a page are no matter of single conversations."""
+"""More than so many on a page are no matter of single ones."""
 _KEPT_FOR = 30 * DAY
 # Where the first conversations of a page are all denied, its messages are.
 _DENIED = 3
@@ -33,6 +34,7 @@ class Entry:
     """A conversation that is aside. Times are microseconds since 1970."""
 
     conversation_id: str
+    """Of `ads`, that of an advertisement."""
     customer_id: str | None
     since: int
     first: int
@@ -48,7 +50,7 @@ class Aside:
     """What is set aside of one page."""
 
     bookmarks: Sequence[Bookmark]
-    """Of `messages` and `conversation_details`, whichever is selected: both keep the same."""
+    """Of `messages` and `conversation_details`, whichever is selected; or of `ads`."""
     now: Callable[[], int]
     new: Callable[[PageFailed], object]
     """Is told of each conversation that is set aside for the first time."""
@@ -152,8 +154,8 @@ class Aside:
         self.since[entry.conversation_id] = entry.since
         if len(self._entries) > MOST:
             msg = (
-                f"{failure}: more than {MOST:,} conversations of this page cannot be read, so"
-                " something larger is wrong"
+                f"{failure}: more than {MOST:,} of this page cannot be read, so something larger is"
+                " wrong"
             )
             raise PageFailed(msg)
         self._keep()

@@ -6,20 +6,36 @@ ends early leaves them to the next one.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
-from tap_pancake.reading.coverage import DAY
+from tap_pancake.api.errors import (
+    NothingThere,
+    PageFailed,
+    PageLost,
+    PageSkipped,
+    TransientError,
+)
+from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.state import DATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from tap_pancake.api.client import Body
+    from tap_pancake.reading.aside import Aside
     from tap_pancake.reading.state import Bookmark
 
 ASK_AGAIN = 7 * DAY
 """An advertisement that was asked for is not asked for again so long: its name may change."""
 MOST = 1_000
 """So many that were asked for are remembered, and so many that are refused wait."""
+NO_AD = "0"
+"""An id that no advertisement has: it is answered all the same (reference, section 24)."""
+# A call and its two halves are refused: then that is asked for, to see if anything is answered.
+_WHOLE = 3
+# So many that are refused alone in one run of a page are no matter of single ones.
+_MOST_REFUSED = 20
 
 
 class MetAds:
@@ -32,7 +48,7 @@ class MetAds:
             bookmark: of `ads`.
             now: microseconds since 1970.
         """
-        self._bookmark = bookmark
+        self.bookmark = bookmark
         self._today = DATE.text(now)
         lately = DATE.text(now - ASK_AGAIN)
         self._earlier: dict[str, str] = {
@@ -79,4 +95,62 @@ class MetAds:
         entries = self._all.items()
         waiting = [[ad_id, day] for ad_id, day in entries if not day]
         asked = [[ad_id, day] for ad_id, day in entries if day]
-        self._bookmark.note("ads", waiting + asked[:MOST])
+        self.bookmark.note("ads", waiting + asked[:MOST])
+
+
+class AdCalls:
+    """The calls for the advertisements of a page: where one is refused, for halves of its ids."""
+
+    def __init__(self, ask: Callable[[list[str]], Body], aside: Aside) -> None:
+        """Begin with no answer.
+
+        Args:
+            ask: asks for some advertisements.
+            aside: keeps those that are refused alone, for later runs.
+        """
+        self._ask = ask
+        self._aside = aside
+        self._is_answered = False
+        """Whether it is known that not every call is refused."""
+        self._refusals = 0
+        self.refused: dict[str, PageFailed] = {}
+        """Those that this run has set aside, and why."""
+
+    def answers(self, ad_ids: list[str]) -> Iterator[Body]:
+        """Ask for some advertisements; what is refused alone is set aside.
+
+        Raises:
+            PageFailed: it is not single ones that are refused.
+        """
+        parts = deque([ad_ids])
+        while parts:
+            part = parts.popleft()
+            try:
+                body = self._ask(part)
+            except (NothingThere, PageLost, PageSkipped, TransientError):
+                raise  # whatever the ids
+            except PageFailed as refusal:
+                self._refuse(part, refusal)
+                half = len(part) // 2
+                parts.extend([part[:half], part[half:]] if half else [])
+            else:
+                self._is_answered = True
+                yield body
+
+    def _refuse(self, ad_ids: list[str], refusal: PageFailed) -> None:
+        """Note that a call was refused.
+
+        Raises:
+            PageFailed: all calls are, or too many single ones.
+        """
+        self._refusals += 1
+        if not self._is_answered and (len(ad_ids) == 1 or self._refusals == _WHOLE):
+            self._ask([NO_AD])
+            self._is_answered = True
+        if len(ad_ids) > 1:
+            return
+        if ad_ids[0] not in self._aside.since:
+            self.refused[ad_ids[0]] = refusal
+        self._aside.failed(ad_ids[0], None, BEGINNING, refusal)
+        if len(self.refused) >= _MOST_REFUSED:
+            raise refusal

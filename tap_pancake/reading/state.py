@@ -243,8 +243,8 @@ def in_the_future(place: str, at: str) -> PageFailed:
 
 _REMEDY = "give the state that the tap wrote, or run without state to read everything again"
 _NAMES = frozenset({"context", "partitions", KEY, TOP, OPEN, FLOOR, *FACTS})
-# Of these, conversations are set aside, and of others days.
-_INBOX = frozenset({"conversations", "messages", "conversation_details"})
+# Of these, conversations or advertisements are set aside, and of others days.
+_INBOX = frozenset({"ads", "conversations", "messages", "conversation_details"})
 # Of versions before coverage, of which none was released.
 _EARLIER = frozenset({"resume", "ordered"})
 

@@ -136,6 +136,8 @@ class RunAccount:
         """The pages of which something failed."""
         self.is_closed = False
         """Whether the run ends: what is still under way counts no more."""
+        self.is_listed = False
+        """Whether it is known which pages are to be read."""
         self._lock = threading.Lock()
         self._pages: dict[str, PageRun] = {ACCOUNT: PageRun(started_at=self.started_at)}
         """Those that were not told yet."""
@@ -159,6 +161,7 @@ class RunAccount:
     def expect(self, names: Mapping[str, str | None]) -> None:
         """Note which pages are to be read, and how they are called."""
         with self._lock:
+            self.is_listed = True
             self._pages |= {page_id: PageRun(name) for page_id, name in names.items()}
 
     def begin(self, page_id: str) -> None:

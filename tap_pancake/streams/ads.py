@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from itertools import chain, count
+import re
+from functools import partial
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream, is_id
-from tap_pancake.api.errors import PageSkipped
+from tap_pancake.api.errors import PageFailed, PageSkipped
+from tap_pancake.reading.aside import Aside
+from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.listing import Listing, Query
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.reading.met import MetAds
+from tap_pancake.reading.met import NO_AD, AdCalls, MetAds
 from tap_pancake.reading.statistics import StatisticsStream, rows_in
+from tap_pancake.running.progress import counted
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Generator, Iterable
 
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
@@ -125,8 +130,10 @@ ADS_A_CALL = 20
 """Advertisements that one call asks for at most (reference, section 24)."""
 # So often are those asked for that did not come.
 _TRIES = 2
-# For `--test`: an id that no advertisement has is answered, too.
-_NO_AD = "0"
+# What an id cannot have that is to be one of several in a call.
+_BETWEEN_IDS = re.compile(r"[\s,]")
+# So many of those that are refused are named.
+_NAMED = 5
 _TIKTOK = ("tt_", "ttm_")
 """How ids of TikTok pages begin (reference, section 4): `platform` may not be known."""
 
@@ -161,7 +168,7 @@ class AdsStream(PancakeStream):
 
     @override
     def recent(self, context: Context | None) -> list[str]:
-        return [_NO_AD]
+        return [NO_AD]
 
     def share(self, context: Context) -> Share | None:
         """Return what is read of a page's conversations for this; None if it is not selected."""
@@ -170,9 +177,14 @@ class AdsStream(PancakeStream):
 
     def meet(self, conversation: Row, context: Context) -> None:
         """Note in the state what a conversation names, before it counts as read there."""
-        named = conversation.get("ad_ids")
-        if self.selected and isinstance(named, list):
-            self._met_of(context).meet(str(ad_id) for ad_id in named if is_id(ad_id))
+        named, page_id = conversation.get("ad_ids"), context["page_id"]
+        if not self.selected or not isinstance(named, list):
+            return
+        ad_ids = [str(ad_id) for ad_id in named if is_id(ad_id)]
+        self._met_of(context).meet(one for one in ad_ids if not _BETWEEN_IDS.search(one))
+        for ad_id in filter(_BETWEEN_IDS.search, ad_ids):
+            if self.run.is_new(f"ad {ad_id} of {page_id}"):  # several conversations may name it
+                self.run.row_left_out("with a comma or a space in `id`", self.name, page_id)
 
     def _met_of(self, context: Context) -> MetAds:
         page_id = context["page_id"]
@@ -187,17 +199,16 @@ class AdsStream(PancakeStream):
         assert context is not None  # noqa: S101 - a child of pages always has one
         met = self._met_of(context)
         del self._met[context["page_id"]]
-        waiting = met.waiting
+        aside = Aside([met.bookmark], self.run.clock, lambda _: None)
+        calls = AdCalls(partial(self.fetch, context), aside)
+        waiting = [ad_id for ad_id in met.waiting if ad_id not in aside.since]
         try:
             for first in range(0, len(waiting), ADS_A_CALL):
                 ad_ids = waiting[first : first + ADS_A_CALL]
                 # Of each one something comes, if it is known or not: else the answer is not whole.
                 for _ in range(_TRIES):
-                    rows = self.rows_of(self.fetch(context, ad_ids), context)
-                    yield from self.records_from(rows, context)
-                    came = {str(row["id"]) for row in rows}
-                    met.asked(came & {*ad_ids})
-                    ad_ids = [ad_id for ad_id in ad_ids if ad_id not in came]
+                    came = yield from self._read(ad_ids, calls, met, context)
+                    ad_ids = [one for one in ad_ids if one not in came and one not in aside.since]
                     if not ad_ids:
                         break
                 else:
@@ -206,6 +217,17 @@ class AdsStream(PancakeStream):
                         " answers, not even with their id alone: the next run asks for them again"
                     )
                     self.run.lacking(text, self.name, context["page_id"])
+            for entry in islice(aside.due(), ADS_A_CALL):
+                ad_id = entry.conversation_id
+                if (yield from self._read([ad_id], calls, met, context)):
+                    aside.read(ad_id, BEGINNING)
+                elif aside.failed_again(entry):
+                    met.asked([ad_id])
+                    msg = (
+                        f"{self.place(context)}: advertisement {ad_id}: it was tried for 30 days,"
+                        " and is given up"
+                    )
+                    self.run.page_failed(PageFailed(msg), self.name, context["page_id"])
         except PageSkipped:
             if forgotten := met.refused():
                 self.logger.warning(
@@ -214,3 +236,37 @@ class AdsStream(PancakeStream):
                     f"{forgotten:,}",
                 )
             raise
+        finally:
+            self._tell_aside(calls.refused, aside.waiting, context)
+
+    def _read(
+        self, ad_ids: list[str], calls: AdCalls, met: MetAds, context: Context
+    ) -> Generator[Record, None, set[str]]:
+        """Ask for some; give their records, and return which ones came."""
+        all_came: set[str] = set()
+        for body in calls.answers(ad_ids):
+            rows = self.rows_of(body, context)
+            yield from self.records_from(rows, context)
+            came = {*ad_ids}.intersection(str(row["id"]) for row in rows)
+            met.asked(came)
+            all_came |= came
+        return all_came
+
+    def _tell_aside(
+        self, refused: dict[str, PageFailed], waiting: list[str], context: Context
+    ) -> None:
+        """Say which ones are refused since this run, and which ones since earlier runs."""
+        place, page_id = self.place(context), context["page_id"]
+        for failure in [*refused.values()][:1]:
+            _, _, reason = str(failure).partition(": ")
+            msg = f"{place}: {_named(refused)}: {reason}"
+            self.run.set_aside(PageFailed(msg), self.name, page_id)
+        if waiting:
+            text = f"{place}: the API still refuses {_named(waiting)}"
+            self.run.still_aside(text, self.name, page_id)
+
+
+def _named(ad_ids: Collection[str]) -> str:
+    """Count some advertisements, and name the first of them."""
+    first = ", ".join([*ad_ids][:_NAMED]) + (" …" if len(ad_ids) > _NAMED else "")
+    return f"{counted(len(ad_ids), 'advertisement')} ({first})"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context, Record
 
+    from tap_pancake.api.client import Reply
     from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
@@ -110,6 +111,26 @@ class PagesStream(PancakeStream):
             run.redactor.learn([self.config["access_token"]])
             run.tokens.relist = self.list_pages
 
+    @override
+    def ask(
+        self, url: str, params: Mapping[str, Any], context: Context | None, token: str
+    ) -> Reply:
+        """Ask once; no page at all is a fault where earlier runs have read some.
+
+        Raises:
+            PancakeError: whatever the table of errors says about the answer, or that fault.
+        """
+        reply = super().ask(url, params, context, token)
+        known = self.run.account.known.difference(self.config.get("page_access_tokens") or {})
+        if known and not any(listed_pages(reply.body).values()):
+            msg = (
+                "pages: the list of pages is empty, though earlier runs have read pages: run the"
+                " tap again later, or see in Pancake whether the user of `access_token` was removed"
+                " from all pages"
+            )
+            raise TransientError(msg)
+        return reply
+
     def list_pages(self) -> Listed:
         """Ask for all pages, and learn their tokens and countries."""
         listed = listed_pages(self.fetch(None, None))
@@ -131,20 +152,21 @@ class PagesStream(PancakeStream):
         Those of `page_ids`, or all that are activated or have their token in the settings. Of one
         that only its token in the settings tells, just the id.
         """
-        activated = {str(page["id"]): page for page in self.listed.get(ACTIVATED, [])}
-        configured = self.config.get("page_access_tokens") or {}
-        known = activated | {
-            page_id: self._others.get(page_id, {"id": page_id})
-            for page_id in configured
-            if page_id not in activated
-        }
+        activated = [str(page["id"]) for page in self.listed.get(ACTIVATED, [])]
+        known = dict.fromkeys([*activated, *(self.config.get("page_access_tokens") or {})])
         chosen = dict.fromkeys(self.config.get("page_ids") or known)
-        return {page_id: known[page_id] for page_id in chosen if page_id in known}
+        return {one: self._all.get(one, {"id": one}) for one in chosen if one in known}
 
     @cached_property
-    def _others(self) -> dict[str, Row]:
-        """All pages that are listed, by id, whatever their category."""
-        return {str(page["id"]): page for pages in self.listed.values() for page in pages}
+    def _all(self) -> dict[str, Row]:
+        """All pages that are listed, by id, with their category."""
+        # Of one that is listed twice, what is in use counts.
+        listed = sorted(self.listed.items(), key=lambda one: one[0] == ACTIVATED)
+        return {
+            str(page["id"]): {"category": category, **page}
+            for category, pages in listed
+            for page in pages
+        }
 
     @cached_property
     def readable(self) -> dict[str, Row]:
@@ -152,22 +174,15 @@ class PagesStream(PancakeStream):
         shard = self.run.shard
         return {page_id: page for page_id, page in self.chosen.items() if shard.has_page(page_id)}
 
-    @cached_property
-    def _categories(self) -> dict[str, str]:
-        """The category of each page that is listed, by id."""
-        return {
-            str(page["id"]): category for category, pages in self.listed.items() for page in pages
-        }
-
     def unreadable(self) -> Iterator[tuple[str, PageFailed]]:
         """Say of each page of `page_ids` that is not there why it is not."""
         for page_id in dict.fromkeys(self.config.get("page_ids") or []):
             if page_id in self.chosen or not self.run.shard.has_page(page_id):
                 continue
             problem = (
-                f"is {self._categories[page_id]} in Pancake: activate it there, or take it out of"
-                " `page_ids`"
-                if page_id in self._categories
+                f"is {self._all[page_id]['category']} in Pancake: activate it there, or take it out"
+                " of `page_ids`"
+                if page_id in self._all
                 else "is not in this account: correct the id, or give its token in"
                 " `page_access_tokens`"
             )
@@ -176,12 +191,12 @@ class PagesStream(PancakeStream):
     def misplaced(self) -> Iterator[str]:
         """Say of each page that other settings name, and that is not there, that it is not."""
         tokens = self.config.get("page_access_tokens") or {}
-        known = self._categories.keys() | tokens.keys()
+        known = self._all.keys() | tokens.keys()
         for page_id in sorted((self.config.get("sip_package_ids") or {}).keys() - known):
             yield (
                 f"setting `sip_package_ids` has page {page_id}, which is not there: correct the id"
             )
-        for page_id in sorted(tokens.keys() - self._categories.keys()) if self.listed else ():
+        for page_id in sorted(tokens.keys() - self._all.keys()) if self.listed else ():
             yield (
                 f"setting `page_access_tokens` has page {page_id}, which is not in the account of"
                 " `access_token`: correct the id if it is to be one of that account"
@@ -189,9 +204,8 @@ class PagesStream(PancakeStream):
 
     def records(self) -> Iterator[Record]:
         """Give the records of the pages to read."""
-        for page_id, page in self.readable.items():
-            listed = {"category": self._categories[page_id]} if page_id in self._categories else {}
-            record = self.shape({**listed, **page}, None)
+        for page in self.readable.values():
+            record = self.shape(page, None)
             if record is not None:
                 yield record
 
@@ -213,7 +227,7 @@ class PagesStream(PancakeStream):
 
     def _note_missing(self, page_id: str, status: Status, reason: str) -> None:
         """Note in the account why a page is not there to be read."""
-        name = self._others.get(page_id, {}).get("name")
+        name = self._all.get(page_id, {}).get("name")
         self.run.account.missing(page_id, name, status, reason)
 
     def _compare_with_state(self) -> None:
@@ -221,7 +235,7 @@ class PagesStream(PancakeStream):
         known = self.run.account.known
         if not self.config.get("page_ids"):  # else the others are left out on purpose
             for page_id in sorted(known - self.chosen.keys()):
-                category = self._categories.get(page_id)
+                category = self._all.get(page_id, {}).get("category")
                 where = (
                     f"is {category} in Pancake" if category else "is not in this account any more"
                 )

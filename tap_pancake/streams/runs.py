@@ -60,14 +60,19 @@ class SyncRunsStream(PancakeStream):
 
         Not of a first run that knows no page yet: `meltano config test` takes any row for success.
         """
-        if not self.selected or not self.run.account.has_pages:
+        account = self.run.account
+        if not self.selected or not account.has_pages:
             return
         failed = isinstance(end, PancakeError)
         reason = self.run.redactor.line(str(end))
         if isinstance(end, Interrupted):
             reason = f"the run was ended by {end.name}"
-        self.run.account.is_closed = True
+        account.is_closed = True
         self._ending = (Status.FAILED if failed else Status.INTERRUPTED, reason)
+        if not account.is_listed and self.run.streams["pages"].is_wanted:
+            chosen = self.config.get("page_ids") or account.known
+            for page_id in sorted(account.known.intersection(chosen)):
+                account.missing(page_id, None, *self._ending)
         self.sync()
 
     @override
