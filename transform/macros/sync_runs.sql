@@ -67,5 +67,10 @@
 
 {# A time in UTC, from one by the page's own clock: the reverse of `local_time`. #}
 {% macro utc_time(at, timezone) -%}
-    {{ dbt.dateadd('minute', '-cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }}
+    cast({{ dbt.dateadd('minute', '-cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
+{%- endmacro %}
+
+{# A time so many hours or days later. (What BigQuery adds to is no timestamp any more.) #}
+{% macro later(part, count, at) -%}
+    cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
 {%- endmacro %}

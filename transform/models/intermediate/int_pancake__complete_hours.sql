@@ -11,26 +11,31 @@ with pages as (
     group by spans.page_id
 ),
 
+numbers as (
+    select cast(generated_number - 1 as {{ dbt.type_int() }}) as day_number
+    from ({{ dbt.generate_series(16384) }}) as series
+),
+
 days as (
     select
         pages.*,
-        {{ dbt.dateadd('day', 'cast(numbers.generated_number - 1 as ' ~ dbt.type_int() ~ ')', 'cast(pages.first_day as ' ~ dbt.type_timestamp() ~ ')') }} as day_at_local
+        {{ pancake.later('day', 'numbers.day_number', 'cast(pages.first_day as ' ~ dbt.type_timestamp() ~ ')') }} as day_at_local
     from pages
-    inner join ({{ dbt.generate_series(16384) }}) as numbers
-        on numbers.generated_number - 1 <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
+    inner join numbers
+        on numbers.day_number <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
 ),
 
 clock_hours as (
     select cast(generated_number - 1 as {{ dbt.type_int() }}) as clock_hour
-    from ({{ dbt.generate_series(24) }}) as numbers
+    from ({{ dbt.generate_series(24) }}) as series
 ),
 
 hours as (
     select
         days.page_id,
         cast(days.day_at_local as date) as date_day,
-        {{ dbt.dateadd('hour', 'clock_hours.clock_hour', 'days.day_at_local') }} as hour_at_local,
-        {{ dbt.dateadd('hour', 'clock_hours.clock_hour + 1', 'days.day_at_local') }} as end_at_local,
+        {{ pancake.later('hour', 'clock_hours.clock_hour', 'days.day_at_local') }} as hour_at_local,
+        {{ pancake.later('hour', 'clock_hours.clock_hour + 1', 'days.day_at_local') }} as end_at_local,
         days.timezone,
         days.as_of_local
     from days

@@ -13,6 +13,12 @@ with senders as (
             {{ pancake.json_text('sender', 'flow_id') }},
             nullif({{ pancake.json_text('sender', 'is_automated') }}, 'false'),
             nullif({{ pancake.json_text('sender', 'ai_generated') }}, 'false')
+            {%- if var('pancake__automation_app_ids', []) %},
+            case
+                when {{ pancake.json_text('sender', 'app_id') }}
+                    in ('{{ var("pancake__automation_app_ids") | join("', '") }}') then 'app'
+            end
+            {%- endif %}
         ) as automated_by
     from {{ ref('stg_pancake__messages') }}
 ),

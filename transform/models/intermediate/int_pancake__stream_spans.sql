@@ -19,7 +19,7 @@ begun as (
 )
 
 {% set start -%}
-    {% if var('pancake__start_date') -%}
+    {% if var('pancake__start_date', none) -%}
     min({{ pancake.local_time("cast('" ~ var('pancake__start_date') ~ "' as " ~ dbt.type_timestamp() ~ ")", 'zones.timezone') }})
     {%- else -%}
     min(begun.at_local)

@@ -21,8 +21,8 @@ pages as (
         page_id,
         min(first_at) as first_message_at,
         max(last_at) as last_message_at,
-        sum(message_count) as message_count,
-        sum(conversation_count) as conversation_count
+        cast(sum(message_count) as {{ dbt.type_bigint() }}) as message_count,
+        cast(sum(conversation_count) as {{ dbt.type_bigint() }}) as conversation_count
     from activity
     group by page_id
 ),
@@ -37,7 +37,7 @@ staff as (
     select
         page_id,
         count(*) as staff_count,
-        sum(case when is_active then 1 else 0 end) as active_staff_count
+        cast(sum(case when is_active then 1 else 0 end) as {{ dbt.type_bigint() }}) as active_staff_count
     from {{ ref('int_pancake__staff') }}
     group by page_id
 )

@@ -97,8 +97,8 @@ select
     page_id,
     date_day,
     {% for measure in ['message'] + measures -%}
-    {{ measure }}_count,
-    reported_{{ measure }}_count,
+    cast({{ measure }}_count as {{ dbt.type_bigint() }}) as {{ measure }}_count,
+    cast(reported_{{ measure }}_count as {{ dbt.type_bigint() }}) as reported_{{ measure }}_count,
     1.0 * {{ measure }}_count / nullif(reported_{{ measure }}_count, 0) as {{ measure }}_ratio,
     {% endfor -%}
     is_inbox_complete and is_page_statistics_complete as is_complete

@@ -69,9 +69,9 @@ told as (
         case when of_streams.ended_at >= page_runs.ended_at then of_streams.worst_stream end as worst_stream,
         case when of_streams.never_complete_count = 0 then of_streams.last_complete_at end as last_complete_at,
         case when of_streams.inbox_count = 2 then of_streams.inbox_read_to_local end as inbox_read_to_local,
-        coalesce(of_streams.skipped_stream_count, 0) as skipped_stream_count,
-        coalesce(of_streams.incomplete_stream_count, 0) as incomplete_stream_count,
-        coalesce(of_streams.open_count, 0) as open_count,
+        cast(coalesce(of_streams.skipped_stream_count, 0) as {{ dbt.type_bigint() }}) as skipped_stream_count,
+        cast(coalesce(of_streams.incomplete_stream_count, 0) as {{ dbt.type_bigint() }}) as incomplete_stream_count,
+        cast(coalesce(of_streams.open_count, 0) as {{ dbt.type_bigint() }}) as open_count,
         coalesce(of_streams.set_aside_count, 0) as set_aside_count
     from pages
     left join {{ ref('stg_pancake__pages') }} as listed on listed.page_id = pages.page_id
