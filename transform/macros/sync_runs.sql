@@ -70,7 +70,7 @@
     cast({{ dbt.dateadd('minute', '-cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
 {%- endmacro %}
 
-{# A time so many hours or days later. (What BigQuery adds to is no timestamp any more.) #}
-{% macro later(part, count, at) -%}
+{# A time that many hours or days later. (What BigQuery adds to is no timestamp any more.) #}
+{% macro shifted(part, count, at) -%}
     cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
 {%- endmacro %}

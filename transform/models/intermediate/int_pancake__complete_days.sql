@@ -5,7 +5,7 @@ with days as (
         page_id,
         date_day,
         cast(date_day as {{ dbt.type_timestamp() }}) as begins_at_local,
-        {{ pancake.later('day', 1, 'cast(date_day as ' ~ dbt.type_timestamp() ~ ')') }} as ends_at_local,
+        {{ pancake.shifted('day', 1, 'cast(date_day as ' ~ dbt.type_timestamp() ~ ')') }} as ends_at_local,
         sum(case when is_inbox_complete then 1 else 0 end) as complete_hour_count
     from {{ ref('int_pancake__complete_hours') }}
     group by page_id, date_day

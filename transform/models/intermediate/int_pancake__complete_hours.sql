@@ -19,7 +19,7 @@ numbers as (
 days as (
     select
         pages.*,
-        {{ pancake.later('day', 'numbers.day_number', 'cast(pages.first_day as ' ~ dbt.type_timestamp() ~ ')') }} as day_at_local
+        {{ pancake.shifted('day', 'numbers.day_number', 'cast(pages.first_day as ' ~ dbt.type_timestamp() ~ ')') }} as day_at_local
     from pages
     inner join numbers
         on numbers.day_number <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
@@ -34,8 +34,8 @@ hours as (
     select
         days.page_id,
         cast(days.day_at_local as date) as date_day,
-        {{ pancake.later('hour', 'clock_hours.clock_hour', 'days.day_at_local') }} as hour_at_local,
-        {{ pancake.later('hour', 'clock_hours.clock_hour + 1', 'days.day_at_local') }} as end_at_local,
+        {{ pancake.shifted('hour', 'clock_hours.clock_hour', 'days.day_at_local') }} as hour_at_local,
+        {{ pancake.shifted('hour', 'clock_hours.clock_hour + 1', 'days.day_at_local') }} as end_at_local,
         days.timezone,
         days.as_of_local
     from days

@@ -8,7 +8,7 @@ with listed as (
         case
             when is_disabled then false
             -- All users of a page are read each time, so a row that no longer comes is of somebody who left.
-            when loaded_at < {{ pancake.later('day', -1, 'max(loaded_at) over (partition by page_id)') }} then false
+            when loaded_at < {{ pancake.shifted('day', -1, 'max(loaded_at) over (partition by page_id)') }} then false
             else coalesce(status_in_page, 'active') = 'active'
         end as is_active
     from {{ ref('stg_pancake__users') }}
