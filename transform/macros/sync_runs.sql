@@ -67,7 +67,8 @@
 
 {# A time in UTC, from one by the page's own clock: the reverse of `local_time`. #}
 {% macro utc_time(at, timezone) -%}
-    cast({{ dbt.dateadd('minute', '-cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
+    {% set hours = 'coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ')' -%}
+    {{ pancake.shifted('minute', '-cast(round(' ~ hours ~ ' * 60) as ' ~ dbt.type_int() ~ ')', at) }}
 {%- endmacro %}
 
 {# A time that many hours or days later. (What BigQuery adds to is no timestamp any more.) #}

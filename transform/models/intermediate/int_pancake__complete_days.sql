@@ -52,7 +52,8 @@ select
     days.date_day,
     days.complete_hour_count = 24 as is_inbox_complete,
     {% for stream in streams -%}
-    coalesce(flags.{{ stream }} = 1, false) as is_{{ 'feedback' if stream == 'customer_feedbacks' else stream }}_complete{{ ',' if not loop.last }}
+    coalesce(flags.{{ stream }} = 1, false)
+        as is_{{ 'feedback' if stream == 'customer_feedbacks' else stream }}_complete{{ ',' if not loop.last }}
     {% endfor -%}
 from days
 left join flags on flags.page_id = days.page_id and flags.date_day = days.date_day

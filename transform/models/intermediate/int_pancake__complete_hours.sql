@@ -2,7 +2,7 @@
 with pages as (
     select
         spans.page_id,
-        cast(min(spans.seen_from_local) as date) as first_day,
+        cast(cast(min(spans.seen_from_local) as date) as {{ dbt.type_timestamp() }}) as first_day,
         {{ pancake.local_time('max(clock.as_of)', 'max(zones.timezone)') }} as as_of_local,
         max(zones.timezone) as timezone
     from {{ ref('int_pancake__stream_spans') }} as spans
@@ -19,7 +19,7 @@ numbers as (
 days as (
     select
         pages.*,
-        {{ pancake.shifted('day', 'numbers.day_number', 'cast(pages.first_day as ' ~ dbt.type_timestamp() ~ ')') }} as day_at_local
+        {{ pancake.shifted('day', 'numbers.day_number', 'pages.first_day') }} as day_at_local
     from pages
     inner join numbers
         on numbers.day_number <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
@@ -78,8 +78,7 @@ select
     hours.date_day,
     coalesce(
         hours.end_at_local <= read_to.read_to_local
-        -- The hour of the first row counts as whole.
-        and read_to.begins_at_local < hours.end_at_local
+        and read_to.begins_at_local <= hours.hour_at_local
         and open_hours.page_id is null,
         false
     ) as is_inbox_complete

@@ -4,7 +4,15 @@
 -- that is there, or with the first run, after which nothing is missed. `pancake__start_date` says it better.
 with first_rows as (
     {% for stream, at in pancake.dated_streams().items() -%}
-    select page_id, '{{ stream }}' as stream, min(cast({{ at }} as {{ dbt.type_timestamp() }})) as first_row_at_local
+    select
+        page_id,
+        '{{ stream }}' as stream,
+        {%- if stream == 'messages' %}
+        -- The hour of the first message counts as whole.
+        cast({{ dbt.date_trunc('hour', 'min(' ~ at ~ ')') }} as {{ dbt.type_timestamp() }}) as first_row_at_local
+        {%- else %}
+        min(cast({{ at }} as {{ dbt.type_timestamp() }})) as first_row_at_local
+        {%- endif %}
     from {{ ref('stg_pancake__' ~ stream) }}
     group by page_id
     {{ 'union all' if not loop.last }}
@@ -20,7 +28,8 @@ begun as (
 
 {% set start -%}
     {% if var('pancake__start_date', none) -%}
-    min({{ pancake.local_time("cast('" ~ var('pancake__start_date') ~ "' as " ~ dbt.type_timestamp() ~ ")", 'zones.timezone') }})
+    {% set start_date = "cast('" ~ var('pancake__start_date') ~ "' as " ~ dbt.type_timestamp() ~ ")" -%}
+    min({{ pancake.local_time(start_date, 'zones.timezone') }})
     {%- else -%}
     min(begun.at_local)
     {%- endif %}

@@ -1,10 +1,12 @@
 -- What the rows count beside what Pancake counts, by page and day. A ratio below 1 shows what is missing;
 -- Pancake's rules are its own, so it need not be 1 where nothing is.
+{% set of_customer = "sender_kind = 'customer'" %}
+{% set of_page = "sender_kind in ('staff', 'outside', 'automation')" %}
 {% set counted = {
-    'customer_inbox_message': ("conversation_type = 'INBOX' and sender_kind = 'customer'", 'customer_inbox_count'),
-    'page_inbox_message': ("conversation_type = 'INBOX' and sender_kind in ('staff', 'outside', 'automation')", 'page_inbox_count'),
-    'customer_comment_message': ("conversation_type = 'COMMENT' and sender_kind = 'customer'", 'customer_comment_count'),
-    'page_comment_message': ("conversation_type = 'COMMENT' and sender_kind in ('staff', 'outside', 'automation')", 'page_comment_count')
+    'customer_inbox_message': ("conversation_type = 'INBOX' and " ~ of_customer, 'customer_inbox_count'),
+    'page_inbox_message': ("conversation_type = 'INBOX' and " ~ of_page, 'page_inbox_count'),
+    'customer_comment_message': ("conversation_type = 'COMMENT' and " ~ of_customer, 'customer_comment_count'),
+    'page_comment_message': ("conversation_type = 'COMMENT' and " ~ of_page, 'page_comment_count')
 } %}
 {% set measures = counted.keys() | list + ['new_conversation', 'new_customer'] %}
 with from_messages as (
@@ -88,8 +90,10 @@ joined as (
 totalled as (
     select
         joined.*,
-        {% for measure in counted %}{{ ' + ' if not loop.first }}{{ measure }}_count{% endfor %} as message_count,
-        {% for measure in counted %}{{ ' + ' if not loop.first }}reported_{{ measure }}_count{% endfor %} as reported_message_count
+        {% for start in ('', 'reported_') -%}
+        {% for measure in counted %}{{ ' + ' if not loop.first }}{{ start ~ measure }}_count{% endfor %}
+            as {{ start }}message_count{{ ',' if not loop.last }}
+        {% endfor -%}
     from joined
 )
 

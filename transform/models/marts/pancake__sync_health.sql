@@ -18,7 +18,10 @@ placed as (
         row_number() over (
             partition by page_id
             order by case status
-                {% for status in order %}when '{{ status }}' then {{ loop.index0 }} {% endfor %}else {{ order | length }}
+                {% for status in order -%}
+                when '{{ status }}' then {{ loop.index0 }}
+                {% endfor -%}
+                else {{ order | length }}
             end desc, stream
         ) as place
     from {{ ref('int_pancake__streams') }} as streams
@@ -39,7 +42,7 @@ of_streams as (
         sum(open_count) as open_count,
         max(set_aside_count) as set_aside_count,
         min(case when stream in ('conversations', 'messages') then read_to_local end) as inbox_read_to_local,
-        sum(case when stream in ('conversations', 'messages') and read_to_local is not null then 1 else 0 end) as inbox_count
+        count(case when stream in ('conversations', 'messages') then read_to_local end) as inbox_count
     from placed
     group by page_id
 ),
