@@ -22,6 +22,15 @@ HEAD = "Made by scripts/dbt.py from tap_pancake/schemas."
 OF_THE_ACCOUNT = {"pages", "multi_page_user_statistics"}
 """Streams whose rows belong to no page, or are one."""
 
+FRESHNESS = {
+    "freshness": {
+        level: {"count": f"{{{{ var('pancake__stale_after_hours') * {times} }}}}", "period": "hour"}
+        for level, times in (("warn_after", 1), ("error_after", 2))
+    },
+    "loaded_at_query": "{{ pancake.worst_page_read_at() }}",
+}
+"""Of all that is loaded: `sync_runs` tells of each page and stream, and the worst counts."""
+
 # What a row of a stream is called, where its key is `id`.
 _ENTITIES = {
     "ad_conversations": "conversation_id",
@@ -150,6 +159,7 @@ def sources() -> str:
                 {"name": column.name, "description": column.description} for column in columns
             ],
         }
+        | ({"config": FRESHNESS} if stream == "sync_runs" else {})
         for stream, columns in streams().items()
     ]
     source = {

@@ -1,0 +1,88 @@
+-- Hours of each page from its first day with data to `as_of`, and whether all messages of the hour are read.
+with pages as (
+    select
+        spans.page_id,
+        cast(cast(min(spans.seen_from_local) as date) as {{ dbt.type_timestamp() }}) as first_day,
+        {{ pancake.local_time('max(clock.as_of)', 'max(zones.timezone)') }} as as_of_local,
+        max(zones.timezone) as timezone
+    from {{ ref('int_pancake__stream_spans') }} as spans
+    cross join {{ ref('int_pancake__clock') }} as clock
+    left join {{ ref('int_pancake__zones') }} as zones on zones.page_id = spans.page_id
+    group by spans.page_id
+),
+
+numbers as (
+    select cast(generated_number - 1 as {{ dbt.type_int() }}) as day_number
+    from ({{ dbt.generate_series(16384) }}) as series
+),
+
+days as (
+    select
+        pages.*,
+        {{ pancake.shifted('day', 'numbers.day_number', 'pages.first_day') }} as day_at_local
+    from pages
+    inner join numbers
+        on numbers.day_number <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
+),
+
+clock_hours as (
+    select cast(generated_number - 1 as {{ dbt.type_int() }}) as clock_hour
+    from ({{ dbt.generate_series(24) }}) as series
+),
+
+hours as (
+    select
+        days.page_id,
+        cast(days.day_at_local as date) as date_day,
+        {{ pancake.shifted('hour', 'clock_hours.clock_hour', 'days.day_at_local') }} as hour_at_local,
+        {{ pancake.shifted('hour', 'clock_hours.clock_hour + 1', 'days.day_at_local') }} as end_at_local,
+        days.timezone,
+        days.as_of_local
+    from days
+    cross join clock_hours
+),
+
+-- Both streams come from the same list, so that messages tell where the history begins.
+read_to as (
+    select
+        streams.page_id,
+        min(streams.read_to_local) as read_to_local,
+        max(spans.begins_at_local) as begins_at_local
+    from {{ ref('int_pancake__streams') }} as streams
+    left join {{ ref('int_pancake__stream_spans') }} as spans
+        on spans.page_id = streams.page_id and spans.stream = 'messages'
+    where streams.stream in ('conversations', 'messages')
+    group by streams.page_id
+    having count(streams.read_to_local) = 2
+),
+
+gaps as (
+    select page_id, from_at_local, to_at_local
+    from {{ ref('int_pancake__stream_gaps') }}
+    where stream in ('conversations', 'messages')
+),
+
+open_hours as (
+    select distinct hours.page_id, hours.hour_at_local
+    from hours
+    inner join gaps
+        on gaps.page_id = hours.page_id
+        and coalesce(gaps.from_at_local, hours.hour_at_local) < hours.end_at_local
+        and gaps.to_at_local >= hours.hour_at_local
+)
+
+select
+    hours.page_id,
+    hours.hour_at_local,
+    {{ pancake.utc_time('hours.hour_at_local', 'hours.timezone') }} as hour_at,
+    hours.date_day,
+    coalesce(
+        hours.end_at_local <= read_to.read_to_local
+        and read_to.begins_at_local <= hours.hour_at_local
+        and open_hours.page_id is null,
+        false
+    ) as is_inbox_complete
+from hours
+left join read_to on read_to.page_id = hours.page_id
+left join open_hours on open_hours.page_id = hours.page_id and open_hours.hour_at_local = hours.hour_at_local
+where hours.hour_at_local <= hours.as_of_local

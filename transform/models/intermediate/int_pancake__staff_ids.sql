@@ -1,0 +1,46 @@
+-- Which member of staff each id or name means, on each page.
+--
+-- Streams name the same person by a Pancake uuid or by a Facebook id. Where any row has both, the uuid is the id;
+-- a Facebook id means the same on all pages. A name alone means the only member of staff of the page who is
+-- called so; if there are several or none, the name itself is the id.
+with pairs as (
+    select fb_id, min(user_id) as user_id
+    from {{ ref('int_pancake__staff_named') }}
+    where user_id is not null and fb_id is not null
+    group by fb_id
+    -- Of several accounts with one Facebook id, nobody can say which one is meant.
+    having count(distinct user_id) = 1
+),
+
+identified as (
+    select distinct
+        named.page_id,
+        named.user_id,
+        named.fb_id,
+        named.name,
+        coalesce(
+            named.user_id,
+            pairs.user_id,
+            -- customer_feedbacks may have a uuid in its place.
+            named.fb_id
+        ) as staff_id
+    from {{ ref('int_pancake__staff_named') }} as named
+    left join pairs on pairs.fb_id = named.fb_id
+),
+
+names as (
+    select page_id, name, min(staff_id) as staff_id
+    from identified
+    where staff_id is not null and name is not null
+    group by page_id, name
+    having count(distinct staff_id) = 1
+)
+
+select
+    identified.page_id,
+    identified.user_id,
+    identified.fb_id,
+    identified.name,
+    coalesce(identified.staff_id, names.staff_id, identified.name) as staff_id
+from identified
+left join names on names.page_id = identified.page_id and names.name = identified.name
