@@ -37,3 +37,8 @@
 {% macro later(part, count, at) -%}
     cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
 {%- endmacro %}
+
+{# Minutes as a number of the same type in every database, without the noise of the last digits. #}
+{% macro minutes(expression) -%}
+    cast(cast({{ expression }} as {{ dbt.type_numeric() }}) as {{ dbt.type_float() }})
+{%- endmacro %}

@@ -221,9 +221,12 @@ select
         ) }},
         false
     ) as is_cut_off,
-    {{ pancake.seconds_between('localized.asked_at', 'localized.counted_until') }} / 60 as wait_minutes,
-    {{ pancake.working_minutes_until('time_to', 'localized.counted_until_local') }}
-        - {{ pancake.working_minutes_until('time_from', 'localized.asked_at_local') }} as working_minutes
+    {{ pancake.minutes(pancake.seconds_between('localized.asked_at', 'localized.counted_until') ~ ' / 60') }}
+        as wait_minutes,
+    {{ pancake.minutes(
+        pancake.working_minutes_until('time_to', 'localized.counted_until_local')
+        ~ ' - ' ~ pancake.working_minutes_until('time_from', 'localized.asked_at_local')
+    ) }} as working_minutes
 from localized
 inner join conversation_starts
     on conversation_starts.page_id = localized.page_id
