@@ -40,5 +40,5 @@
 
 {# Minutes as a number of the same type in every database, without the noise of the last digits. #}
 {% macro minutes(expression) -%}
-    cast(cast({{ expression }} as {{ dbt.type_numeric() }}) as {{ dbt.type_float() }})
+    cast(cast({{ expression }} as numeric(28, 4)) as {{ dbt.type_float() }})
 {%- endmacro %}

@@ -52,21 +52,23 @@ with spans as (
     select
         days.page_id,
         days.date_day,
-        case when closed.page_id is not null then 0 when candidates.page_id is null then 0
-            else coalesce(hours.opens_minute, 0) end as opens_minute,
-        case when closed.page_id is not null then 0 when candidates.page_id is null then 1440
-            else coalesce(hours.closes_minute, 0) end as closes_minute,
+        coalesce(hours.opens_minute, 0) as opens_minute,
+        case
+            when closed.page_id is null and candidates.page_id is null then 1440
+            else coalesce(hours.closes_minute, 0)
+        end as closes_minute,
         row_number() over (
             partition by days.page_id, days.date_day order by hours.opens_minute, hours.closes_minute
         ) as position
     from days
     left join candidates
         on candidates.page_id = days.page_id and candidates.date_day = days.date_day and candidates.choice = 1
+    left join closed on closed.page_id = days.page_id and closed.date_day = days.date_day
     left join hours
-        on hours.page_id = candidates.week_page_id
+        on closed.page_id is null
+        and hours.page_id = candidates.week_page_id
         and hours.valid_from = candidates.valid_from
         and hours.weekday = {{ pancake.weekday('days.date_day') }}
-    left join closed on closed.page_id = days.page_id and closed.date_day = days.date_day
 ), apart as (
     -- Minutes that two intervals share count once.
     select
