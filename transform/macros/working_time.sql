@@ -40,5 +40,5 @@
 
 {# Minutes as a number of the same type in every database, without the noise of the last digits. #}
 {% macro minutes(expression) -%}
-    cast(cast({{ expression }} as numeric(28, 4)) as {{ dbt.type_float() }})
+    cast(cast({{ expression }} as numeric(18, 4)) as {{ pancake.type_number() }})
 {%- endmacro %}

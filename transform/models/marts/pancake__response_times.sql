@@ -9,7 +9,7 @@ select
     asked_at,
     asked_at_local,
     cast(asked_at_local as date) as date_day,
-    {{ dbt.date_trunc('hour', 'asked_at_local') }} as hour_at_local,
+    cast({{ dbt.date_trunc('hour', 'asked_at_local') }} as {{ dbt.type_timestamp() }}) as hour_at_local,
     cast({{ pancake.weekday('cast(asked_at_local as date)') }} as {{ dbt.type_int() }}) as weekday,
     cast(floor({{ pancake.minute_of_day('asked_at_local') }} / 60) as {{ dbt.type_int() }}) as hour_of_day,
     asked_message_count,
