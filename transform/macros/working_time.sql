@@ -7,7 +7,8 @@
 {# Minutes since midnight of a time, with their fraction. #}
 {% macro minute_of_day(at) -%}
     ({{ pancake.seconds_between(
-        'cast(cast(' ~ at ~ ' as date) as ' ~ dbt.type_timestamp() ~ ')', 'cast(' ~ at ~ ' as ' ~ dbt.type_timestamp() ~ ')'
+        'cast(cast(' ~ at ~ ' as date) as ' ~ dbt.type_timestamp() ~ ')',
+        'cast(' ~ at ~ ' as ' ~ dbt.type_timestamp() ~ ')'
     ) }} / 60)
 {%- endmacro %}
 

@@ -46,7 +46,8 @@ with messages as (
         page_id,
         conversation_id,
         count(*) as staff_count,
-        {{ dbt.listagg('coalesce(staff_name, staff_id)', "', '", 'order by coalesce(staff_name, staff_id)') }} as staff_names
+        {{ dbt.listagg('coalesce(staff_name, staff_id)', "', '", 'order by coalesce(staff_name, staff_id)') }}
+            as staff_names
     from staff
     group by page_id, conversation_id
 ), tag_lists as (

@@ -148,8 +148,9 @@ with messages as (
     group by page_id, conversation_id, stretch
 )
 select
-    {{ dbt.hash(dbt.concat(["followed.page_id", "'|'", "followed.conversation_id", "'|'", "followed.first_message_id"])) }}
-        as session_id,
+    {{ dbt.hash(dbt.concat([
+        "followed.page_id", "'|'", "followed.conversation_id", "'|'", "followed.first_message_id"
+    ])) }} as session_id,
     followed.page_id,
     followed.conversation_id,
     followed.conversation_type,
