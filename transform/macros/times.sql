@@ -14,7 +14,7 @@
     extract(epoch from {{ later }} - {{ earlier }})
 {%- endmacro %}
 {% macro bigquery__seconds_between(earlier, later) -%}
-    (timestamp_diff({{ later }}, {{ earlier }}, microsecond) / 1000000)
+    (datetime_diff(cast({{ later }} as datetime), cast({{ earlier }} as datetime), microsecond) / 1000000)
 {%- endmacro %}
 {% macro snowflake__seconds_between(earlier, later) -%}
     (timestampdiff('microsecond', {{ earlier }}, {{ later }}) / 1000000)
