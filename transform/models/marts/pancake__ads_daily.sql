@@ -37,7 +37,7 @@ click_days as (
         sum(case
             when numbered.conversation_click_number = 1
                 and numbered.clicked_at
-                    < {{ pancake.days_after('numbered.conversation_since', attribution_days) }} then 1
+                    < {{ pancake.later('day', attribution_days, 'numbered.conversation_since') }} then 1
             else 0
         end) as new_conversation_count,
         sum(case when customers.page_customer_id is not null then 1 else 0 end) as new_customer_count,
@@ -47,14 +47,14 @@ click_days as (
         on customers.page_id = numbered.page_id
         and customers.page_customer_id = numbered.page_customer_id
         and numbered.customer_click_number = 1
-        and numbered.clicked_at < {{ pancake.days_after('customers.customer_since', attribution_days) }}
+        and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.customer_since') }}
     group by 1, 2, 3
 ),
 
 -- An order belongs to the last click of its customer before it.
 timeline as (
     select page_id, page_customer_id, ordered_at as happened_at, order_id, 1 as is_order
-    from {{ ref('int_pancake__orders') }}
+    from {{ ref('int_pancake__conversation_orders') }}
     where ordered_at is not null
     union all
     select page_id, page_customer_id, clicked_at, null, 0 from numbered where page_customer_id is not null
@@ -77,7 +77,7 @@ order_days as (
         on clicks.page_id = counted.page_id
         and clicks.page_customer_id = counted.page_customer_id
         and clicks.customer_click_number = counted.click_number
-        and counted.happened_at < {{ pancake.days_after('clicks.clicked_at', attribution_days) }}
+        and counted.happened_at < {{ pancake.later('day', attribution_days, 'clicks.clicked_at') }}
     where counted.is_order = 1
     group by 1, 2, 3
 ),
@@ -148,7 +148,7 @@ select
         false
     ) as is_complete,
     coalesce(
-        {{ pancake.days_after('days.date_day', attribution_days + 1) }}
+        {{ pancake.later('day', attribution_days + 1, 'days.date_day') }}
             <= {{ pancake.local_time('clock.as_of', 'zones.timezone') }},
         false
     ) as is_attribution_complete

@@ -52,18 +52,15 @@ message_days as (
 
 responses as (
     select
-        waits.page_id,
-        coalesce(written.staff_id, 'unknown') as staff_id,
-        cast(waits.asked_at_local as date) as date_day,
-        waits.conversation_type,
-        waits.wait_minutes,
-        waits.working_minutes
-    from {{ ref('int_pancake__waits') }} as waits
-    left join written
-        on written.page_id = waits.page_id
-        and written.conversation_id = waits.conversation_id
-        and written.message_id = waits.answer_message_id
-    where waits.ended_by = 'answer' and not waits.is_cut_off
+        page_id,
+        coalesce(staff_id, case when answered_by_kind = 'staff' then staff_name end, 'unknown') as staff_id,
+        date_day,
+        is_inbox,
+        is_within_target,
+        wait_minutes,
+        working_minutes
+    from {{ ref('pancake__response_times') }}
+    where not is_open
 ),
 
 response_days as (
@@ -72,8 +69,7 @@ response_days as (
         staff_id,
         date_day,
         count(*) as response_count,
-        sum(case when working_minutes <= {{ var('pancake__response_target_minutes', 15) }} then 1 else 0 end)
-            as within_target_count,
+        sum(case when is_within_target then 1 else 0 end) as within_target_count,
         {% for end in classes -%}
         sum(case when {% if not loop.first %}working_minutes >= {{ classes[loop.index0 - 1] }} and {% endif %}working_minutes < {{ end }} then 1 else 0 end)
             as response_under_{{ end }}_minutes_count,
@@ -86,14 +82,14 @@ response_days as (
         {{ pancake.percentile('wait_minutes', 0.5) }} as median_calendar_response_minutes,
         {{ pancake.percentile('wait_minutes', 0.9) }} as p90_calendar_response_minutes
     from responses
-    where conversation_type = 'INBOX'
+    where is_inbox
     group by 1, 2, 3
 ),
 
 other_response_days as (
     select page_id, staff_id, date_day, count(*) as other_response_count
     from responses
-    where coalesce(conversation_type, '') <> 'INBOX'
+    where not is_inbox
     group by 1, 2, 3
 ),
 
@@ -103,9 +99,16 @@ events as (
     from messages
     where sender_kind = 'customer' and has_phone
     union all
-    select page_id, page_customer_id, ordered_at, cast(ordered_at_local as date), 1, order_id
-    from {{ ref('int_pancake__orders') }}
-    where ordered_at is not null
+    select
+        orders.page_id,
+        orders.page_customer_id,
+        orders.ordered_at,
+        cast({{ pancake.local_time('orders.ordered_at', 'zones.timezone') }} as date),
+        1,
+        orders.order_id
+    from {{ ref('int_pancake__conversation_orders') }} as orders
+    left join {{ ref('int_pancake__zones') }} as zones on zones.page_id = orders.page_id
+    where orders.ordered_at is not null
 ),
 
 timeline as (
@@ -132,7 +135,7 @@ credited as (
         counted.counted_id,
         case
             when written.sent_at
-                >= {{ pancake.days_after('counted.happened_at', -1 * var('pancake__credit_days', 7)) }}
+                >= {{ pancake.later('day', -1 * var('pancake__credit_days', 7), 'counted.happened_at') }}
                 then written.staff_id
             else 'unknown'
         end as staff_id
