@@ -43,11 +43,11 @@ click_days as (
         sum(case when customers.page_customer_id is not null then 1 else 0 end) as new_customer_count,
         sum(case when customers.has_phone then 1 else 0 end) as new_customer_with_phone_count
     from numbered
-    left join {{ ref('int_pancake__customer_starts') }} as customers
+    left join {{ ref('pancake__customers') }} as customers
         on customers.page_id = numbered.page_id
         and customers.page_customer_id = numbered.page_customer_id
         and numbered.customer_click_number = 1
-        and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.customer_since') }}
+        and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.added_at') }}
     group by 1, 2, 3
 ),
 

@@ -30,14 +30,31 @@ conversation_hours as (
     group by 1, 2, 3
 ),
 
-customer_hours as (
+-- A new customer counts for the kind of their first conversation, so that all kinds add up to the page.
+first_conversations as (
     select
         page_id,
-        coalesce(conversation_type, 'UNKNOWN') as conversation_type,
-        {{ dbt.date_trunc('hour', 'customer_since_local') }} as hour_at_local,
+        {{ pancake.json_text('page_customer', 'id') }} as page_customer_id,
+        type as conversation_type,
+        row_number() over (
+            partition by page_id, {{ pancake.json_text('page_customer', 'id') }}
+            order by inserted_at, conversation_id
+        ) as conversation_number
+    from {{ ref('stg_pancake__conversations') }}
+),
+
+customer_hours as (
+    select
+        customers.page_id,
+        coalesce(first_conversations.conversation_type, 'UNKNOWN') as conversation_type,
+        {{ dbt.date_trunc('hour', 'customers.added_at_local') }} as hour_at_local,
         count(*) as new_customer_count
-    from {{ ref('int_pancake__customer_starts') }}
-    where customer_since_local is not null
+    from {{ ref('pancake__customers') }} as customers
+    left join first_conversations
+        on first_conversations.page_id = customers.page_id
+        and first_conversations.page_customer_id = customers.page_customer_id
+        and first_conversations.conversation_number = 1
+    where customers.added_at_local is not null
     group by 1, 2, 3
 ),
 
@@ -83,4 +100,5 @@ left join customer_hours
     and customer_hours.hour_at_local = hours.hour_at_local
 left join {{ ref('int_pancake__zones') }} as zones on zones.page_id = hours.page_id
 left join {{ ref('int_pancake__complete_hours') }} as complete
-    on complete.page_id = hours.page_id and complete.hour_at_local = hours.hour_at_local
+    on complete.page_id = hours.page_id
+    and cast(complete.hour_at_local as {{ dbt.type_timestamp() }}) = hours.hour_at_local
