@@ -1,6 +1,6 @@
 {# A time by the page's own clock: `timezone` is in hours ahead of UTC, and may have a fraction. #}
 {% macro local_time(at, timezone) -%}
-    cast({{ dbt.dateadd('minute', 'cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
+    {{ dbt.dateadd('minute', 'cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }}
 {%- endmacro %}
 
 {# Seconds from one time to another, with their fraction. #}
