@@ -132,7 +132,9 @@ select
     spent.reach as reach_count,
     spent.impressions as impression_count,
     spent.click_count,
-    {% for name in ['conversation_count', 'new_conversation_count', 'new_customer_count', 'new_customer_with_phone_count'] -%}
+    {% for name in [
+        'conversation_count', 'new_conversation_count', 'new_customer_count', 'new_customer_with_phone_count'
+    ] -%}
     coalesce(click_days.{{ name }}, 0) as {{ name }},
     {% endfor -%}
     coalesce(order_days.order_count, 0) as order_count,
@@ -144,7 +146,8 @@ select
     spent.sum_phone_number as pancake_phone_number_count,
     spent.total_order_count as pancake_order_count,
     coalesce(
-        complete.is_inbox_complete{% if pancake.uses('ad_statistics') %} and complete.is_ad_statistics_complete{% endif %},
+        complete.is_inbox_complete
+        {% if pancake.uses('ad_statistics') %}and complete.is_ad_statistics_complete{% endif %},
         false
     ) as is_complete,
     coalesce(

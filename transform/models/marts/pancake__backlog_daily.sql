@@ -39,7 +39,9 @@ days as (
         spans.conversation_type,
         spans.asked_at_local,
         spans.as_of_local,
-        cast({{ dbt.dateadd('day', 'cast(numbers.generated_number - 1 as ' ~ dbt.type_int() ~ ')', 'spans.asked_day') }} as date) as date_day
+        cast({{ dbt.dateadd(
+            'day', 'cast(numbers.generated_number - 1 as ' ~ dbt.type_int() ~ ')', 'spans.asked_day'
+        ) }} as date) as date_day
     from spans
     join numbers on numbers.generated_number <= spans.day_count
     where spans.day_count > 0

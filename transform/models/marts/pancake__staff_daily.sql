@@ -89,8 +89,11 @@ response_days as (
         count(*) as response_count,
         sum(case when is_within_target then 1 else 0 end) as within_target_count,
         {% for end in classes -%}
-        sum(case when {% if not loop.first %}working_minutes >= {{ classes[loop.index0 - 1] }} and {% endif %}working_minutes < {{ end }} then 1 else 0 end)
-            as response_under_{{ end }}_minutes_count,
+        sum(case
+            when working_minutes < {{ end }}
+                {% if not loop.first %}and working_minutes >= {{ classes[loop.index0 - 1] }} {% endif %}then 1
+            else 0
+        end) as response_under_{{ end }}_minutes_count,
         {% endfor -%}
         sum(case when working_minutes >= {{ classes[-1] }} then 1 else 0 end)
             as response_from_{{ classes[-1] }}_minutes_count,
@@ -190,7 +193,8 @@ pancake_days as (
         sum({{ name }}) as pancake_{{ name }},
         {% endfor -%}
         sum(case when average_response_time > 0 then average_response_time * weight end)
-            / sum(case when average_response_time > 0 then weight end) / {{ unit }}.0 as pancake_average_response_minutes
+            / sum(case when average_response_time > 0 then weight end)
+            / {{ unit }}.0 as pancake_average_response_minutes
     from (
         select
             hours.*,
