@@ -6,6 +6,7 @@
     indexes=[{'columns': ['page_id', 'conversation_id']}] if target.type == 'postgres' else []
 ) }}
 -- Built anew per conversation, since who said a message depends on those around it.
+-- depends_on: {{ ref('int_pancake__zones') }}
 {% set until_then = '(partition by page_id, conversation_id order by sent_at)' %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
 with {% if changed_only %}loaded_before as (
