@@ -11,7 +11,10 @@
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
 with {% if changed_only %}loaded_before as (
     -- What was loaded at the same time may have been written to the database later.
-    select {{ dbt.dateadd('minute', -60 * var('pancake__reload_hours', 3), 'max(loaded_at)') }} as loaded_at
+    select cast(
+        {{ dbt.dateadd('minute', -60 * var('pancake__reload_hours', 3), 'max(loaded_at)') }}
+        as {{ dbt.type_timestamp() }}
+    ) as loaded_at
     from {{ this }}
 ), changed as (
     select distinct page_id, conversation_id

@@ -1,5 +1,5 @@
 -- DuckDB's file holds tables alone, for other tools to open. Elsewhere the messages are stored once.
-{{ config(materialized='table' if target.type == 'duckdb' else 'view') }}
+{{ config(enabled=pancake.uses('messages'), materialized='table' if target.type == 'duckdb' else 'view') }}
 select
     messages.page_id,
     pages.page_name,

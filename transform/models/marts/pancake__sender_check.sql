@@ -1,3 +1,4 @@
+{{ config(enabled=pancake.uses('messages')) }}
 -- Where a page's own messages carry other signs than those that were recorded, this shows it.
 select
     messages.page_id,
