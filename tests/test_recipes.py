@@ -498,7 +498,7 @@ def sent_by(page: Page, message: Message) -> str | None:
         return None
     if message.sender["id"] != page.id:
         return "customer"
-    if message.sender.keys() & {"is_automated", "ai_generated", "flow_id"}:
+    if any(message.sender.get(sign) for sign in ("is_automated", "ai_generated", "flow_id")):
         return "automation"
     if "admin_name" in message.sender:
         return "staff"

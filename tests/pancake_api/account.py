@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import invented
@@ -37,6 +38,8 @@ CATEGORIES = ("activated", "inactivated", "hidden", "nopermission")
 SNIPPET_LENGTH = 64  # the reference, 7.5 (C31)
 TAG_HISTORY_LENGTH = 100  # the reference, 7.1 (user manual)
 
+_BOTS = ("bot", "flow", "automated", "generated", "page itself")
+"""The ways in which `from` shows that a message is automatic."""
 _PHONE = re.compile(r"0900000\d{3}")
 _LINK = re.compile(r"https://[^\s<>\"]+")
 _LAST_SERIAL = 1 << 62
@@ -404,8 +407,9 @@ class Page:
             conversation_id: The id in this account (not the PSID of the `documented` dialect).
             at: The message's time; by default the account's now. It may be before the last one's.
             text: What is said; an invented sentence by default.
-            sender: "customer" (the default), "staff", "bot", "outside" (typed outside of Pancake)
-                or a whole `from` object.
+            sender: "customer" (the default), "staff", "order form" (with the name of staff alone),
+                "outside" (typed outside of Pancake), an automatic one ("bot", "flow", "automated",
+                "generated", "page itself"), or a whole `from` object.
             visible_at: Until the account's clock passes this, nothing of the message can be seen.
 
         Returns:
@@ -582,10 +586,13 @@ class Page:
                 if conversation.type == "INBOX" and rng.random() < 0.04:
                     conversation.starter = {"id": self.id, "name": self.name}
                 self._adorn(conversation, times[-1])
-                self._show(
-                    conversation,
-                    [self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)],
-                )
+                messages = [
+                    self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)
+                ]
+                for before, message in pairwise(messages):
+                    if message.serial % 2:
+                        self._follow(conversation, before, message)
+                self._show(conversation, messages)
 
     def _said(self, text: str | None) -> str:
         return invented.sentence(self.channel.language, self.rng) if text is None else text
@@ -707,6 +714,18 @@ class Page:
                     "app_id": 100_000_000_000_000 + self.number,
                 }
                 names |= {"flow_id": 900_000 + self.number, "uid": None}
+            case "flow":
+                names = {"admin_id": self.id, "admin_name": self.name, "ai_generated": False}
+                names |= {"flow_id": 900_000 + self.number, "app_id": 100_000_000_000_007}
+            case "automated":
+                names = {"is_automated": True}
+            case "generated":
+                names = {"ai_generated": True}
+            case "page itself":
+                names = {"admin_id": self.id, "admin_name": self.name}
+            case "order form":
+                name = self.staff[conversation.serial % 2].name
+                names = {"uid": None, "admin_name": name, "ai_generated": False}
             case "outside":
                 names = {}
             case str():
@@ -738,6 +757,8 @@ class Page:
         text = (
             invented.BOT_GREETING[language] if sender == "bot" else invented.sentence(language, rng)
         )
+        if sender == "bot":
+            sender = _BOTS[self._message_serial % len(_BOTS)]
         message = self._new_message(conversation, at, text, sender, first=first)
         chance = rng.random()
         if chance < 0.15:
@@ -766,7 +787,18 @@ class Page:
                 "",
                 (),
             )
+            message.sender = {"id": self.id, "name": self.name}
         return message
+
+    def _follow(self, conversation: Conversation, before: Message, message: Message) -> None:
+        """Make a message what follows the one before it at once: an answer or an order form."""
+        asked = before.sender["id"] != self.id or before.id.startswith("ad_click")
+        if asked and message.sender.keys() == {"id", "name"}:
+            at_once = before.inserted_at + timedelta(seconds=2)
+            message.inserted_at = min(message.inserted_at, at_once)
+        later = message.inserted_at > before.inserted_at
+        if later and before.text and before.sender.get("uid") and message.sender.get("uid"):
+            message.sender = self._sender(conversation, "order form")
 
     def _adorn(self, conversation: Conversation, last: datetime) -> None:
         """Give some of the invented conversations tags, assignees, notes, orders."""

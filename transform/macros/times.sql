@@ -1,4 +1,5 @@
-{# A time by the page's own clock: `timezone` is in hours ahead of UTC, and may have a fraction. #}
+{# A time by the page's own clock: `timezone` is in hours ahead of UTC, and may have a fraction. BigQuery adds to
+   `datetime` alone, which it does not compare with a timestamp. #}
 {% macro local_time(at, timezone) -%}
     cast({{ dbt.dateadd('minute', 'cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
 {%- endmacro %}

@@ -1,0 +1,215 @@
+"""Who said a message, as the dbt project tells it, and that its incremental runs miss nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import psycopg
+import pytest
+
+from tests.dbt_project import DBT, in_duckdb, in_postgres
+from tests.pancake_api import Account, PancakeServer
+from tests.pancake_api.server import Fault
+from tests.recorded import RECORDED, rows
+from tests.stream_truth import utc
+from tests.tap import config_for, run_tap, select, sync
+from tests.targets import load_jsonl, load_postgres, postgres
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.pancake_api import Conversation, Message
+
+pytestmark = pytest.mark.skipif(not DBT.exists(), reason="dbt is not installed in .venv-dbt")
+
+MESSAGES = "+int_pancake__messages"
+START, END = utc(2026, 5, 1), utc(2026, 5, 8)
+INBOX = ("pages", "users", "conversations", "messages")
+
+
+def senders(database: Path) -> dict[tuple[str, str], str | None]:
+    """Give who said each message."""
+    with closing(duckdb.connect(str(database), read_only=True)) as connection:
+        found = connection.execute(
+            "select conversation_id, message_id, sender_kind from pancake.int_pancake__messages"
+        ).fetchall()
+    assert len(found) == len({row[:2] for row in found})
+    return {(conversation, message): kind for conversation, message, kind in found}
+
+
+@pytest.mark.skipif(
+    not RECORDED.is_dir(), reason="the recorded answers are not a part of the project"
+)
+def test_the_recorded_messages_have_the_senders_that_they_show(tmp_path: Path) -> None:
+    for stream in INBOX:
+        lines = "".join(json.dumps(row) + "\n" for row in rows(stream))
+        (tmp_path / f"{stream}.jsonl").write_text(lines, encoding="utf-8")
+    found = senders(in_duckdb(tmp_path, tmp_path, "run", "--select", "+pancake__sender_check"))
+
+    def shown(row: dict[str, Any]) -> str:
+        sender = row["from"]
+        if [part["type"] for part in row["attachments"]] == ["ad_click"]:
+            return "nobody"
+        if sender["id"] != row["page_id"]:
+            return "customer"
+        if sender.get("admin_id") != row["page_id"] and "admin_name" in sender:
+            return "staff"
+        return "automation"  # flows have the page as their admin, greetings have nothing
+
+    assert found == {(row["conversation_id"], row["id"]): shown(row) for row in rows("messages")}
+    counted = {"customer": 80, "staff": 125, "automation": 18, "nobody": 4}
+    assert Counter(found.values()) == counted
+    with closing(duckdb.connect(str(tmp_path / "shop.duckdb"), read_only=True)) as connection:
+        # Order forms have no id of staff, which other messages of their conversation have.
+        without = connection.execute(
+            "select count(*) from pancake.int_pancake__messages"
+            " where sender_kind = 'staff' and staff_id is null"
+        ).fetchone()
+        checked = connection.execute(
+            "select sender_kind, sender_signature, sum(message_count)"
+            " from pancake.pancake__sender_check group by all"
+        ).fetchall()
+    assert without == (0,)
+    assert {row[:2]: row[2] for row in checked} == {
+        ("customer", ""): 80,
+        ("staff", "uid admin_name"): 121,
+        ("staff", "admin_name"): 4,
+        ("automation", ""): 12,
+        ("automation", "admin_id admin_name flow_id app_id admin_is_page"): 6,
+        ("nobody", ""): 4,
+    }
+
+
+def said(page_id: str, talk: Conversation, message: Message) -> str:
+    """Say who sent a message of an account that was generated."""
+    kinds = {part["type"] for part in message.attachments}
+    alone = kinds == {"reaction"} and not message.text
+    if kinds & {"ad_click", "system_message"} or alone:
+        return "nobody"
+    sender = message.sender
+    if sender["id"] != page_id:
+        return "customer"
+    automatic = sender.get("is_automated") or sender.get("ai_generated") or "flow_id" in sender
+    if automatic or sender.get("admin_id") == page_id:
+        return "automation"
+    if "admin_name" in sender:
+        return "staff"
+    spoken = [one for one in talk.messages if said_by_customer(page_id, one)]
+    clicks = [one for one in talk.messages if any(p["type"] == "ad_click" for p in one.attachments)]
+    at, near = message.inserted_at, timedelta(seconds=5)
+    if any(timedelta(0) <= at - one.inserted_at <= near for one in (*spoken, *clicks)):
+        return "automation"
+    heard = [one.inserted_at for one in spoken if one.inserted_at <= at]
+    clicked = [one.inserted_at for one in clicks if one.inserted_at <= at]
+    opening = not heard or (clicked and clicked[-1] > heard[-1])
+    follows = any(timedelta(0) <= one.inserted_at - at <= near for one in spoken)
+    return "automation" if opening and follows else "outside"
+
+
+def said_by_customer(page_id: str, message: Message) -> bool:
+    kinds = {part["type"] for part in message.attachments}
+    silent = kinds & {"ad_click", "system_message"} or (kinds == {"reaction"} and not message.text)
+    return message.sender["id"] != page_id and not silent
+
+
+def test_each_signature_of_the_server_has_its_sender(tmp_path: Path) -> None:
+    account = Account.generate(
+        seed=5, pages=3, conversations=25, messages=(1, 30), start=START, end=END
+    )
+    page = account.pages[0]
+    greeted = page.add_conversation(at=START + timedelta(hours=1))
+    page.receive(greeted.id, at=START + timedelta(minutes=59, seconds=58), sender="outside")
+    page.receive(greeted.id, at=START + timedelta(hours=2), sender="order form")
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server, start_date="2026-05-01"), catalog=select(*INBOX))
+        load_jsonl(tmp_path, tmp_path / "files", run.stdout)
+        expected = {
+            (talk.id, message.id): said(page.id, talk, message)
+            for page in account.pages
+            if page.category == "activated"
+            for talk in page.conversations.values()
+            for message in talk.messages
+        }
+    found = senders(in_duckdb(tmp_path, tmp_path / "files", "run", "--select", MESSAGES))
+    assert found == expected
+    counted = Counter(expected.values())
+    assert all(counted[kind] > 5 for kind in ("nobody", "automation", "staff", "outside")), counted
+
+
+def test_incremental_runs_equal_a_full_refresh(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Each load adds what a conversation's other messages, or its page, make look different."""
+    account = Account.generate(
+        seed=3, pages=2, conversations=20, messages=(1, 20), start=START, end=END
+    )
+    page = account.pages[0]
+    talks = sorted(page.inboxes.values(), key=lambda talk: talk.updated_at)
+    aside, late, moved = talks[-3:]
+    with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
+        config = config_for(server, start_date="2026-04-01", message_lookback_minutes=50_000)
+        server.faults.append(Fault("error:100", endpoint="messages", conversation_id=aside.id))
+        state: dict[str, Any] = {}
+        for step in range(3):
+            if step == 1:
+                server.faults.clear()
+                answer = page.receive(late.id, sender="outside")
+            if step == 2:
+                # What comes into sight late makes an automatic message of one from outside.
+                page.receive(late.id, at=answer.inserted_at - timedelta(seconds=3))
+                page.receive(moved.id, sender="staff")
+                page.receive(moved.id, sender="order form")
+                page.tag(moved.id, 3)
+                page.add_conversation()
+                account.pages[1].staff[0].fb_id = "4711"
+            # Pages and users come with the second load only.
+            streams = INBOX if step else ("conversations", "messages")
+            run = run_tap(tmp_path, config, catalog=select(*streams), state=state)
+            state = run.state
+            load_postgres(tmp_path, database, run.stdout)
+            incremental = build(tmp_path, database)
+            full = build(tmp_path, database, "--full-refresh")
+            assert rows_of(incremental) == rows_of(full), step
+            assert len(full) == (len(server.expected().messages) if step else len(full))
+            assert (aside.id in {talk for talk, _ in full}) == (step > 0)
+            if step:
+                kind = "automation" if step == 2 else "outside"
+                assert full[late.id, answer.id]["sender_kind"] == kind
+        # The last load brought a few conversations, and the others were left as they were.
+        before = build(tmp_path, database)
+        page.receive(moved.id)
+        run = run_tap(tmp_path, config, catalog=select(*INBOX), state=state)
+        load_postgres(tmp_path, database, run.stdout)
+        after = build(tmp_path, database)
+        untouched = {key for key, row in before.items() if after[key]["xmin"] == row["xmin"]}
+        assert len(untouched) > len(before) / 2
+        assert rows_of(after) == rows_of(build(tmp_path, database, "--full-refresh"))
+
+
+Rows = dict[tuple[str, str], dict[str, Any]]
+
+
+def build(directory: Path, database: str, *arguments: str) -> Rows:
+    """Build the messages in PostgreSQL; give them by their keys."""
+    chosen = ("run", "--select", MESSAGES, *arguments)
+    in_postgres(directory, database, *chosen, pancake__reload_hours=0)
+    with psycopg.connect(database, row_factory=psycopg.rows.dict_row) as connection:
+        found = connection.execute(
+            "select *, xmin::text as xmin from pancake_models.int_pancake__messages"
+        ).fetchall()
+    keyed = {(row["conversation_id"], row["message_id"]): row for row in found}
+    assert len(keyed) == len(found)
+    return keyed
+
+
+def rows_of(found: Rows) -> Rows:
+    """Give the rows without when the database has written them."""
+    return {
+        key: {name: value for name, value in row.items() if name != "xmin"}
+        for key, row in found.items()
+    }
