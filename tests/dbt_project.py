@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import psycopg
 import pytest
 
 from scripts.dbt import streams
 from tests.loaded import from_table, make_difficult
+from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import OTHERS, records
 from tests.tap import ALL_KEYS, hours_later, key_of, select, sync
@@ -34,9 +36,10 @@ from tests.transform import (
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from scripts.dbt import Column
     from tests.tap import Json
 
     Truth = dict[str, dict[tuple[str, ...], Json]]
@@ -53,7 +56,11 @@ MISSING = {
 """Builds without some streams. Each stream is missing in two at least."""
 TURNED_OFF = ("one half", "the other half")
 """Those in which the files are there, and the variables say that they are not to be read."""
-EVERYTHING = {"lookback_days": 4000, "message_lookback_minutes": 4000 * 1440}
+EVERYTHING = {
+    "lookback_days": 4000,
+    "message_lookback_minutes": 4000 * 1440,
+    "statistics_lookback_days": 4000,
+}
 """Lookbacks with which a second run writes all rows again."""
 PARSE = """
 import json, sys
@@ -83,7 +90,7 @@ class Shop:
 
 
 @pytest.fixture(name="shop", scope="module")
-def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Shop]:
+def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop:
     """Read an account twice, so that all rows come again and some of them changed."""
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "files"
@@ -108,7 +115,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iter
         stream: {key_of(stream, row): row for row in rows}
         for stream, rows in json.loads(kept.replace(r"\u0000", r"\ufffd"))
     }
-    yield Shop(account, truth | {"sync_runs": ran}, files, database)
+    return Shop(account, truth | {"sync_runs": ran}, files, database)
 
 
 def change(account: Account) -> None:
@@ -160,7 +167,8 @@ def test_all_models_are_built_and_all_tests_pass(project: Project) -> None:
 
 def test_a_stream_has_the_rows_that_the_server_holds(project: Project, shop: Shop) -> None:
     for stream, columns in streams().items():
-        rows = {staged_key(stream, row): row for row in project.rows(f"stg_pancake__{stream}")}
+        key_of_row = staged_key(stream, columns)
+        rows = {key_of_row(row): row for row in project.rows(f"stg_pancake__{stream}")}
         truth = {tuple(map(str, key)): row for key, row in shop.truth[stream].items()}
         assert truth, stream
         assert rows.keys() == truth.keys(), stream
@@ -169,10 +177,11 @@ def test_a_stream_has_the_rows_that_the_server_holds(project: Project, shop: Sho
                 assert same(row[staged], truth[key].get(name), kind), (stream, name, key)
 
 
-def staged_key(stream: str, row: Json) -> tuple[str, ...]:
-    """Give the key of a row of a staging model, as the stream has it."""
-    staged = {column.name: column.staged for column in streams()[stream]}
-    return tuple(as_label(row[staged[name]]) for name in ALL_KEYS[stream])
+def staged_key(stream: str, columns: list[Column]) -> Callable[[Json], tuple[str, ...]]:
+    """Give what finds the key of a row of a staging model, as the stream has it."""
+    staged = {column.name: column.staged for column in columns}
+    names = [staged[name] for name in ALL_KEYS[stream]]
+    return lambda row: tuple(as_label(row[name]) for name in names)
 
 
 def as_label(cell: Any) -> str:
@@ -333,6 +342,54 @@ def assert_missing(project: Project, missing: set[str], whole: Project) -> None:
     assert all(name.startswith("pancake__") for name in left_out)
 
 
+# The file that takes the place of the one before
+
+
+def test_a_build_takes_the_place_of_the_one_before(tmp_path: Path, shop: Shop) -> None:
+    path = tmp_path / "pancake.duckdb"
+    assert build(shop.files, path).returncode == 0
+    before = path.stat().st_ino
+    count = "select count(*) from pancake.pancake.stg_pancake__messages"
+    with duckdb.connect(str(path), read_only=True) as reader:
+        rows = reader.execute(count).fetchall()
+        assert rows == [(len(shop.truth["messages"]),)]
+        done = build(shop.files, path, pancake__using_messages=False)
+        assert done.returncode == 0, done.stdout
+        assert path.stat().st_ino != before
+        assert reader.execute(count).fetchall() == rows
+    with duckdb.connect(str(path), read_only=True) as reader:
+        assert reader.execute(count).fetchall() == [(0,)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_build_that_fails_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    path, files = tmp_path / "pancake.duckdb", tmp_path / "files"
+    path.write_text("the file before", encoding="utf-8")
+    files.mkdir()
+    done = build(files, path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"{files} has no .jsonl files: has target-jsonl been run?\n",
+    )
+    (files / "tags.jsonl").write_text("no JSON\n", encoding="utf-8")
+    done = build(files, path)
+    assert done.returncode == 1
+    assert "stg_pancake__tags" in done.stdout
+    assert path.read_text(encoding="utf-8") == "the file before"
+    assert set(tmp_path.iterdir()) == {path, files}
+
+
+def build(files: Path, database: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run scripts/build.py."""
+    return subprocess.run(
+        [PYTHON, "-m", "scripts.build", files, database, "--vars", json.dumps(variables)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 # Engines that are not here
 
 
@@ -344,9 +401,7 @@ def test_it_compiles_for_engines_that_are_not_here(tmp_path: Path, target: str) 
     assert not [note for note in project.notes() if note.startswith("asked")]
     compiled = project.compiled()
     names = {path.rpartition("/")[2].removesuffix(".sql") for path in compiled}
-    found = {
-        name for name, node in models(project).items() if node["resource_type"] == "model"
-    }
+    found = {name for name, node in models(project).items() if node["resource_type"] == "model"}
     assert found <= names
     done = subprocess.run(
         [PYTHON, "-c", PARSE, target],

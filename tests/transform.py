@@ -135,7 +135,8 @@ class Project:
                 text = sql.format(schema=self.environment["PANCAKE_DBT_SCHEMA"])
                 return connection.execute(text.encode()).fetchall()
         with duckdb.connect(str(self.duckdb), read_only=True) as opened:
-            found = opened.execute(sql.format(schema="pancake"))
+            # In full: a database of the name of its schema is there, too.
+            found = opened.execute(sql.format(schema="pancake.pancake"))
             names = [column[0] for column in found.description or ()]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
@@ -148,7 +149,7 @@ class Project:
         found: dict[str, set[str]] = {}
         for row in self.query(
             "select table_name, column_name from information_schema.columns"
-            " where table_schema = '{schema}'"
+            " where '{schema}' in (table_schema, concat(table_catalog, '.', table_schema))"
         ):
             found.setdefault(row["table_name"], set()).add(row["column_name"])
         return found

@@ -75,11 +75,16 @@
 
 {% macro type_of(kind) %}
     {{ return({
-        'text': dbt.type_string(), 'integer': dbt.type_bigint(), 'number': dbt.type_float(),
+        'text': dbt.type_string(), 'integer': dbt.type_bigint(), 'number': pancake.type_number(),
         'boolean': dbt.type_boolean(), 'timestamp': dbt.type_timestamp(), 'date': 'date',
         'json': pancake.type_json(),
     }[kind]) }}
 {% endmacro %}
+
+{# With a fraction, and room for sums of money: DuckDB's `float` has seven digits. #}
+{% macro type_number() %}{{ return(adapter.dispatch('type_number', 'pancake')()) }}{% endmacro %}
+{% macro default__type_number() %}{{ return(dbt.type_float()) }}{% endmacro %}
+{% macro duckdb__type_number() %}{{ return('double') }}{% endmacro %}
 
 {% macro type_json() %}{{ return(adapter.dispatch('type_json', 'pancake')()) }}{% endmacro %}
 {% macro default__type_json() %}{{ return('json') }}{% endmacro %}
