@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import psycopg
 import pytest
+import yaml
 
 from scripts.dbt import streams
 from tests.loaded import from_table, make_difficult
-from tests.meltano_project import ROOT
+from tests.meltano_project import ROOT, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import OTHERS, records
 from tests.tap import ALL_KEYS, hours_later, key_of, select, sync
 from tests.targets import load_jsonl, load_postgres
 from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
 from tests.transform import (
+    DBT,
     OFFLINE,
     PYTHON,
     TRANSFORM,
@@ -388,6 +391,37 @@ def build(files: Path, database: Path, **variables: Any) -> subprocess.Completed
         text=True,
         check=False,
     )
+
+
+# Meltano
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_meltano_builds_the_models(tmp_path: Path, shop: Shop, engine: str) -> None:
+    """As this project's `meltano.yml` has it, with the dbt of this environment."""
+    meltano = new_project(tmp_path / "project", tmp_path / "home")
+    definition = yaml.safe_load(own_definition())
+    for plugin in definition["plugins"]["utilities"]:
+        del plugin["pip_url"]
+        plugin["executable"] = str(DBT)
+    text = yaml.safe_dump(definition)
+    (meltano.directory / "meltano.yml").write_text(text, encoding="utf-8")
+    shutil.copytree(TRANSFORM, meltano.directory / "transform")
+    (meltano.directory / "output").symlink_to(shop.files)
+    project = Project(tmp_path)
+    if engine == "postgres":
+        project = in_postgres(tmp_path, shop.database, "of_meltano")
+        for name in ("HOST", "USER"):
+            meltano.environment[f"DBT_POSTGRES_{name}"] = project.environment[f"PG{name}"]
+        meltano.environment["DBT_POSTGRES_DATABASE"] = project.environment["PGDATABASE"]
+        meltano.environment["DBT_POSTGRES_SCHEMA"] = "of_meltano"
+    else:
+        meltano.environment["DBT_DUCKDB_PATH"] = str(project.duckdb)
+    done = meltano.meltano("run", f"dbt-{engine}:build")
+    assert done.returncode == 0, meltano.output[-5000:]
+    assert len(project.rows("stg_pancake__messages")) == len(shop.truth["messages"])
+    # Nobody is told of it.
+    assert not list(meltano.directory.rglob(".user.yml"))
 
 
 # Engines that are not here
