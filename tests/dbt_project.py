@@ -201,7 +201,7 @@ def same(cell: Any, value: Any, kind: str) -> bool:
     if kind == "json" and isinstance(cell, str):
         return bool(json.loads(cell) == value)
     found = cell if isinstance(value, float) else from_table(cell)
-    return bool(str(found) == str(value) if isinstance(found, str) else found == value)
+    return str(found) == str(value) if isinstance(found, str) else bool(found == value)
 
 
 def test_both_engines_have_the_same_rows(builds: dict[str, Project]) -> None:

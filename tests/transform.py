@@ -68,14 +68,15 @@ class Project:
             for name, value in os.environ.items()
             if not name.startswith(("DBT_", "PANCAKE_", "PG"))
         }
+        command: list[str | Path] = [
+            *(DBT, "--no-use-colors", "--log-path", self.directory / "logs"),
+            # Of dbt's own options and files; a test of the data may warn.
+            *("--warn-error-options", '{"error": ["Deprecations"]}'),
+            *(*arguments, "--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM),
+            *("--target-path", self.built, "--vars", json.dumps(self.variables | variables)),
+        ]
         done = subprocess.run(
-            [
-                *(DBT, "--no-use-colors", "--log-path", self.directory / "logs"),
-                # Of dbt's own options and files; a test of the data may warn.
-                *("--warn-error-options", '{"error": ["Deprecations"]}'),
-                *(*arguments, "--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM),
-                *("--target-path", self.built, "--vars", json.dumps(self.variables | variables)),
-            ],
+            command,
             cwd=self.directory,
             env=inherited
             | {
@@ -158,7 +159,7 @@ class Project:
     def _database(self) -> str:
         names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
         known = {names[name]: value for name, value in self.environment.items() if name in names}
-        return psycopg.conninfo.make_conninfo(**known)  # type: ignore[arg-type]
+        return psycopg.conninfo.make_conninfo(**known)
 
 
 def in_duckdb(directory: Path, files: Path, **variables: Any) -> Project:
