@@ -316,8 +316,16 @@ def test_both_jobs_together_bring_every_stream_once(
         # That of this environment, which need not be installed.
         del plugin["pip_url"]
         plugin["executable"] = str(MELTANO.with_name(plugin["executable"]))
+    # dbt itself is tried in tests/dbt_project.py.
+    dbt, builds = project.directory.parent / "dbt", project.directory.parent / "builds"
+    dbt.write_text(f'#!/bin/sh\necho "$PGDATABASE $PGPORT: $*" >>{builds}\n', encoding="utf-8")
+    dbt.chmod(0o755)
+    for plugin in definition["plugins"]["utilities"]:
+        del plugin["pip_url"]
+        plugin["executable"] = str(dbt)
     (project.directory / "meltano.yml").write_text(yaml.safe_dump(definition), encoding="utf-8")
     project.environment |= settings_for(server) | {
+        "DBT_POSTGRES_DATABASE": "shop",
         "TAP_PANCAKE_ACCESS_TOKEN": server.account.user_token,
         "TAP_PANCAKE_START_DATE": "2026-01-01T00:00:00Z",
         "TARGET_POSTGRES_SQLALCHEMY_URL": for_target(database),
@@ -352,4 +360,5 @@ def test_both_jobs_together_bring_every_stream_once(
             assert sorted(rows) == sorted(tuple(map(str, key)) for key in held(server, stream)), (
                 stream
             )
+    assert builds.read_text(encoding="utf-8") == "shop 5432: build\n" * 2
     assert server.account.user_token not in project.output

@@ -50,11 +50,16 @@ BEFORE_AND_AFTER = {
 
 
 def account_of(
-    dialect: str = "observed", *, first: datetime = FIRST, last: datetime = LAST, pages: int = 3
+    dialect: str = "observed",
+    *,
+    first: datetime = FIRST,
+    last: datetime = LAST,
+    pages: int = 3,
+    messages: tuple[int, int] = (1, 4),
 ) -> Account:
     """Give an account with something of everything, on pages in different times."""
     account = Account.generate(
-        seed=31, pages=pages, conversations=12, messages=(1, 4), start=first, end=last
+        seed=31, pages=pages, conversations=12, messages=messages, start=first, end=last
     )
     # The official document has no time zone, so that only the usual one can be right.
     for page, hours in zip(account.pages[:pages], itertools.cycle((7, 5.5, -9.5)), strict=False):

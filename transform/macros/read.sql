@@ -81,7 +81,7 @@
     }[kind]) }}
 {% endmacro %}
 
-{# DuckDB's `float` has 7 digits only. #}
+{# With a fraction, and room for sums of money: DuckDB's `float` has seven digits. #}
 {% macro type_number() %}{{ return(adapter.dispatch('type_number', 'pancake')()) }}{% endmacro %}
 {% macro default__type_number() %}{{ return(dbt.type_float()) }}{% endmacro %}
 {% macro duckdb__type_number() %}{{ return('double') }}{% endmacro %}

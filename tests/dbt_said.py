@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-import psycopg
 import pytest
 
-from tests.dbt_project import DBT, in_duckdb, in_postgres
 from tests.pancake_api import Account, PancakeServer
 from tests.pancake_api.server import Fault
 from tests.recorded import RECORDED, rows
 from tests.stream_truth import utc
 from tests.tap import config_for, run_tap, select, sync
 from tests.targets import load_jsonl, load_postgres, postgres
+from tests.transform import in_duckdb, in_postgres
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.pancake_api import Conversation, Message
-
-pytestmark = pytest.mark.skipif(not DBT.exists(), reason="dbt is not installed in .venv-dbt")
+    from tests.transform import Project
 
 MESSAGES = "+int_pancake__messages"
 START, END = utc(2026, 5, 1), utc(2026, 5, 8)
 INBOX = ("pages", "users", "conversations", "messages")
 
 
-def senders(database: Path) -> dict[tuple[str, str], str | None]:
+def senders(project: Project) -> dict[tuple[str, str], str | None]:
     """Give who said each message."""
-    with closing(duckdb.connect(str(database), read_only=True)) as connection:
-        found = connection.execute(
-            "select conversation_id, message_id, sender_kind from pancake.int_pancake__messages"
-        ).fetchall()
-    assert len(found) == len({row[:2] for row in found})
-    return {(conversation, message): kind for conversation, message, kind in found}
+    found = project.rows("int_pancake__messages")
+    kinds = {(row["conversation_id"], row["message_id"]): row["sender_kind"] for row in found}
+    assert len(found) == len(kinds)
+    return kinds
 
 
 @pytest.mark.skipif(
@@ -49,7 +43,9 @@ def test_the_recorded_messages_have_the_senders_that_they_show(tmp_path: Path) -
     for stream in INBOX:
         lines = "".join(json.dumps(row) + "\n" for row in rows(stream))
         (tmp_path / f"{stream}.jsonl").write_text(lines, encoding="utf-8")
-    found = senders(in_duckdb(tmp_path, tmp_path, "run", "--select", "+pancake__sender_check"))
+    project = in_duckdb(tmp_path / "dbt", tmp_path)
+    project.dbt("run", "--select", "+pancake__sender_check")
+    found = senders(project)
 
     def shown(row: dict[str, Any]) -> str:
         sender = row["from"]
@@ -64,18 +60,15 @@ def test_the_recorded_messages_have_the_senders_that_they_show(tmp_path: Path) -
     assert found == {(row["conversation_id"], row["id"]): shown(row) for row in rows("messages")}
     counted = {"customer": 80, "staff": 125, "automation": 18, "nobody": 4}
     assert Counter(found.values()) == counted
-    with closing(duckdb.connect(str(tmp_path / "shop.duckdb"), read_only=True)) as connection:
-        # Order forms have no id of staff, which other messages of their conversation have.
-        without = connection.execute(
-            "select count(*) from pancake.int_pancake__messages"
-            " where sender_kind = 'staff' and staff_id is null"
-        ).fetchone()
-        checked = connection.execute(
-            "select sender_kind, sender_signature, sum(message_count)"
-            " from pancake.pancake__sender_check group by all"
-        ).fetchall()
-    assert without == (0,)
-    assert {row[:2]: row[2] for row in checked} == {
+    # Order forms have no id of staff, which other messages of their conversation have.
+    by_staff = [
+        row for row in project.rows("int_pancake__messages") if row["sender_kind"] == "staff"
+    ]
+    assert all(row["staff_id"] for row in by_staff)
+    signatures: Counter[tuple[str, str]] = Counter()
+    for row in project.rows("pancake__sender_check"):
+        signatures[row["sender_kind"], row["sender_signature"]] += row["message_count"]
+    assert signatures == {
         ("customer", ""): 80,
         ("staff", "uid admin_name"): 121,
         ("staff", "admin_name"): 4,
@@ -135,8 +128,9 @@ def test_each_signature_of_the_server_has_its_sender(tmp_path: Path) -> None:
             for talk in page.conversations.values()
             for message in talk.messages
         }
-    found = senders(in_duckdb(tmp_path, tmp_path / "files", "run", "--select", MESSAGES))
-    assert found == expected
+    project = in_duckdb(tmp_path / "dbt", tmp_path / "files")
+    project.dbt("run", "--select", MESSAGES)
+    assert senders(project) == expected
     counted = Counter(expected.values())
     assert all(counted[kind] > 5 for kind in ("nobody", "automation", "staff", "outside")), counted
 
@@ -181,13 +175,12 @@ def test_incremental_runs_equal_a_full_refresh(
                 kind = "automation" if step == 2 else "outside"
                 assert full[late.id, answer.id]["sender_kind"] == kind
         # The last load brought a few conversations, and the others were left as they were.
-        before = build(tmp_path, database)
         page.receive(moved.id)
         run = run_tap(tmp_path, config, catalog=select(*INBOX), state=state)
         load_postgres(tmp_path, database, run.stdout)
         after = build(tmp_path, database)
-        untouched = {key for key, row in before.items() if after[key]["xmin"] == row["xmin"]}
-        assert len(untouched) > len(before) / 2
+        untouched = {key for key, row in full.items() if after[key]["xmin"] == row["xmin"]}
+        assert len(untouched) > len(full) / 2
         assert rows_of(after) == rows_of(build(tmp_path, database, "--full-refresh"))
 
 
@@ -196,12 +189,9 @@ Rows = dict[tuple[str, str], dict[str, Any]]
 
 def build(directory: Path, database: str, *arguments: str) -> Rows:
     """Build the messages in PostgreSQL; give them by their keys."""
-    chosen = ("run", "--select", MESSAGES, *arguments)
-    in_postgres(directory, database, *chosen, pancake__reload_hours=0)
-    with psycopg.connect(database, row_factory=psycopg.rows.dict_row) as connection:
-        found = connection.execute(
-            "select *, xmin::text as xmin from pancake_models.int_pancake__messages"
-        ).fetchall()
+    project = in_postgres(directory / "dbt", database, "pancake_models", pancake__reload_hours=0)
+    project.dbt("run", "--select", MESSAGES, *arguments)
+    found = project.query("select *, xmin::text as xmin from {schema}.int_pancake__messages")
     keyed = {(row["conversation_id"], row["message_id"]): row for row in found}
     assert len(keyed) == len(found)
     return keyed

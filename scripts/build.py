@@ -1,0 +1,68 @@
+"""Builds a DuckDB file of the models in transform/.
+
+`python -m scripts.build output output/pancake.duckdb`, of the files that target-jsonl wrote.
+
+The file is built beside the one that is there and then replaces it: whoever has that one open keeps
+reading it, and nobody sees half of a build. Run it in an environment with the group `transform`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+TRANSFORM = Path(__file__).parents[1] / "transform"
+
+
+def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
+    """Build the models and run their tests.
+
+    Args:
+        files: Where target-jsonl wrote.
+        database: The file to make or to replace. If the build fails, it is left as it is.
+        variables: Variables of the dbt project.
+
+    Returns:
+        The exit code of dbt.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{database.stem}-", dir=database.parent) as scratch:
+        # Not under another name: DuckDB calls the database as its file.
+        beside = Path(scratch, database.name)
+        done = subprocess.run(  # noqa: S603 - dbt of this environment
+            [
+                *(Path(sys.executable).with_name("dbt"), "--quiet", "--no-use-colors"),
+                *("--log-path", scratch, "build", "--target-path", scratch),
+                *("--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM),
+                *("--vars", json.dumps(variables | {"pancake_files": str(files.resolve())})),
+            ],
+            env=os.environ | {"PANCAKE_DBT_TARGET": "duckdb", "PANCAKE_DUCKDB": str(beside)},
+            check=False,
+        )
+        if not done.returncode:
+            beside.replace(database)
+    return done.returncode
+
+
+def main() -> None:
+    """Build what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.build", description=__doc__)
+    parser.add_argument("files", type=Path, help="where target-jsonl wrote")
+    parser.add_argument("database", type=Path, help="the DuckDB file to make or to replace")
+    parser.add_argument(
+        "--vars", type=json.loads, default={}, help="variables of the dbt project, as JSON"
+    )
+    options = parser.parse_args()
+    if not any(options.files.glob("*.jsonl")):
+        sys.exit(f"{options.files} has no .jsonl files: has target-jsonl been run?")
+    sys.exit(build(options.files, options.database, options.vars))
+
+
+if __name__ == "__main__":
+    main()
