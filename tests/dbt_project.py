@@ -197,7 +197,7 @@ def as_label(cell: Any) -> str:
 def same(cell: Any, value: Any, kind: str) -> bool:
     """Tell whether a cell is what the server holds."""
     if isinstance(cell, datetime) and kind == "text":
-        return as_label(cell) == value
+        return bool(as_label(cell) == value)
     if kind == "json" and isinstance(cell, str):
         return bool(json.loads(cell) == value)
     found = cell if isinstance(value, float) else from_table(cell)

@@ -69,11 +69,12 @@ class Project:
             if not name.startswith(("DBT_", "PANCAKE_", "PG"))
         }
         command: list[str | Path] = [
-            *(DBT, "--no-use-colors", "--log-path", self.directory / "logs"),
+            DBT,
+            *("--no-use-colors", "--log-path", str(self.directory / "logs")),
             # Of dbt's own options and files; a test of the data may warn.
             *("--warn-error-options", '{"error": ["Deprecations"]}'),
-            *(*arguments, "--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM),
-            *("--target-path", self.built, "--vars", json.dumps(self.variables | variables)),
+            *(*arguments, "--project-dir", str(TRANSFORM), "--profiles-dir", str(TRANSFORM)),
+            *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
         ]
         done = subprocess.run(
             command,
