@@ -586,13 +586,11 @@ class Page:
                 if conversation.type == "INBOX" and rng.random() < 0.04:
                     conversation.starter = {"id": self.id, "name": self.name}
                 self._adorn(conversation, times[-1])
-                messages = [
-                    self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)
-                ]
-                for before, message in pairwise(messages):
+                said = [self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)]
+                for before, message in pairwise(said):
                     if message.serial % 2:
                         self._follow(conversation, before, message)
-                self._show(conversation, messages)
+                self._show(conversation, said)
 
     def _said(self, text: str | None) -> str:
         return invented.sentence(self.channel.language, self.rng) if text is None else text
