@@ -43,8 +43,11 @@ RUN = shlex.split(os.environ.get("PANCAKE_RUN") or "tap-pancake target-postgres"
 MELTANO = os.environ.get("PANCAKE_MELTANO") or "meltano"
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 360))
 # What the tap logs at level WARNING of something that it may not read, or cannot read since an
-# earlier run, of one page; and in the end.
+# earlier run, of one page; of a page that is not there any more; and of one without traffic, of
+# which nothing is missing. And in the end.
 UNREAD = ("Skipped: ", "Still set aside: ")
+GONE = ", though earlier runs have read it: "
+IDLE = ": the API answers HTTP 500, as it may for a page without traffic: "
 DONE = re.compile(r"(pages? done( \([\d,]+ with failures\))?|No page was read) in ")
 # So many are named; of thousands of pages, the log has the rest.
 NAMED = 100
@@ -72,7 +75,7 @@ def run_shard(index: int, count: int) -> list[str]:
     """Run one shard, and show its log.
 
     Returns:
-        What the tap says that it skipped, or that is still set aside.
+        What the tap says that it skipped, that is still set aside, or is gone.
 
     Raises:
         RuntimeError: the run failed; the log tells why. What was read is loaded.
@@ -103,11 +106,9 @@ def run_shard(index: int, count: int) -> list[str]:
         for line in process.stdout or []:
             said = parsed(line)
             print(shown(said), flush=True)
-            event = str(said.get("event"))
-            done = done or bool(DONE.search(event))
-            if event.startswith(UNREAD) and said.get("level") == "warning":
-                what, _, text = event.partition(": ")
-                unread.append(f"{what.lower()} {text}")
+            done = done or bool(DONE.search(str(said.get("event"))))
+            if what := unread_by(said):
+                unread.append(what)
     if process.returncode:
         msg = f"{name}: `meltano run` ended with code {process.returncode}, see its log above"
         raise RuntimeError(msg)
@@ -142,6 +143,17 @@ def parsed(line: str) -> Json:
     return said if isinstance(said, dict) else {"event": line.rstrip("\n")}
 
 
+def unread_by(said: Json) -> str | None:
+    """Give what a line of the log says is not read of a page; None if it says no such thing."""
+    event = str(said.get("event"))
+    if said.get("level") != "warning" or IDLE in event:
+        return None
+    if GONE in event:
+        return f"misses a page: {event}"
+    what, _, text = event.partition(": ")
+    return f"{what.lower()} {text}" if event.startswith(UNREAD) else None
+
+
 def shown(said: Json) -> str:
     """Give what a person wants to see of a line of the log."""
     parts = [said.get("level"), said.get("event")]
@@ -173,7 +185,7 @@ def pancake() -> None:
 
     @task(trigger_rule="all_done", retries=0)
     def check(wanted: list[dict[str, int]], done: list[Json]) -> None:
-        """Fail if a shard failed, or left something of a page unread."""
+        """Fail if a shard failed, left something of a page unread, or misses a page."""
         ended = {one["shard"]: one for one in done}
         problems = []
         for index in (shard["index"] for shard in wanted):

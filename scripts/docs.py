@@ -146,13 +146,15 @@ ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
     ("HTTP 5xx without JSON", 500, None),
 )
 """An answer in words, its status and its body: one of each kind that the tap tells apart."""
+FAILS = "sets aside or fails"
+"""What a refusal comes to that may be of what was asked for alone: the document explains it."""
 DOES: dict[type[errors.PancakeError], str] = {
-    errors.TransientError: "tries up to 8 times; then the stream of the page fails",
-    errors.UnknownRefusal: "tries 3 times; then the stream of the page fails",
+    errors.TransientError: f"tries up to 8 times; then {FAILS}",
+    errors.UnknownRefusal: f"tries 3 times; then {FAILS}",
     errors.PageTokenRenewed: "looks for a newer one in the list of pages; then the page fails",
     errors.PageSkipped: "skips the stream of the page",
-    errors.PageFailed: "the stream of the page fails",
-    errors.NothingThere: "the stream of the page fails",
+    errors.PageFailed: FAILS,
+    errors.NothingThere: "sets a conversation aside; any other stream of the page fails",
     errors.PageDeactivated: "skips the whole page",
     errors.PageLost: "the whole page fails",
     errors.RunStopped: "the run ends",

@@ -54,7 +54,8 @@ def main(directory: Path) -> None:
         names.create(stream)
         lines[stream] = connection.table(stream).shape[0]
     rows = connection.execute(BY_PAGE).fetchall()
-    total = ("all", f"{len(rows)} pages", sum(row[2] for row in rows), sum(row[3] for row in rows))
+    pages = "1 page" if len(rows) == 1 else f"{len(rows)} pages"
+    total = ("all", pages, sum(row[2] for row in rows), sum(row[3] for row in rows))
     show([HEADER, *rows, (*total, "", "")])
     for file in sorted(directory.glob("*.jsonl")):
         if file.stem not in lines:

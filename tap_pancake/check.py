@@ -11,9 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.client import PancakeStream
-from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped, PancakeError, TransientError
+from tap_pancake.api.errors import (
+    PageFailed,
+    PageIdle,
+    PageLost,
+    PageSkipped,
+    PancakeError,
+    TransientError,
+)
 from tap_pancake.running.lanes import Lanes
-from tap_pancake.running.progress import without_facts
+from tap_pancake.running.progress import counted, without_facts
 from tap_pancake.streams.pages import ACTIVATED, NO_PAGE
 
 if TYPE_CHECKING:
@@ -31,10 +38,6 @@ _TRIES = 3
 _PATIENCE = 3.0
 # Characters of a page's name that are shown.
 _LONGEST_NAME = 60
-
-
-class _PageIdle(PageSkipped):
-    """A page without traffic, which no setting makes a failure."""
 
 
 @dataclass
@@ -75,20 +78,16 @@ class Findings:
             yield f"{where}: nothing can be read: {_reason(reason)}"
             return
         if not self.refusals:
-            yield f"{where}: everything can be read ({_streams(asked)})"
+            yield f"{where}: everything can be read ({counted(asked, 'stream')})"
         else:
             count = len(self.readable) or "none"
-            yield f"{where}: {count} of {_streams(asked)} can be read"
+            yield f"{where}: {count} of {counted(asked, 'stream')} can be read"
         for streams in reasons.values():
             refusal = self.refusals[streams[0]]
             what = "skipped" if isinstance(refusal, PageSkipped) else "fails"
             yield f"  {what}: {', '.join(streams)}: {_reason(refusal)}"
         if self.untried:
             yield f"  not tried: {', '.join(self.untried)}: there is no recent conversation"
-
-
-def _streams(count: int) -> str:
-    return "1 stream" if count == 1 else f"{count} streams"
 
 
 def _try_maps(stream: PancakeStream, row: dict[str, Any], context: Context | None) -> None:
@@ -142,7 +141,7 @@ class Check:
             PancakeError: something failed, or nothing at all can be read.
         """
         self._tell_account()
-        skipped = _PageIdle if self._pages.config["fail_on_skip"] else PageSkipped
+        skipped = PageIdle if self._pages.config["fail_on_skip"] else PageSkipped
         failed: list[PancakeError] = []
         for warning in self._pages.misplaced():
             self._say(warning)
@@ -184,7 +183,9 @@ class Check:
         if self._pages.config.get("access_token"):
             activated = len(listed.get(ACTIVATED, []))
             total = sum(map(len, listed.values()))
-            self._say(f"The user token is good: it lists {total} pages, {activated} activated")
+            self._say(
+                f"The user token is good: it lists {counted(total, 'page')}, {activated} activated"
+            )
         chosen = " that `page_ids` chooses" if self._pages.config.get("page_ids") else ""
         if self._run.shard.count > 1:
             chosen += f" in shard {self._run.shard.index} of {self._run.shard.count}"
@@ -249,11 +250,5 @@ class Check:
     ) -> None:
         if isinstance(refusal, PageLost) or findings.is_out_of_reach(refusal):
             findings.lost = refusal
-        elif context and self._pages.is_from_idleness(refusal, stream, context):
-            msg = (
-                f"{stream.place(context)}: the API answers HTTP 500, as it may for a page without"
-                " traffic: each run tries again"
-            )
-            findings.refusals[stream.name] = _PageIdle(msg)
         else:
-            findings.refusals[stream.name] = refusal
+            findings.refusals[stream.name] = self._pages.judged(refusal, stream, context)

@@ -151,12 +151,14 @@ class TapPancake(SDKTap):
         except OSError as fault:  # of the output: others are told as what they mean
             _forget_output()
             lanes.seize()
+            self.shared.tell_skipped()
             msg = f"standard output cannot be written ({fault.strerror}): see where it goes"
             if isinstance(fault, BrokenPipeError):
                 msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException as end:
             lanes.seize()
+            self.shared.tell_skipped()
             is_written = False
             try:
                 self.shared.streams["sync_runs"].tell_rest(end)

@@ -95,7 +95,7 @@ FAILED = Outcome(REPORT)
 UNKNOWN = Outcome(REPORT, UNKNOWN_TRIES)
 ABSENT = Outcome(ADDRESS)
 FAULT = Outcome(AGAIN, TRIES)
-IDLE = Outcome(AGAIN, TRIES, skipped=True)
+IDLE = Outcome("each run tries again", TRIES, skipped=True)
 FIREWALL = Outcome("something before the API refused the call", TRIES)
 GATEWAY = Outcome("something before the API failed", TRIES)
 LIMITED = Outcome(RATE, TRIES, paced=True)
@@ -811,7 +811,7 @@ class EachRefusal:
         (last,) = [line for level, line in logged(matrix.run) if level == "CRITICAL"]
         counts = f"{failed} failed, {aside} set aside: " if aside else f"{failed} failed: "
         assert last.startswith(counts)
-        assert f"In all {skipped} skipped: " in matrix.run.stderr
+        assert f"Skipped in all: {skipped} (" in matrix.run.stderr
         assert "Traceback" not in matrix.run.stderr
         assert matrix.server.url not in matrix.run.stderr
 

@@ -205,7 +205,7 @@ class Steps:
             assert all(shown().keys() <= entry.keys() for entry in partitions)
             assert {entry["replication_key"] for entry in partitions} == {REPLICATION_KEYS[stream]}
         # Of the run after `clear`, in which only some columns are selected.
-        assert self.streams() == {"conversations", "messages"}
+        assert self.streams() == {"conversations", "messages", "sync_runs"}
         snippets = {
             key: {name: row[name] for name in ("page_id", "id", "updated_at", "snippet")}
             | {"from": {"name": row["from"]["name"]}}
@@ -219,7 +219,7 @@ class Steps:
         listed = self.project.meltano("state", "list").stdout.split()
         assert {ID, f"{ID}:chats"} == set(listed)
         # The conversations of the day before the bookmark, and no message.
-        assert self.streams() == {"conversations"}
+        assert self.streams() == {"conversations", "sync_runs"}
         assert self.arrived("conversations").keys() < held(self.server, "conversations").keys()
         assert self.server.count("messages") == 0
         self.forget()
@@ -233,7 +233,7 @@ class Steps:
 
     def environments(self, _: str) -> None:
         page_id = "100000000000001"
-        assert self.streams() == {"conversations", "messages", "customers"}
+        assert self.streams() == {"conversations", "messages", "customers", "sync_runs"}
         messages = {
             key: row
             for key, row in held(self.server, "messages").items()

@@ -65,3 +65,11 @@ def test_the_table_has_the_codes_of_the_reference_and_no_others(*, user_api: boo
 def test_the_documents_have_a_line_for_each_code() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     assert {int(code) for code in re.findall(r"`error_code` (\d+)", text)} == CODES.keys()
+
+
+@pytest.mark.parametrize("code", [106, 108, 136, 145])
+def test_the_documents_say_that_a_conversation_is_set_aside(code: int) -> None:
+    """As the fault matrix of `messages` shows that it is."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if f"`error_code` {code}" in line]
+    assert line.endswith("| sets aside or fails |")

@@ -105,7 +105,7 @@ class TestStatistics(EachRefusal):
         (last,) = [line for level, line in logged(matrix.run) if level == "CRITICAL"]
         failed = len(cases) - skipped - aside
         assert last.startswith(f"{failed} failed, {aside} set aside: ")
-        assert f"In all {skipped} skipped: " in matrix.run.stderr
+        assert f"Skipped in all: {skipped} (" in matrix.run.stderr
         assert "Traceback" not in matrix.run.stderr
         assert matrix.server.url not in matrix.run.stderr
 

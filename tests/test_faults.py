@@ -291,7 +291,7 @@ def test_pages_that_failed_make_the_exit_code_1_and_are_counted(endless: Endless
     failed, skipped = REMEDIES.keys() - alone - SKIPPED.keys(), SKIPPED.keys() - alone
     counts = f"{len(failed)} failed" + (f", {len(alone)} set aside" if alone else "")
     assert last[0].startswith(f"{counts}: what was read is written, ")
-    assert f"In all {len(skipped)} skipped:" in endless.run.stderr
+    assert f"Skipped in all: {len(skipped)} (" in endless.run.stderr
     assert "Traceback" not in endless.run.stderr
 
 

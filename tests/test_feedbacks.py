@@ -272,7 +272,7 @@ def test_a_feedback_without_an_id_is_counted_and_one_without_a_time_is_written()
     assert written[rows[0]["id"]]["inserted_at"] is None
     assert written[rows[0]["id"]]["other_fields"] == wrong
     assert written[rows[1]["id"]]["inserted_at"] is None
-    assert any("inserted_at (1 rows)" in line for line in log_lines(run, "WARNING"))
+    assert any("inserted_at (1 row)" in line for line in log_lines(run, "WARNING"))
 
 
 def test_a_page_that_may_not_view_reports_is_skipped() -> None:

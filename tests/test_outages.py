@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from tap_pancake.api import client
-from tap_pancake.api.errors import PageFailed, PancakeError
+from tap_pancake.api.errors import PageFailed, PageSkipped, PancakeError
 from tap_pancake.running.run import Run as Shared
 from tests.fault_matrix import HTML, answer
 from tests.pancake_api import Account, Fault, PancakeServer
@@ -335,7 +335,7 @@ def test_each_kind_of_end_is_counted(shared: Shared) -> None:
     shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"), "messages", "1")
     for _ in range(3):
         shared.row_left_out("without `id`", "tags", "1")
-    shared.page_skipped(PageFailed("page 1, users: no right"), "users", "1")
+    shared.page_skipped(PageSkipped("page 1, users: no right"), "users", "1")
     assert ended(shared) == (
         "2 failed, 1 set aside: what was read is written, the rest is tried by the next run; rows"
         " left out, since they cannot be written: 3; the first: page 0, tags: gone"

@@ -785,7 +785,9 @@ def test_the_server_stands_alone(tmp_path: Path, number: int) -> None:
         assert process.stdout is not None
         line = process.stdout.readline()
         url = line.split()[3]
-        assert line == f"Pancake server on {url} (user token: u+1)\n"
+        assert line == f"Pancake server on {url}\n"
+        config = process.stdout.readline().removeprefix("config.json for it: ")
+        assert json.loads(config) == {"access_token": "u+1", "api_url": url}
         while not port_file.exists():
             time.sleep(0.01)
         assert port_file.read_text(encoding="utf-8") == f"{url}\n"
@@ -794,3 +796,23 @@ def test_the_server_stands_alone(tmp_path: Path, number: int) -> None:
             assert json.load(response)["success"] is True
         process.send_signal(number)
         assert process.wait(timeout=5) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--start", "2030-01-01"), ("--start", "2026-03-02", "--end", "2026-03-01")]
+)
+def test_a_span_that_ends_before_it_begins_is_refused_in_one_line(
+    arguments: tuple[str, ...],
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pancake_api", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert f"error: --start {arguments[1]} 00:00:00+00:00 is not before --end 2026-" in last
+    assert "Traceback" not in done.stderr

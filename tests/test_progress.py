@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 STREAM = re.compile(r"(\w+): ([\d,]+) rows?, ([\d,]+) calls?, ([\d,]+) retr(?:y|ies), [\d.]+ s")
 LINE = re.compile(
     r"(\d+) of (\d+) pages? done(?: \([\d,]+ with failures\))?, (\d+) under way; "
-    r"([\d,]+) conversations, ([\d,]+) messages, [\d,]+ other rows; "
-    r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers 429(.*)"
+    r"([\d,]+) conversations?, ([\d,]+) messages?, [\d,]+ other rows?; "
+    r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers? 429(.*)"
 )
 MINUTES = """
 import itertools

@@ -482,14 +482,17 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
             refused.refused[stream] = code
         run = sync(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
         skipped = [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
-        assert len(skipped) == len(names)
+        told = [line.split(": ", 3)[1:3] for line in skipped]
+        named = [name for place, _ in told for name in place.split(", ")[1:]]
+        assert sorted(named) == sorted(names), "each is named once"
+        assert all(place.startswith(f"page {refused.id}, ") for place, _ in told)
+        assert [reason for _, reason in told].count("the page or account has no valid plan") == 1
+        assert {"permission" in reason or "plan" in reason for _, reason in told} == {True}
         for stream in names:
-            (line,) = [line for line in skipped if f"page {refused.id}, {stream}: " in line]
-            assert "permission" in line or "plan" in line
             # Those of `ads` are of a list that is read; what is refused waits.
             assert run.bookmark(stream, refused.id) is None or stream == "ads"
             assert server.count(stream, refused.id) == 1  # type: ignore[arg-type]
-        assert any(f"In all {len(names)} skipped" in line for line in log_lines(run, "INFO"))
+        assert any(f"Skipped in all: {len(names)} (" in line for line in log_lines(run, "INFO"))
         assert not log_lines(run, "ERROR")
         for stream in CHILDREN:
             held = {
@@ -519,9 +522,15 @@ def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
         run = run_tap(tmp_path, config, catalog=catalog, env=env)
         assert run.returncode == (not idle)
         lines = log_lines(run, "WARNING" if idle else "ERROR")
+        if idle:
+            (line,) = lines
+            place, _, reason = line.removeprefix("Skipped: ").partition(": ")
+            assert {*place.split(", ")} == {f"page {page.id}", *streams}
+            assert "as it may for a page without traffic" in reason
         for stream in streams:
-            (line,) = [line for line in lines if f"page {page.id}, {stream}: " in line]
-            assert "HTTP 500" in line
+            if not idle:
+                (line,) = [line for line in lines if f"page {page.id}, {stream}: " in line]
+                assert "HTTP 500" in line
             assert run.bookmark(stream, page.id) is None
         assert run.records.keys() == {"page_statistics"}
 

@@ -38,6 +38,7 @@ from tap_pancake.reading.state import INSTANT, Bookmark, Form
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import whole
 from tap_pancake.rows.shaping import OTHERS, RowShaper
+from tap_pancake.running.progress import counted
 from tap_pancake.sdk import SDKStream
 
 if TYPE_CHECKING:
@@ -694,6 +695,7 @@ class PancakeStream(SDKStream):
         ):
             if fields:
                 named = ", ".join(
-                    f"{name[:_LONGEST_NAME]} ({count} rows)" for name, count in fields.items()
+                    f"{name[:_LONGEST_NAME]} ({counted(count, 'row')})"
+                    for name, count in fields.items()
                 )
                 self.logger.warning("%s: %s: %s", self.name, what, named)

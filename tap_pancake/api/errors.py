@@ -50,6 +50,18 @@ class PageSkipped(PageFailed):
     """Denied: a stream may not be read with these rights or this plan. A WARNING only."""
 
 
+class PageIdle(PageSkipped):
+    """A page without traffic, for which the API answers 500. No setting makes it a failure."""
+
+    def __init__(self, where: str) -> None:
+        """Take the place: page and stream."""
+        msg = (
+            f"{where}: the API answers HTTP 500, as it may for a page without traffic: each run"
+            " tries again"
+        )
+        super().__init__(msg)
+
+
 class PageLost(PageFailed):
     """Nothing of a page can be read, such as when its token was refused."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream, page_of
-from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError
+from tap_pancake.api.errors import NothingThere, PageFailed, PageIdle, PageSkipped, TransientError
 from tap_pancake.reading.buckets import (
     BEGINNING,
     Bounds,
@@ -217,22 +217,22 @@ class StatisticsStream(PancakeStream):
         if isinstance(failure, TransientError) and walk.read and not failure.limited:
             # Others could be read: a gateway may wait in vain for one heavy day, each time.
             everywhere = False
-        if everywhere or (not walk.read and self._is_idle(failure, context)):
+        if everywhere or (not walk.read and isinstance(self._judged(failure, context), PageIdle)):
             walk.settle()
             raise failure
         walk.failed(span, failure, told=told)
 
-    def _is_idle(self, failure: PageFailed, context: Context | None) -> bool:
-        """Ask whether an answer 500 is that for a page without traffic."""
-        pages = self.run.streams["pages"]
-        return context is not None and pages.is_from_idleness(failure, self, context)
+    def _judged(self, failure: PageFailed, context: Context | None) -> PageFailed:
+        """Return a failure, or that the page has no traffic; see `PagesStream.judged`."""
+        judged: PageFailed = self.run.streams["pages"].judged(failure, self, context)
+        return judged
 
     def _tell(self, failure: PageFailed, context: Context | None, *, known: bool) -> None:
         """Say that a span is set aside, by this run or by one before."""
         if known:
             self.run.still_aside(str(failure), self.name, page_of(context))
-        elif self._is_idle(failure, context):
-            self.run.page_skipped(failure, self.name, page_of(context))
+        elif isinstance(idle := self._judged(failure, context), PageIdle):
+            self.run.page_skipped(idle, self.name, page_of(context))
         else:
             self.run.set_aside(failure, self.name, page_of(context))
 

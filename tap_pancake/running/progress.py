@@ -10,7 +10,6 @@ import logging
 import re
 import threading
 import time
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tap_pancake.api.limits import Limits
-    from tap_pancake.running.account import RunAccount
+    from tap_pancake.running.account import RunAccount, Tally
 
 INTERVAL = 10.0
 """Seconds between two lines."""
@@ -30,7 +29,8 @@ INTERVAL = 10.0
 _LONG_WAIT = 5.0
 # Pages named in a line: those that are furthest behind, and those that are slowed most.
 _SLOW = 3
-_FACTS = re.compile(r" \([^()]*\)$")
+# Those of an answer may hold what the API says, which may have brackets of its own.
+_FACTS = re.compile(r" \((?:(?:HTTP|error) \d.*|[^()]*)\)$")
 # Of all that failed or was skipped for the same reason, so many are named.
 _NAMED = 5
 
@@ -38,6 +38,15 @@ _NAMED = 5
 def without_facts(reason: str) -> str:
     """Give a reason without the facts at its end, such as the id of the one request."""
     return _FACTS.sub("", reason)
+
+
+def by_reason(texts: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
+    """Sort texts of a place, a colon and a reason: each reason as the first has it, its places."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for text in texts:
+        place, _, reason = text.partition(": ")
+        found.setdefault(without_facts(reason), (reason, []))[1].append(place)
+    return found.values()
 
 
 @dataclass
@@ -76,6 +85,11 @@ class _Wait:
 def counted(number: int, one: str, more: str = "") -> str:
     """Give a number of things."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
+def _limited(totals: Mapping[str, Tally]) -> str:
+    number = sum(tally.limited for tally in totals.values())
+    return counted(number, "answer 429", "answers 429")
 
 
 def _waits_for(wait: _Wait) -> str:
@@ -199,17 +213,17 @@ class Progress:
         highest = self._limits.calls_per_second
         at_most = (most - len(slowed)) * highest + sum(slowed.values())
         inbox = [
-            (totals[name].rows if name in totals else 0, name)
-            for name in ("conversations", "messages")
+            (totals[f"{name}s"].rows if f"{name}s" in totals else 0, name)
+            for name in ("conversation", "message")
         ]
         others = sum(tally.rows for tally in totals.values()) - sum(rows for rows, _ in inbox)
-        written = [f"{rows:,} {name}" for rows, name in [*inbox, (others, "other rows")]]
+        written = [counted(rows, name) for rows, name in [*inbox, (others, "other row")]]
         return "; ".join(
             [
                 f"{self._pages_done()}, {len(under_way)} under way",
                 ", ".join(written),
                 f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
-                f"{sum(tally.limited for tally in totals.values()):,} answers 429",
+                _limited(totals),
                 *_slowed(slowed),
                 *self._slow(under_way),
                 *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
@@ -233,11 +247,11 @@ class Progress:
                 + (f" ({way.share(now):.0%} of the way to {way.start[:10]})" if way.start else "")
             )
 
-    def summarise(self, failures: Mapping[str, Iterable[tuple[str, str]]]) -> None:
+    def summarise(self, failures: Mapping[str, Iterable[str]]) -> None:
         """Write the summary.
 
         Args:
-            failures: how it is called (failed, skipped) → the place and the reason of each.
+            failures: how it is called (failed, skipped) → place, colon and reason of each.
         """
         quiet, totals = [], self._account.totals()
         for name, tally in sorted(totals.items()):
@@ -255,17 +269,15 @@ class Progress:
         if quiet:
             self._logger.info("No rows: %s", ", ".join(quiet))
         for what, cases in failures.items():
-            places: defaultdict[str, list[str]] = defaultdict(list)
-            for place, reason in cases:
-                places[without_facts(reason)].append(place)
-            for reason, ones in places.items():
+            for reason, ones in by_reason(cases):
                 more = f" and {len(ones) - _NAMED:,} more" if len(ones) > _NAMED else ""
-                self._logger.info("%s: %s%s: %s", what, "; ".join(ones[:_NAMED]), more, reason)
+                places = "; ".join(ones[:_NAMED]) + more
+                self._logger.info("%s: %s: %s", what, places, without_facts(reason))
         self._logger.info(
             "%s in %.1f s: %s, %s, %s",
             self._pages_done() if self._pages else "No page was read",
             time.monotonic() - self._began,
             counted(sum(tally.rows for tally in totals.values()), "row"),
             counted(sum(tally.calls for tally in totals.values()), "call"),
-            counted(sum(tally.limited for tally in totals.values()), "answer 429", "answers 429"),
+            _limited(totals),
         )

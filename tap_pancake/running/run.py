@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tap_pancake.api.auth import PageTokens
-from tap_pancake.api.errors import PageSkipped, PancakeError
+from tap_pancake.api.errors import PageIdle, PancakeError
 from tap_pancake.api.limits import Limits
 from tap_pancake.api.redaction import Redactor
 from tap_pancake.api.transport import Transport, most_connections
@@ -21,13 +21,13 @@ from tap_pancake.rows import times
 from tap_pancake.rows.shaping import CUSTOMER, STAFF
 from tap_pancake.running.account import Case, RunAccount
 from tap_pancake.running.lanes import AHEAD, Lanes
-from tap_pancake.running.progress import Progress
+from tap_pancake.running.progress import Progress, by_reason
 from tap_pancake.running.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tap_pancake.api.errors import PageFailed
+    from tap_pancake.api.errors import PageFailed, PageSkipped
     from tap_pancake.rows.personal import Protection
 
 
@@ -87,6 +87,8 @@ class Run:
         self._saying = threading.Lock()
         self.account = RunAccount()
         self._left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._skipped: defaultdict[str, list[str]] = defaultdict(list)
+        """By page, what is not logged yet."""
 
     @cached_property
     def shard(self) -> Shard:
@@ -206,11 +208,25 @@ class Run:
         self._note(Case.FAILED, failure, stream, page_id)
         self._logger.error("%s", failure)
 
-    def page_skipped(self, refusal: PageFailed, stream: str, page_id: str | None) -> None:
-        """Note that something of a page may not be read; its bookmarks stay where they are."""
-        case = Case.SKIPPED if isinstance(refusal, PageSkipped) else Case.IDLE
+    def page_skipped(self, refusal: PageSkipped, stream: str, page_id: str | None) -> None:
+        """Note that something of a page may not be read; its bookmarks stay where they are.
+
+        It is logged when the page is done: most of its streams may be skipped for one reason.
+        """
+        case = Case.IDLE if isinstance(refusal, PageIdle) else Case.SKIPPED
         self._note(case, refusal, stream, page_id)
-        self._logger.warning("Skipped: %s", refusal)
+        if page_id is None:
+            self._logger.warning("Skipped: %s", refusal)
+        else:
+            self._skipped[page_id].append(str(refusal))
+
+    def tell_skipped(self, *page_ids: str) -> None:
+        """Log what was skipped of pages, in a line for each reason; without pages, of all."""
+        for page_id in page_ids or list(self._skipped):
+            for reason, places in by_reason(self._skipped.pop(page_id, [])):
+                first, *more = dict.fromkeys(places)
+                names = [first, *(place.removeprefix(f"page {page_id}, ") for place in more)]
+                self._logger.warning("Skipped: %s: %s", ", ".join(names), reason)
 
     def set_aside(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
         """Note that a part of a stream cannot be read, from now on: later runs try it again."""
@@ -254,12 +270,7 @@ class Run:
             self._logger.error("%s", msg)
         told = {case: [case] for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE)}
         told[Case.SKIPPED] = [Case.SKIPPED, Case.IDLE]
-        self.progress.summarise(
-            {
-                name: [text.partition(": ")[::2] for text in self.account.cases(*cases)]
-                for name, cases in told.items()
-            }
-        )
+        self.progress.summarise({name: self.account.cases(*cases) for name, cases in told.items()})
 
     def raise_for_failed_pages(self) -> None:
         """End a run in which something failed, or was set aside or left out, with an error.
@@ -270,7 +281,7 @@ class Run:
             PancakeError: something of at least one page failed.
         """
         if skipped := self.account.cases(Case.SKIPPED, Case.IDLE):
-            self._logger.info("In all %d skipped: see the warnings above", len(skipped))
+            self._logger.info("Skipped in all: %s (the log above says why)", f"{len(skipped):,}")
         denied = self.account.cases(Case.SKIPPED) if self._config.get("fail_on_skip") else []
         failed, aside = self.account.cases(Case.FAILED), self.account.cases(Case.SET_ASIDE)
         failures = failed + aside

@@ -16,6 +16,7 @@ from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.selection import Part, Share, nothing
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import Glance, whole
+from tap_pancake.running.progress import counted
 from tap_pancake.streams.pages import PagesStream
 
 if TYPE_CHECKING:
@@ -311,8 +312,9 @@ class ConversationsStream(ListStream):
         reading.part, reading.messages = Part(then=nothing), None
         if aside.waiting:
             self.run.still_aside(
-                f"{self._messages.place(context)}: {len(aside.waiting):,} conversations are still"
-                " set aside, since their messages cannot be read: "
+                f"{self._messages.place(context)}: "
+                + counted(len(aside.waiting), "conversation is", "conversations are")
+                + " still set aside, since messages cannot be read: "
                 + ", ".join(aside.waiting[:5])
                 + (" …" if len(aside.waiting) > 5 else ""),  # noqa: PLR2004
                 self._messages.name,

@@ -12,6 +12,7 @@ from typing_extensions import override
 from tap_pancake.api.client import USER_API, PancakeStream, is_id, names_in
 from tap_pancake.api.errors import (
     PageFailed,
+    PageIdle,
     PageLost,
     PageSkipped,
     RunStopped,
@@ -279,6 +280,7 @@ class PagesStream(PancakeStream):
             self.run.account.over(page_id)
             self.run.streams["sync_runs"].tell(page_id)
         finally:
+            self.run.tell_skipped(page_id)
             self.run.lanes.forget(page_id)
             self.run.progress.end(page_id)
 
@@ -315,15 +317,13 @@ class PagesStream(PancakeStream):
             stream.sync(context)
         except SyncLifecycleSignal:
             pass  # of a dry run
-        except PageSkipped as refusal:
-            self.run.page_skipped(refusal, stream.name, context["page_id"])
-            return refusal
-        except PageFailed as failure:
-            if self.is_from_idleness(failure, stream, context):
+        except PageFailed as problem:
+            failure = self.judged(problem, stream, context)
+            if isinstance(failure, PageSkipped):
                 self.run.page_skipped(failure, stream.name, context["page_id"])
             else:
                 self.run.page_failed(failure, stream.name, context["page_id"])
-                return failure
+            return failure
         except RecursionError:
             # Of what is nested so deeply that it can just be read, but not be passed on.
             msg = f"{stream.place(context)}: an answer is nested too deeply"
@@ -331,15 +331,16 @@ class PagesStream(PancakeStream):
             self.run.page_failed(failed, stream.name, context["page_id"])
         return None
 
-    def is_from_idleness(
-        self, failure: PageFailed, stream: PancakeStream, context: Context
-    ) -> bool:
-        """Tell whether an answer 500, given again and again, is that for a page without traffic."""
+    def judged(
+        self, failure: PageFailed, stream: PancakeStream, context: Context | None
+    ) -> PageFailed:
+        """Return a failure, or that the page has no traffic if it answers 500 because of that."""
         if not isinstance(failure, TransientError) or failure.status != _SERVER_ERROR:
-            return False
-        if not stream.fails_when_idle:
-            return False
+            return failure
+        if context is None or not stream.fails_when_idle:
+            return failure
         try:
-            return bool(self.run.streams["conversations"].is_idle(context))
+            is_idle = self.run.streams["conversations"].is_idle(context)
         except PageFailed:
-            return False
+            return failure
+        return PageIdle(stream.place(context)) if is_idle else failure

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import json
 import signal
 import sys
 import threading
@@ -14,7 +16,12 @@ from .dialects import DIALECTS
 from .server import PancakeServer
 
 
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
 def _arguments() -> argparse.Namespace:
+    usual = inspect.signature(Account.generate).parameters
     parser = argparse.ArgumentParser(
         prog="python -m tests.pancake_api",
         description="A server that behaves like the Pancake inbox API, with invented content.",
@@ -27,10 +34,10 @@ def _arguments() -> argparse.Namespace:
         "--messages", type=int, nargs=2, default=(1, 70), help="fewest and most of a conversation"
     )
     parser.add_argument(
-        "--start", type=datetime.fromisoformat, default=None, help="nothing is older (UTC)"
+        "--start", type=_time, default=usual["start"].default, help="nothing is older (UTC)"
     )
     parser.add_argument(
-        "--end", type=datetime.fromisoformat, default=None, help="nothing is newer (UTC)"
+        "--end", type=_time, default=usual["end"].default, help="nothing is newer (UTC)"
     )
     parser.add_argument("--seed", type=int, default=7, help="decides all content")
     parser.add_argument(
@@ -44,7 +51,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--port-file", type=Path, default=argparse.SUPPRESS, help="file to write the URL to"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.start >= arguments.end:
+        parser.error(f"--start {arguments.start} is not before --end {arguments.end}")
+    return arguments
 
 
 def main() -> int:
@@ -55,9 +65,9 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     fewest, most = arguments.messages
-    span = {"start": arguments.start, "end": arguments.end}
     account = Account.generate(
-        **{name: at.replace(tzinfo=UTC) for name, at in span.items() if at is not None},
+        start=arguments.start,
+        end=arguments.end,
         seed=arguments.seed,
         pages=arguments.pages,
         conversations=arguments.conversations,
@@ -71,7 +81,8 @@ def main() -> int:
         rate=arguments.rate or None,
         latency=arguments.latency,
     ) as server:
-        sys.stdout.write(f"Pancake server on {server.url} (user token: {account.user_token})\n")
+        config = json.dumps({"access_token": account.user_token, "api_url": server.url})
+        sys.stdout.write(f"Pancake server on {server.url}\nconfig.json for it: {config}\n")
         sys.stdout.flush()
         port_file: Path | None = getattr(arguments, "port_file", None)
         if port_file is not None:
