@@ -164,6 +164,7 @@ def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:
         plain = {
             "TAP_PANCAKE_API_URL": server.url,
             "TAP_PANCAKE_START_DATE": "2026-05-30",
+            "TAP_PANCAKE_END_DATE": "2026-06-02",
             "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
         }
         secret = {
