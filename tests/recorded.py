@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -81,8 +82,11 @@ def rows(stream: str) -> list[Json]:
             for name, row in newest.items()
             if name not in listed
         ]
-        # And of others just their count, for which messages would be missing.
-        found = [row if row["id"] in newest else {**row, "message_count": 0} for row in found]
+        # And of others some, or just their count: messages would be missing.
+        came = Counter(row["conversation_id"] for row in rows("messages"))
+        found = [
+            {**row, "message_count": min(row["message_count"], came[row["id"]])} for row in found
+        ]
     return [{"page_id": FACEBOOK, **row} for row in found]
 
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from tap_pancake.reading.coverage import DAY
-from tap_pancake.reading.met import MOST, MetAds
+from tap_pancake.reading.met import MOST, NO_AD, MetAds
 from tap_pancake.reading.state import Bookmark
 from tap_pancake.rows import times
 from tests.asking import NOON, of_page, small_account
@@ -63,14 +63,16 @@ def asked(server: PancakeServer) -> list[str]:
     return [ad_id for call in calls for ad_id in call.params["ad_ids"].split(",")]
 
 
-def refuse(server: PancakeServer, numbers: Iterable[int], code: int | None = None) -> set[str]:
+def refuse(
+    server: PancakeServer, numbers: Iterable[int], code: int | None = None, status: int = 400
+) -> set[str]:
     """Let the API refuse each call that names one of some advertisements; give their ids."""
     bad = {ad(number) for number in numbers}
     body = json.dumps({"success": False, "message": "Lỗi"} | ({"error_code": code} if code else {}))
 
     def answer(call: Call) -> Answer | None:
         is_bad = call.endpoint == "ads" and not bad.isdisjoint(call.params["ad_ids"].split(","))
-        return Answer(400, body.encode()) if is_bad else None
+        return Answer(status, body.encode()) if is_bad else None
 
     server.instead = answer
     return bad
@@ -288,7 +290,7 @@ def test_one_that_is_refused_waits_and_those_beside_it_come(
         second = run_tap(tmp_path, config, catalog=catalog, env=env, state=first.state)
         assert second.returncode == 0, second.stderr
         assert asked(server)[0] == ad(45)
-        assert {*asked(server)[1:]} == refused
+        assert {*asked(server)[1:]} - {NO_AD} == refused
         (line,) = log_lines(second, "WARNING")
         assert line.startswith(f"Still set aside: page {page.id}, ads: the API still refuses ")
         assert {row["status"] for row in second.records["sync_runs"]} == {"complete", "incomplete"}
@@ -299,6 +301,23 @@ def test_one_that_is_refused_waits_and_those_beside_it_come(
         assert_same(merged("ads", first, second, third), records(server, "ads"))
         part = third.part("ads", page.id)
         assert waiting(part) == aside(part) == set()
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, None), (403, None), (200, 121), (404, None)])
+def test_one_that_brings_about_what_is_said_of_all_is_set_aside(
+    tmp_path: Path, status: int, code: int | None
+) -> None:
+    account, page = shop(45)
+    with PancakeServer(account) as server:
+        refused = refuse(server, [7], code, status)
+        page.add_conversation()  # else it may be idle
+        held = {key: row for key, row in records(server, "ads").items() if key[1] not in refused}
+        env = hurried(tmp_path)
+        config = config_for(server, **NO_LOOKBACK)
+        first = run_tap(tmp_path, config, catalog=select("conversations", "ads"), env=env)
+        assert first.returncode == 1
+        assert_same(first.by_key("ads"), held)
+        assert aside(first.part("ads", page.id)) == refused
 
 
 def days_ago(state: Json, days: int) -> Json:
@@ -342,7 +361,7 @@ def test_where_every_call_is_refused_the_stream_fails_and_all_wait(tmp_path: Pat
         assert first.returncode == 1
         (line,) = log_lines(first, "ERROR")
         assert line.startswith(f"page {page.id}, ads: the API refused the call")
-        assert server.count("ads") == 4, "all, two halves, and what does not exist"
+        assert server.count("ads") == 2, "some, and what does not exist"
         part = first.part("ads", page.id)
         assert (len(waiting(part)), aside(part)) == (45, set())
         server.faults = []
@@ -399,7 +418,7 @@ def test_those_that_a_page_may_not_use_wait(tmp_path: Path, code: int) -> None:
         first = sync(tmp_path, config, catalog=catalog)
         (line,) = log_lines(first, "WARNING")
         assert line.startswith(f"Skipped: page {page.id}, ads: ")
-        assert server.count("ads") == 1
+        assert server.count("ads") == 2, "some, and what does not exist"
         assert len(waiting(first.part("ads", page.id))) == 25
         page.refused.clear()
         second = sync(tmp_path, config, catalog=catalog, state=first.state)

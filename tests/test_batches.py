@@ -349,3 +349,41 @@ def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(
     )
     assert numbers(came) == list(range(100))
     assert calls <= calls_needed(100, batch) + 4, "since it is said to have 100 more"
+
+
+@pytest.mark.parametrize("limit", [58, 59, 60, 300])
+def test_an_api_that_stops_in_the_middle_is_left(limit: int) -> None:
+    """It has an offset from which on it answers with nothing, though messages were seen there."""
+    held = conversation(400)
+    batches = MessageBatches(since=BEGINNING, expected=400, sizes=BatchSizes())
+    came: list[Row] = []
+    calls = 0
+    while not (batches.finished or batches.is_stuck):
+        calls += 1
+        assert calls < 200
+        end = len(held) - batches.window
+        came += batches.take([] if batches.window >= limit else held[max(0, end - 30) : end])
+    assert {*numbers(came)} >= {*range(400 - limit, 400)}
+    assert batches.is_stuck or batches.lacks
+
+
+def test_what_comes_where_it_does_not_belong_is_not_dropped() -> None:
+    """An API that rounds the offset up to a whole batch: no answer begins with a known message."""
+    held = conversation(100)
+    batches = MessageBatches(since=BEGINNING, expected=100, sizes=BatchSizes())
+    came: list[Row] = []
+    while not (batches.finished or batches.is_stuck):
+        end = max(0, len(held) - -(-batches.window // 30) * 30)
+        came += batches.take(held[max(0, end - 30) : end])
+    assert {*numbers(came)} >= {*range(40, 100)}
+    assert batches.is_stuck or batches.lacks
+
+
+@pytest.mark.parametrize(("counted", "lacking"), [(100, 0), (119, 0), (120, 20), (500, 400)])
+def test_what_is_counted_and_does_not_come_is_told(counted: int, lacking: int) -> None:
+    held = conversation(100)
+    batches = MessageBatches(since=BEGINNING, expected=counted, sizes=BatchSizes())
+    while not batches.finished:
+        end = max(0, len(held) - batches.window)
+        batches.take(held[max(0, end - 30) : end])
+    assert batches.lacks == lacking

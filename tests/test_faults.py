@@ -14,6 +14,7 @@ import pytest
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.pancake_api.dialects import Observed
 from tests.tap import (
+    INBOX,
     Run,
     assert_complete,
     begun,
@@ -21,6 +22,7 @@ from tests.tap import (
     hurried,
     log_lines,
     run_tap,
+    select,
     side_by_side,
     sync,
 )
@@ -580,3 +582,44 @@ def test_the_default_rate_keeps_to_the_limit(tmp_path: Path) -> None:
         assert_complete(server, sync(tmp_path, config))
         assert server.count() >= 40
         assert 4 * sum(call.status == 429 for call in server.calls) <= server.count()
+
+
+def test_a_conversation_whose_answers_never_end_is_set_aside(tmp_path: Path) -> None:
+    """Its API has a limit, from which on there is nothing; all other conversations come."""
+    account = Account.generate(seed=3, pages=1, conversations=8, messages=(80, 120))
+    page = account.pages[0]
+    deep = max(page.conversations.values(), key=lambda talk: len(talk.messages))
+    with PancakeServer(account) as server:
+        server.faults = [
+            Fault(
+                "empty_list",
+                endpoint="messages",
+                conversation_id=deep.id,
+                where=lambda call: int(call.params.get("current_count", 0)) >= 58,
+            )
+        ]
+        run = run_tap(tmp_path, config_for(server))
+        assert run.returncode == 1
+        (line,) = log_lines(run, "ERROR")
+        assert line.startswith(f"Set aside: page {page.id}, conversation {deep.id}, messages: ")
+        assert "the same messages again and again, without an end" in line
+        expected = {key for key in server.expected().messages if key[0] != deep.id}
+        assert expected <= run.by_key("messages").keys()
+        server.faults = []
+        assert_complete(server, run, sync(tmp_path, config_for(server), state=run.state))
+
+
+def test_messages_that_are_counted_and_do_not_come_are_told(tmp_path: Path) -> None:
+    account = Account.generate(seed=3, pages=1, conversations=4, messages=(3, 9))
+    first, other, *_ = account.pages[0].conversations.values()
+    first.count_error = 200
+    with PancakeServer(account) as server:
+        run = sync(tmp_path, config_for(server), catalog=select(*INBOX, "sync_runs"))
+        (line,) = log_lines(run, "WARNING")
+        assert f"conversation {first.id}, messages: the API counts" in line
+        assert "answers with 200 fewer: they may have been removed" in line
+        assert {row["status"] for row in run.records["sync_runs"]} == {"complete", "incomplete"}
+        assert_complete(server, run)
+        # Later runs read it no further than they need.
+        account.pages[0].receive(other.id)
+        assert not log_lines(sync(tmp_path, config_for(server), state=run.state), "WARNING")

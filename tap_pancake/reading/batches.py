@@ -36,6 +36,8 @@ _TRIES = 5
 _SAME = 2
 # So often the way is gone once more where nothing came of a step, until that is the end.
 _AGAIN = 2
+# So many answers more than have brought something may bring nothing new.
+_IDLE = 20
 # So often an end is doubted where a whole batch of what is counted has not come.
 _DOUBTS = 2
 
@@ -84,6 +86,8 @@ class MessageBatches:
         self._expected = expected
         self._sizes = sizes
         self._seen: set[str] = set()
+        self._given: set[str] = set()
+        """Messages that came where no known one did."""
         self._last: set[str] = set()
         self._offset = 0
         self._overlaps = True
@@ -92,7 +96,11 @@ class MessageBatches:
         self._furthest = 0
         self._again = 0
         self._doubted = 0
+        self._brought = 0
+        self._idle = 0
         self.finished = False
+        self.lacks = 0
+        """How many messages that are counted did not come, of a conversation read to its end."""
 
     @property
     def window(self) -> int:
@@ -103,6 +111,11 @@ class MessageBatches:
     def came_to_nothing(self) -> bool:
         """Whether no message came of several. Of a single one, it may have been removed."""
         return self.finished and not self._seen and self._expected > 1
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether answer after answer brings nothing new, and none is an end."""
+        return not self.finished and self._idle > _IDLE + self._brought
 
     @property
     def coming(self) -> range:
@@ -128,13 +141,19 @@ class MessageBatches:
         ids = {str(row["id"]) for row in rows}
         first = not self._offset
         size = len(rows) if size is None else size
-        if self._is_missing(ids):
-            self._ask_again(ids)
-            return []
-        self._again += self._missed > 1
-        self._missed = 0
         sent = {id(row): times.micros_or_none(row.get("inserted_at")) for row in rows}
         new = [row for row in rows if str(row["id"]) not in self._seen]
+        new.sort(key=lambda row: sent[id(row)] or 0)
+        if self._is_missing(ids):
+            self._ask_again(ids)
+            self._idle += 1
+            # It may never come where it belongs.
+            given, self._given = self._given, self._given | ids
+            return [row for row in new if str(row["id"]) not in given]
+        self._idle = 0 if new else self._idle + 1
+        self._brought += bool(new)
+        self._again += self._missed > 1
+        self._missed = 0
         self._seen |= ids
         self._sizes.see(size, first=first)
         short = self._sizes.is_short(size, first=first)
@@ -155,7 +174,10 @@ class MessageBatches:
         is_told = self._expected > 0 and 0 <= len(self._seen) - self._expected <= 1
         is_last = is_told and (short if first else self._sizes.is_shown_short(size, first=first))
         is_end = (end and not doubted) or is_last
-        self.finished = is_end or self._is_past([at for at in sent.values() if at])
+        is_past = self._is_past([at for at in sent.values() if at])
+        self.finished = is_end or is_past
+        missing = self._expected - len(self._seen)
+        self.lacks = missing if is_end and not is_past and missing >= _SHORTEST_FULL else 0
         self._last = ids
         self._overlaps = size > 1  # else there would be no way on
         self._offset += max(1, size - 1)
@@ -163,8 +185,7 @@ class MessageBatches:
             self._doubted += 1
             self._overlaps = bool(self._seen)
             self._offset = max(0, reached - _FURTHER)
-        new.sort(key=lambda row: sent[id(row)] or 0)
-        return new
+        return [row for row in new if str(row["id"]) not in self._given]
 
     def _may_be_cut(self, rows: list[Row]) -> bool:
         """Tell whether what seems to be the end may be a cut answer, or one of a copy that lags."""

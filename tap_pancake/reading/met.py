@@ -7,15 +7,10 @@ ends early leaves them to the next one.
 from __future__ import annotations
 
 from collections import deque
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from tap_pancake.api.errors import (
-    NothingThere,
-    PageFailed,
-    PageLost,
-    PageSkipped,
-    TransientError,
-)
+from tap_pancake.api.errors import PageFailed, PageLost, TransientError
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.state import DATE
 
@@ -32,8 +27,8 @@ MOST = 1_000
 """So many that were asked for are remembered, and so many that are refused wait."""
 NO_AD = "0"
 """An id that no advertisement has: it is answered all the same (reference, section 24)."""
-# A call and its two halves are refused: then that is asked for, to see if anything is answered.
-_WHOLE = 3
+# Of faults that may pass, what a single id may bring about.
+_BY_ITS_ID = HTTPStatus.INTERNAL_SERVER_ERROR
 # So many that are refused alone in one run of a page are no matter of single ones.
 _MOST_REFUSED = 20
 
@@ -101,18 +96,15 @@ class MetAds:
 class AdCalls:
     """The calls for the advertisements of a page: where one is refused, for halves of its ids."""
 
-    def __init__(self, ask: Callable[[list[str]], Body], aside: Aside) -> None:
+    def __init__(self, ask: Callable[..., Body], aside: Aside) -> None:
         """Begin with no answer.
 
         Args:
-            ask: asks for some advertisements.
+            ask: asks for some advertisements; with `persist=False` a fault is not waited out.
             aside: keeps those that are refused alone, for later runs.
         """
         self._ask = ask
         self._aside = aside
-        self._is_answered = False
-        """Whether it is known that not every call is refused."""
-        self._refusals = 0
         self.refused: dict[str, PageFailed] = {}
         """Those that this run has set aside, and why."""
 
@@ -126,31 +118,35 @@ class AdCalls:
         while parts:
             part = parts.popleft()
             try:
-                body = self._ask(part)
-            except (NothingThere, PageLost, PageSkipped, TransientError):
-                raise  # whatever the ids
+                body = self._ask(part, persist=part is ad_ids)
             except PageFailed as refusal:
-                self._refuse(part, refusal)
-                half = len(part) // 2
-                parts.extend([part[:half], part[half:]] if half else [])
+                is_fault = isinstance(refusal, TransientError) and refusal.status != _BY_ITS_ID
+                if is_fault or isinstance(refusal, PageLost):
+                    raise
+                if part is ad_ids and self._is_refused([NO_AD]):
+                    raise
+                if half := len(part) // 2:
+                    parts.extend([part[:half], part[half:]])
+                else:
+                    self._set_aside(part[0], refusal)
             else:
-                self._is_answered = True
                 yield body
 
-    def _refuse(self, ad_ids: list[str], refusal: PageFailed) -> None:
-        """Note that a call was refused.
+    def _is_refused(self, ad_ids: list[str]) -> bool:
+        try:
+            self._ask(ad_ids, persist=False)
+        except PageFailed:
+            return True
+        return False
+
+    def _set_aside(self, ad_id: str, refusal: PageFailed) -> None:
+        """Leave one to later runs.
 
         Raises:
-            PageFailed: all calls are, or too many single ones.
+            PageFailed: too many are refused.
         """
-        self._refusals += 1
-        if not self._is_answered and (len(ad_ids) == 1 or self._refusals == _WHOLE):
-            self._ask([NO_AD])
-            self._is_answered = True
-        if len(ad_ids) > 1:
-            return
-        if ad_ids[0] not in self._aside.since:
-            self.refused[ad_ids[0]] = refusal
-        self._aside.failed(ad_ids[0], None, BEGINNING, refusal)
+        if ad_id not in self._aside.since:
+            self.refused[ad_id] = refusal
+        self._aside.failed(ad_id, None, BEGINNING, refusal)
         if len(self.refused) >= _MOST_REFUSED:
             raise refusal

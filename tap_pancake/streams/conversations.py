@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tap_pancake.streams.messages import Batch, MessagesStream
 
 V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
+SEVERAL = 2
+"""So many messages a conversation that is set aside has, or more: none is no answer."""
 V1_LONGEST = 28 * 86_400
 """Seconds that the bounds of v1 may be apart: a month, of any length (reference, section 7.2)."""
 V1_BEGINNING = times.micros("2010-01-01T00:00:00")
@@ -295,7 +297,7 @@ class ConversationsStream(ListStream):
                 "page_id": context["page_id"],
                 "conversation_id": entry.conversation_id,
                 "customer_id": entry.customer_id,
-                "message_count": 1,  # at least
+                "message_count": SEVERAL,
             }
             reading.part = Part(since=entry.since)
             reading.messages = self._messages.batches(child, entry.since, persist=False)

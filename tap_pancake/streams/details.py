@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from tap_pancake.api.client import page_of
+from tap_pancake.api.errors import PageFailed
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import beside, read_again
 from tap_pancake.streams.messages import Batch, MessagesStream
@@ -75,8 +75,11 @@ class ConversationDetailsStream(MessagesStream):
             details = batch.details
         assert details is not None  # noqa: S101 - each conversation has a newest batch
         if not self.tells(details):
-            self.run.row_left_out("with nothing beside `messages`", self.name, page_of(context))
-            return
+            msg = (
+                f"{self.place(context)}: two answers have nothing beside `messages`: a later run"
+                " asks once more"
+            )
+            raise PageFailed(msg)
         record = self.shape(_row_of(details), context)
         last = record and record.get("last_message_at")
         if record is not None and (end is None or not last or last <= times.from_micros(end)):

@@ -144,12 +144,7 @@ class MessagesStream(PancakeStream):
             body = self.fetch(context, pager.window, persist=persist)
             rows = self.rows_of(body, context)
         new = pager.take(rows, rows.answered)
-        if pager.came_to_nothing:
-            msg = (
-                f"{self.place(context)}: the API counts {context['message_count']:,} messages and"
-                " answers with none, again and again: a later run asks once more"
-            )
-            raise PageFailed(msg)
+        self._doubt(pager, context)
         # One that is empty where there should be messages is asked for again.
         if is_newest and self._details.selected and (new or pager.finished):
             details = self._details.of(body, rows)
@@ -157,6 +152,29 @@ class MessagesStream(PancakeStream):
                 body = self.fetch(context, 0, persist=persist)
                 details = self._details.of(body, self.rows_of(body, context))
         return Batch(b"[" + b",".join(map(json_of, new)) + b"]", details)
+
+    def _doubt(self, pager: MessageBatches, context: Context) -> None:
+        """Say where what is counted does not come.
+
+        Raises:
+            PageFailed: nothing comes, or nothing more: the conversation is to be set aside.
+        """
+        place, count = self.place(context), f"{context['message_count']:,}"
+        if pager.lacks:
+            text = (
+                f"{place}: the API counts {count} messages and answers with {pager.lacks:,} fewer:"
+                " they may have been removed"
+            )
+            self.run.lacking(text, self.name, context["page_id"])
+        if pager.is_stuck:
+            msg = f"{place}: the API answers with the same messages again and again, without an end"
+            raise PageFailed(msg)
+        if pager.came_to_nothing:
+            msg = (
+                f"{place}: the API counts {count} messages and answers with none, again and again:"
+                " a later run asks once more"
+            )
+            raise PageFailed(msg)
 
     def _rows_from(self, offset: int, context: Context, *, persist: bool) -> Rows:
         return self.rows_of(self.fetch(context, offset, persist=persist), context)
