@@ -61,7 +61,10 @@ class Tab:
         """Show a file in a window of this size."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            **{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 500,
         )
         self.loaded = False
         self.call("Page.navigate", url=file.as_uri())
@@ -112,7 +115,7 @@ def opened_browser(directory: Path) -> Iterator[Tab]:
     to, answers = directory / "to", directory / "answers"
     for pipe in (to, answers):
         os.mkfifo(pipe)
-    command = [
+    command: list[str | Path] = [
         *("sh", "-c", 'in=$1 out=$2; shift 2; exec "$@" 3<"$in" 4>"$out"', "sh", to, answers),
         *(program, "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

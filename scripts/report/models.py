@@ -184,8 +184,7 @@ def read(ask: Ask) -> Row:
     there = {
         row["table_name"]
         for row in ask(
-            "select table_name from information_schema.tables"
-            " where table_schema = current_schema()"
+            "select table_name from information_schema.tables where table_schema = current_schema()"
         )
     }
 
@@ -219,21 +218,29 @@ def read(ask: Ask) -> Row:
             minutes=lambda row: hundredths(row["wait_minutes"]),
             working=lambda row: hundredths(row["working_minutes"]),
             open=lambda row: int(row["is_open"]),
-            within=lambda row: None if row["is_within_target"] is None else +row["is_within_target"],
+            within=lambda row: (
+                None if row["is_within_target"] is None else +row["is_within_target"]
+            ),
         ),
         "messages": columns(
             rows(MESSAGES),
-            **{"page": lists.page, "type": lists.type, "day": day},
+            page=lists.page,
+            type=lists.type,
+            day=day,
             **counts("customer", "staff", "outside", "automation", "other"),
         ),
         "customers": columns(
             rows(CUSTOMERS),
-            **{"page": lists.page, "type": lists.type, "day": day},
+            page=lists.page,
+            type=lists.type,
+            day=day,
             **counts("customers", "with_phone"),
         ),
         "staff_days": columns(
             staff,
-            **{"page": lists.page, "staff": lists.staff, "day": day},
+            page=lists.page,
+            staff=lists.staff,
+            day=day,
             **counts(
                 *("conversation_count", "message_count", "inbox_conversation_count"),
                 *("inbox_message_count", "comment_conversation_count", "comment_message_count"),
@@ -242,7 +249,9 @@ def read(ask: Ask) -> Row:
         ),
         "backlog": columns(
             rows(BACKLOG),
-            **{"page": lists.page, "type": lists.type, "day": day},
+            page=lists.page,
+            type=lists.type,
+            day=day,
             **counts("open_count"),
         ),
         "waiting": columns(
@@ -268,7 +277,9 @@ def read(ask: Ask) -> Row:
         ),
         "ratings": columns(
             rows(RATINGS),
-            **{"page": lists.page, "type": lists.type, "day": day},
+            page=lists.page,
+            type=lists.type,
+            day=day,
             **counts("rating", "rating_count"),
         ),
         "tags": columns(
@@ -309,12 +320,12 @@ class Lists:
         staff_id, name = row["staff_id"], row["staff_name"]
         if staff_id is None:
             return None
+        key: tuple[str, ...] = (staff_id,)
         if staff_id == UNKNOWN:
-            key, name = (UNKNOWN,), None
-        else:
-            name = name or staff_id
+            name = None
+        elif staff_id == (name := name or staff_id):
             # Without an id, the same name on another page may be somebody else.
-            key = (staff_id, row["page_id"]) if staff_id == name else (staff_id,)
+            key = (staff_id, row["page_id"])
         self.people[key] = self.people.get(key) or name
         return self._places.setdefault(("staff", key), len(self.people) - 1)
 

@@ -1,4 +1,3 @@
-"use strict";
 // Draws the report from what is embedded in the page. Each table of `data` has columns of one length; days are
 // counted from 1970-01-01, and pages, types, staff and ads are places in the lists of that name.
 
@@ -42,10 +41,11 @@ function percent(share) {
     return share === null ? "–" : `${number(share * 100, 1)} %`;
 }
 
-function minutes(value) {
+/** Minutes in a unit that is easy to read. A day of working time has no fixed length: hours are its largest unit. */
+function minutes(value, isWorking = state.minutes === "working") {
     if (value === null) return "–";
     if (value < 60) return text("unit.minutes", { n: number(value, value < 10 ? 1 : 0) });
-    if (value < 48 * 60) return text("unit.hours", { n: number(value / 60, 1) });
+    if (isWorking || value < 48 * 60) return text("unit.hours", { n: number(value / 60, 1) });
     return text("unit.days", { n: number(value / 1440, 1) });
 }
 
@@ -80,7 +80,9 @@ function literal(value) {
     return String(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-function shortened(value, longest = 22) {
+/** A text that leaves room for the bars beside it. */
+function shortened(value) {
+    const longest = window.innerWidth < 500 ? 14 : 22;
     const letters = [...value];
     return letters.length <= longest ? value : letters.slice(0, longest - 1).join("") + "…";
 }
@@ -273,8 +275,9 @@ function table(id, columns, rows) {
         };
         const shown = sort ? [...rows].sort(compared) : rows;
         body.replaceChildren(...shown.map((row) => element("tr", {}, ...columns.map((column) => {
-            const show = column.show ?? (column.is_text ? String : number);
-            return element("td", { class: column.is_text ? "" : "number" }, show(row[column.key], row));
+            const show = column.show ?? (column.is_text ? String : (value) => number(value));
+            const value = row[column.key];
+            return element("td", { class: column.is_text ? "" : "number", "data-value": value }, show(value, row));
         }))));
         heads.forEach((head, place) => {
             const isSorted = sort?.key === columns[place].key;
@@ -286,20 +289,20 @@ function table(id, columns, rows) {
     return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": text(`${id}.title`) }, made);
 }
 
-function nothing() {
-    return element("p", { class: "nothing" }, text("nothing"));
-}
-
 /** Fills a section: the chart (traces and layout, or null), and its numbers as a table. */
 function show(id, { note, chart, columns, rows, isOpen = false }) {
     const section = document.getElementById(id);
     section.querySelector(".note").textContent = note ?? text(`${id}.note`, { minutes: text(`minutes.${state.minutes}`) });
     const numbers = section.querySelector(".numbers"), drawn = section.querySelector(".chart");
     if (!rows.length) {
-        if (drawn) Plotly.purge(drawn), drawn.replaceChildren(), drawn.style.height = "";
-        numbers.replaceChildren(nothing());
-        return;
+        numbers.replaceChildren(element("p", { class: "nothing" }, text("nothing")));
     }
+    if (drawn && !chart) {
+        Plotly.purge(drawn);
+        drawn.replaceChildren();
+        drawn.style.height = "";
+    }
+    if (!rows.length) return;
     const filled = table(id, columns, rows);
     if (!drawn || isOpen) numbers.replaceChildren(filled);
     else {
@@ -307,7 +310,7 @@ function show(id, { note, chart, columns, rows, isOpen = false }) {
         const summary = element("summary", {}, text("as_table"));
         numbers.replaceChildren(element("details", { open: wasOpen }, summary, filled));
     }
-    if (drawn) {
+    if (chart) {
         drawn.style.height = `${chart.layout.height}px`;
         Plotly.react(drawn, chart.traces, styled(chart.layout), { displayModeBar: false, responsive: true });
     }
@@ -316,7 +319,7 @@ function show(id, { note, chart, columns, rows, isOpen = false }) {
 function styled(layout) {
     const axis = (own = {}) => ({
         automargin: true, gridcolor: "#e3e6ea", zeroline: false, fixedrange: true, ...own,
-        title: { text: own.title ?? "", standoff: 10 },
+        title: { text: own.title ?? "", standoff: 10, font: { size: 13 } },
     });
     return {
         barmode: "stack", bargap: 0.25, dragmode: false, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
@@ -366,7 +369,7 @@ const SECTIONS = {
                 ...spoke.map((key) => ({ key, words: text(`speaker.${key}`) })),
                 { key: "complete", words: text("column.complete"), show: (is) => text(is ? "yes" : "no") },
             ],
-            chart: {
+            chart: rows.length > 0 && {
                 traces: spoke.map((name) => ({
                     type: "bar", name: text(`speaker.${name}`), x: rows.map((row) => isoDate(row.day)),
                     y: rows.map((row) => row[name]),
@@ -407,15 +410,15 @@ const SECTIONS = {
                 { key: "weekday", words: text("column.weekday"), show: (weekday) => weekdays[weekday] },
                 { key: "hour", words: text("column.hour"), show: (hour) => `${hour}:00` },
                 { key: "n", words: "n" },
-                { key: "median", words: text("column.median"), show: minutes },
+                { key: "median", words: text("column.median"), show: (value) => minutes(value) },
             ],
-            chart: {
+            chart: rows.length > 0 && {
                 traces: [{
                     type: "heatmap", x: weekdays, y: [...Array(24).keys()].map((hour) => `${hour}:00`), z: heat.z,
-                    text: heat.text, texttemplate: "%{text}", textfont: { size: 10 }, hovertext: heat.hover,
+                    text: heat.text, texttemplate: "%{text}", textfont: { size: 11, color: "#111" }, hovertext: heat.hover,
                     hovertemplate: "%{hovertext}<extra></extra>", customdata: heat.counts, showscale: false,
                     hoverongaps: false, xgap: 2, ygap: 2, zmin: 0, zmax: Math.log10(1441),
-                    colorscale: [[0, "#e6f4ea"], [0.4, "#fff3d6"], [0.7, "#f7b267"], [1, "#8f1d14"]],
+                    colorscale: [[0, "#dcf1e3"], [0.38, "#fff0c9"], [0.7, "#fbbf77"], [1, "#f0815a"]],
                 }],
                 layout: {
                     height: 860, xaxis: { side: "top", showgrid: false },
@@ -446,19 +449,20 @@ const SECTIONS = {
             columns: [
                 { key: "week", words: text("column.week"), show: (day) => date(day) },
                 { key: "n", words: "n" },
-                { key: "median", words: text("column.median"), show: minutes },
-                { key: "p90", words: text("column.p90"), show: minutes },
+                { key: "median", words: text("column.median"), show: (value) => minutes(value) },
+                { key: "p90", words: text("column.p90"), show: (value) => minutes(value) },
                 { key: "within", words: text("column.within"), show: percent },
                 { key: "complete", words: text("column.complete"), show: (is) => text(is ? "yes" : "no") },
             ],
-            chart: {
+            chart: rows.length > 0 && {
                 traces: [
                     line("median", text("column.median"), BLUE, "solid"),
                     line("p90", text("column.p90"), ORANGE, "dot"),
                     {
                         type: "bar", name: text("weeks.answers"), x, y: rows.map((row) => row.n), yaxis: "y2",
                         marker: { color: PALE }, width: 4 * DAY, text: rows.map((row) => `n ${row.n}`),
-                        textposition: "auto", hovertemplate: "%{x|%d/%m/%Y}<br>n = %{y}",
+                        textposition: "outside", textangle: 0, cliponaxis: false,
+                        hovertemplate: "%{x|%d/%m/%Y}<br>n = %{y}",
                     },
                 ],
                 layout: {
@@ -468,7 +472,7 @@ const SECTIONS = {
                         ...(x.length < 7 ? { tickmode: "array", tickvals: x } : {}),
                     },
                     yaxis: { domain: [0.34, 1], title: text(inHours ? "axis.hours" : "axis.minutes"), rangemode: "tozero" },
-                    yaxis2: { domain: [0, 0.26], title: "n", rangemode: "tozero", nticks: 3 },
+                    yaxis2: { domain: [0, 0.26], title: "n", range: [0, 1.4 * Math.max(...rows.map((row) => row.n))], nticks: 3 },
                 },
             },
         };
@@ -496,8 +500,8 @@ const SECTIONS = {
             columns: [
                 { key: "name", words: text("column.name"), is_text: true },
                 { key: "n", words: text("column.answers") },
-                { key: "median", words: text("column.median"), show: minutes },
-                { key: "p90", words: text("column.p90"), show: minutes },
+                { key: "median", words: text("column.median"), show: (value) => minutes(value) },
+                { key: "p90", words: text("column.p90"), show: (value) => minutes(value) },
                 { key: "within", words: text("column.within"), show: percent },
                 { key: "conversations", words: text("column.conversations") },
                 { key: "messages", words: text("column.messages") },
@@ -518,8 +522,8 @@ const SECTIONS = {
             })),
             columns: [
                 { key: "name", words: text("column.customer"), is_text: true },
-                { key: "minutes", words: text("column.waiting"), show: minutes },
-                { key: "working", words: text("minutes.working"), show: minutes },
+                { key: "minutes", words: text("column.waiting"), show: (value) => minutes(value, false) },
+                { key: "working", words: text("minutes.working"), show: (value) => minutes(value, true) },
                 { key: "since", words: text("column.since"), is_text: true },
                 { key: "page", words: text("filter.page"), is_text: true },
                 { key: "type", words: text("filter.type"), is_text: true },
@@ -541,7 +545,7 @@ const SECTIONS = {
                 complete: +of.every((row) => table.complete[row]),
             };
         }).sort((a, b) => b.customers - a.customers || b.spend - a.spend);
-        const best = rows.slice(0, MOST_BARS);
+        const best = rows.filter((row) => row.customers).slice(0, MOST_BARS);
         const labels = best.map((row) => `${literal(shortened(row.name))}<br>${literal(money(row.cost, row.currency))}`);
         const bars = (key, value, color) => ({ name: text(`ads.${key}`), x: best.map(value), marker: { color } });
         const shown = (value, row) => money(value, row.currency);
@@ -558,7 +562,7 @@ const SECTIONS = {
                 { key: "page", words: text("filter.page"), is_text: true },
                 { key: "complete", words: text("column.complete"), show: (is) => text(is ? "yes" : "no") },
             ],
-            chart: best.length && lyingBars(labels, [
+            chart: best.length > 0 && lyingBars(labels, [
                 bars("with_phone", (row) => row.phones, GREEN),
                 bars("without", (row) => row.customers - row.phones, PALE),
             ], text("column.new_customers")),
@@ -580,7 +584,7 @@ const SECTIONS = {
                 { key: "n", words: "n" },
                 { key: "share", words: text("column.share"), show: percent },
             ],
-            chart: rows.length && lyingBars(
+            chart: rows.length > 0 && lyingBars(
                 rows.map((row) => `${row.rating} ★`),
                 [{ x: rows.map((row) => row.n), text: rows.map((row) => number(row.n)), marker: { color: BLUE } }],
                 text("ratings.axis"),
@@ -608,7 +612,7 @@ const SECTIONS = {
                 { key: "now", words: text("tags.now") },
                 { key: "phones", words: text("column.with_phone") },
             ],
-            chart: best.length && lyingBars(best.map((row) => literal(shortened(row.name))), [
+            chart: best.length > 0 && lyingBars(best.map((row) => literal(shortened(row.name))), [
                 { name: text("tags.ever"), x: best.map((row) => row.ever), marker: { color: PALE } },
                 { name: text("tags.now"), x: best.map((row) => row.now), marker: { color: BLUE }, width: 0.45 },
             ], text("column.conversations"), "overlay"),
@@ -627,14 +631,14 @@ function cards() {
     const canCompare = completeness(from, to).isComplete && completeness(from - length, from - 1).isComplete;
     now.open = { value: openNow().length };
     before.open = { value: sum(rowsOf(data.backlog, from - 1, from - 1), data.backlog.open_count) };
-    const shown = { median: minutes, within: percent };
+    const shown = { median: (value) => minutes(value), within: percent };
     return Object.entries(now).map(([name, { value, n }]) => {
         const show = shown[name] ?? number, then = before[name].value;
         const canSay = name === "open" ? completeness(from - 1, from - 1).isComplete : canCompare;
         return element(
             "div", { class: "card", id: `card-${name}` },
             element("h3", {}, text(`card.${name}`, { minutes: text(`minutes.${state.minutes}`) })),
-            element("p", { class: "value" }, show(value)),
+            element("p", { class: "value", "data-value": value }, show(value)),
             n === undefined ? null : element("p", { class: "count" }, `n = ${number(n)}`),
             element("p", { class: "change" }, canSay && then !== null && value !== null
                 ? changed(name, value, then, show) : text("no_comparison")),
