@@ -15,9 +15,9 @@ const today = Math.max(...data.pages.map((page) => Math.floor(localTime(data.as_
 const first = Math.min(data.first ?? today, today);
 const state = {
     language: (navigator.language || "").startsWith("vi") ? "vi" : "en",
-    page: "", channel: "", type: "0", minutes: "working", period: "days_28", sorts: {},
+    page: "", channel: "", type: "0", minutes: "working", sorts: {},
 };
-setPeriod("days_28");
+setPeriod(first <= today - 28 ? "days_28" : "days_7");
 
 // ---- Words and numbers
 
