@@ -11,6 +11,8 @@ from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import psycopg
 import pytest
 
 from scripts.report import models
@@ -117,10 +119,28 @@ def invented_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         run = sync(directory, config, catalog=select(*STREAMS))
     load_jsonl(directory, directory / "files", run.stdout)
     project = in_duckdb(directory / "dbt", directory / "files", pancake__as_of=AS_OF)
-    project.dbt("build", "--select", "resource_type:seed", "resource_type:model")
+    with_hours(project)
+    project.dbt("run")
     file = directory / "report.html"
     subprocess.run([sys.executable, "-m", "scripts.report", project.duckdb, file], check=True)
     return Shop(account, project, run.stdout, file)
+
+
+def with_hours(project: Project, database: str = "") -> None:
+    """Open the shop from Monday to Saturday: working time is not clock time then."""
+    project.dbt("seed")
+    rows = ", ".join(f"('*', {weekday}, '08:00', '21:30', null)" for weekday in range(1, 7))
+    insert = (
+        "insert into {}.pancake__working_hours (page_id, weekday, opens_at, closes_at, valid_from)"
+        f" values {rows}"
+    )
+    if project.target == "duckdb":
+        with duckdb.connect(str(project.duckdb)) as connection:
+            connection.execute(insert.format("pancake.pancake"))
+    else:
+        schema = project.environment["PANCAKE_DBT_SCHEMA"]
+        with psycopg.connect(database) as session:
+            session.execute(insert.format(f'"{schema}"').encode())
 
 
 @pytest.fixture(name="opened", scope="module")
@@ -604,7 +624,8 @@ def test_the_page_says_how_new_and_whole_it_is(shop: Shop, tab: Tab) -> None:
 def test_postgresql_gives_the_same_numbers(shop: Shop, database: str, tmp_path: Path) -> None:
     load_postgres(tmp_path, database, shop.messages)
     project = in_postgres(tmp_path / "dbt", database, "a shop", pancake__as_of=AS_OF)
-    project.dbt("build", "--select", "resource_type:seed", "resource_type:model")
+    with_hours(project, database)
+    project.dbt("run")
     with models.opened(str(shop.project.duckdb)) as ask:
         expected = models.read(ask)
     with models.opened(database, "a shop") as ask:

@@ -49,6 +49,17 @@ function minutes(value, isWorking = state.minutes === "working") {
     return text("unit.days", { n: number(value / 1440, 1) });
 }
 
+/** The same for a narrow cell. */
+function shortMinutes(value) {
+    if (!isNarrow()) return minutes(value);
+    const [unit, count] = value < 60 ? ["unit.short_minutes", value] : ["unit.short_hours", value / 60];
+    return text(unit, { n: number(count, count < 9.95 && unit === "unit.short_hours" ? 1 : 0) });
+}
+
+function isNarrow() {
+    return window.innerWidth < 600;
+}
+
 function money(value, currency) {
     if (value === null) return "–";
     return `${number(value, Math.abs(value) < 100 ? 2 : 0)} ${currency ?? ""}`.trim();
@@ -82,7 +93,7 @@ function literal(value) {
 
 /** A text that leaves room for the bars beside it. */
 function shortened(value) {
-    const longest = window.innerWidth < 500 ? 14 : 22;
+    const longest = isNarrow() ? 14 : 22;
     const letters = [...value];
     return letters.length <= longest ? value : letters.slice(0, longest - 1).join("") + "…";
 }
@@ -390,7 +401,7 @@ const SECTIONS = {
 
     hours() {
         const cells = grouped(rowsOf(data.waits), (row) => `${(data.waits.day[row] + 3) % 7} ${data.waits.hour[row]}`);
-        const weekdays = [...Array(7).keys()].map((place) => date(4 + place, { weekday: "short" }));
+        const weekdays = text("weekdays").split(" ");
         const rows = [], heat = { z: [], text: [], hover: [], counts: [] };
         for (let hour = 0; hour < 24; hour++) {
             const line = { z: [], text: [], hover: [], counts: [] };
@@ -399,7 +410,7 @@ const SECTIONS = {
                 if (times.length) rows.push({ weekday, hour, n: times.length, median: middle });
                 line.counts.push(times.length);
                 line.z.push(times.length ? Math.log10(1 + middle) : null);
-                line.text.push(times.length ? `${minutes(middle)}<br>n ${times.length}` : "");
+                line.text.push(times.length ? `${shortMinutes(middle)}<br>n ${times.length}` : "");
                 line.hover.push(`${literal(name)} ${hour}:00<br>${minutes(middle)}<br>n = ${times.length}`);
             });
             for (const [name, values] of Object.entries(line)) heat[name].push(values);
@@ -421,7 +432,7 @@ const SECTIONS = {
                     colorscale: [[0, "#dcf1e3"], [0.38, "#fff0c9"], [0.7, "#fbbf77"], [1, "#f0815a"]],
                 }],
                 layout: {
-                    height: 860, xaxis: { side: "top", showgrid: false },
+                    height: 860, xaxis: { side: "top", showgrid: false, tickangle: 0 },
                     yaxis: { autorange: "reversed", showgrid: false, type: "category", dtick: 1 },
                 },
             },
