@@ -80,7 +80,7 @@ def test_without_rows_each_section_says_so(tmp_path: Path) -> None:
         assert cards == ["0", "0", "0", "\N{EN DASH}", "\N{EN DASH}", "0"]
         status = tab.run("document.getElementById('status').textContent")
         assert status.startswith("Data as of 2026-05-08 09:30 (UTC+7).")
-        assert "Complete: 0 of 28 days" in status
+        assert "Complete: 0 of 7 days" in status
         assert not tab.logged
 
 
