@@ -1,7 +1,7 @@
 """Answers questions from the models of transform/, with the SQL of docs/recipes.md.
 
-`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`; the URL of a PostgreSQL
-database does as well.
+`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or the URL of a
+PostgreSQL database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "recipes.md"
-_RECIPE = re.compile(r"^## ([^\n]+)\n(?:(?!## )[^\n]*\n)*?```sql\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_RECIPE = re.compile(
+    r"^## ([^\n]+)\n(?:(?!## )[^\n]*\n)*?```sql\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 
 
 def recipes() -> dict[str, str]:
