@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import product
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,6 +40,8 @@ START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 15), utc(2026, 5, 15, 6)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NOT_SAID = {"ad_click", "system_message", "reaction", "replied_message"}
 """Attachments that are no files."""
+CLOSING = {"ok", "siap", "ขอบคุณมากค่ะ 🙏✨"}
+"""What the account's customers say that needs no answer."""
 
 
 @dataclass
@@ -65,6 +68,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     )
     page = account.add_page(name="Loja d'Além", timezone=-3.5)
     page.statistics.since, page.statistics.until = START, END
+    page.staff[1].name = "Cô Hai"  # else two have one name
     talk(page)
     unlisted = account.add_page(timezone=7)
     # The tap knows just its id.
@@ -335,7 +339,7 @@ def test_new_customers_by_ad(shop: Shop, engine: str) -> None:
     }
     for _, currency, cost, new, _, _, of_one in found.values():
         assert of_one == (pytest.approx(cost / new, abs=0.01) if new and currency else None)
-    assert sum(new for new, _ in counted.values()) > 3
+    assert sum(new for new, _ in counted.values()) > 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -357,7 +361,7 @@ def test_what_is_missing(shop: Shop, engine: str) -> None:
     pages = {page.id: page for page in shop.server.account.pages}
     counted: Counter[tuple[str, str]] = Counter()
     for page, known in inbox(shop):
-        for message in known.messages:
+        for message in known.messages if known.type in {"INBOX", "COMMENT"} else ():
             if said(page.id, known, message) not in {"nobody", None}:
                 counted[page.name, str(local(page, message).date())] += 1
     reported: Counter[tuple[str, str]] = Counter()
@@ -400,7 +404,7 @@ def waits(shop: Shop) -> Iterator[Wait]:
             if kind in {"staff", "outside"} or (kind == "customer" and not is_closing(message)):
                 turns.append((message.inserted_at, kind != "customer", message.id, message))
         asked: list[Message] = []
-        for _, is_answer, _, message in sorted(turns, key=lambda turn: turn[:3]):
+        for _, is_answer, _, message in sorted(turns, key=itemgetter(0, 1, 2)):
             if not is_answer:
                 asked.append(message)
             elif asked:
@@ -413,7 +417,7 @@ def waits(shop: Shop) -> Iterator[Wait]:
 def is_closing(message: Message) -> bool:
     """Tell whether a message needs no answer: the account knows only these forms."""
     parts = {part["type"] for part in message.attachments} - NOT_SAID
-    return message.text == "ok" or (not message.text and parts == {"sticker"})
+    return message.text in CLOSING or (not message.text and parts == {"sticker"})
 
 
 def local(page: Page, message: Message) -> datetime:
@@ -489,9 +493,11 @@ def test_the_answers_are_printed_as_tables(shop: Shop, engine: str) -> None:
     title, head, *rows, rest = done.stdout.strip().splitlines()
     assert (title, head.split()[:2], len(rows)) == ("Tag funnel:", ["page", "tag"], 2)
     assert rest.endswith("rows, these are the first)")
-    done = subprocess.run([*command, "Nothing"], cwd=ROOT, capture_output=True, check=False)
+    done = subprocess.run(
+        [*command, "Nothing"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 2
-    assert b"no such recipe: Nothing" in done.stderr
+    assert "no such recipe: Nothing" in done.stderr
 
 
 def test_the_summary_names_a_page_of_which_only_the_id_is_known(
