@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import product
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -398,13 +397,13 @@ def inbox(shop: Shop) -> Iterator[tuple[Page, Conversation]]:
 def waits(shop: Shop) -> Iterator[Wait]:
     """Yield what customers said in an inbox until somebody answered, with the answer if any."""
     for page, conversation in inbox(shop):
-        turns = []
+        turns: list[tuple[tuple[datetime, bool, str], Message]] = []
         for message in conversation.messages if conversation.type == "INBOX" else ():
             kind = said(page.id, conversation, message)
             if kind in {"staff", "outside"} or (kind == "customer" and not is_closing(message)):
-                turns.append((message.inserted_at, kind != "customer", message.id, message))
+                turns.append(((message.inserted_at, kind != "customer", message.id), message))
         asked: list[Message] = []
-        for _, is_answer, _, message in sorted(turns, key=itemgetter(0, 1, 2)):
+        for (_, is_answer, _), message in sorted(turns, key=lambda turn: turn[0]):
             if not is_answer:
                 asked.append(message)
             elif asked:
