@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk import RESTStream, Tap
 from singer_sdk.batch import Batcher
 from singer_sdk.configuration._dict_config import parse_environment_config
-from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.contrib.msgspec import MsgSpecWriter, serialize_jsonl
 from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
 from singer_sdk.helpers._batch import BatchConfig, SDKBatchMessage
 from singer_sdk.helpers._classproperty import classproperty
@@ -60,6 +60,13 @@ class LineWriter(MsgSpecWriter):
             self.files.add(message)
         else:
             sys.stdout.buffer.write(self.format_message(message))
+
+    @override
+    def serialize_message(self, message: Message) -> bytearray:
+        # The SDK's own makes a copy of each value of a state first.
+        if type(message) is StateMessage:
+            return serialize_jsonl({"type": "STATE", "value": message.value})
+        return super().serialize_message(message)
 
     def write_at_once(self, message: Message) -> int:
         """Write a message, and what waits for it; give its length in bytes."""

@@ -11,7 +11,10 @@ from tests.targets import postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST = ("test_interrupt", "test_meltano", "test_faults", "test_cases")
+LONGEST = (
+    *("test_cases", "test_meltano", "test_statistics", "test_streams", "test_fault_matrix"),
+    *("test_interrupt", "test_faults", "test_personal_data", "test_model", "test_settings"),
+)
 """Files that take about a minute each: last, they would keep one core busy and the others idle."""
 
 

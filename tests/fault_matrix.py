@@ -507,6 +507,7 @@ class Matrix:
     """How often list-pages was asked in the first run."""
     lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     """By page: the level and text of what was logged of it."""
+    _due: dict[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Sort what was written and logged by page."""
@@ -535,7 +536,9 @@ class Matrix:
 
     def due(self, page_id: str) -> Rows:
         """What the first run must have written of a page without a refusal."""
-        return due(self.server, page_id, self.stream, self.before)
+        if page_id not in self._due:  # which several checks ask for
+            self._due[page_id] = due(self.server, page_id, self.stream, self.before)
+        return self._due[page_id]
 
 
 def by_page(run: Run, stream: str) -> dict[str, Rows]:

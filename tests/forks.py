@@ -7,6 +7,7 @@ of its own all the same, with its own arguments, environment and signals, and en
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -137,6 +138,10 @@ def _serve(address: str) -> Json:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Else each child looks through all that is loaded when it ends, and copies its memory for that:
+    # most of what a short run costs.
+    gc.collect()
+    gc.freeze()
     children: dict[int, socket.socket] = {}
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
         door.bind(f"{address}.")
@@ -190,6 +195,11 @@ def _be_the_tap(job: Json) -> None:
 
 
 if __name__ == "__main__":
+    # It loads pytest if it can, which each run would then have to leave behind.
+    sys.modules["pytest"] = None  # type: ignore[assignment]
+    import time_machine  # noqa: F401 - of runs at another time
+
     from tap_pancake.__main__ import main
 
+    del sys.modules["pytest"]
     _be_the_tap(_serve(sys.argv[1]))

@@ -85,6 +85,8 @@ def new_project(directory: Path, home: Path) -> Project:
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MELTANO_", "TAP_PANCAKE_", "TARGET_", "SINGER_"))
+        # Else each run of a plugin compiles all that is in its new environment.
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Project(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import gzip
 import io
@@ -19,11 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest.mock import patch
 from urllib.parse import urlparse
 
+import msgspec
 from jsonschema import Draft202012Validator, FormatChecker
 from singer_sdk.singerlib import Catalog
 
@@ -132,7 +133,7 @@ class Run:
 
 def hours_later(state: Json, hours: float = 6) -> Json:
     """Give a state whose lookbacks of statistics were read so many hours earlier than it says."""
-    state = copy.deepcopy(state)
+    state = copied(state)
     for bookmark in state["bookmarks"].values():
         for part in (bookmark, *bookmark.get("partitions", [])):
             if part.get("lookback"):
@@ -272,11 +273,11 @@ def run_here(
     written, log = io.BytesIO(), io.StringIO()
     output = io.TextIOWrapper(written, encoding="utf-8")
     returncode, others = 0, threading.enumerate()
-    catalog = select(*INBOX) if catalog is None else copy.deepcopy(dict(catalog))
+    catalog = select(*INBOX) if catalog is None else copied(catalog)
     with redirect_stdout(output), _logged(log), _put_back(), _hurried():
         tap = TapPancake(
-            config=copy.deepcopy(dict(config)),
-            state=copy.deepcopy(dict(state or {})),
+            config=copied(config),
+            state=copied(state or {}),
             catalog=Catalog.from_dict(catalog) if catalog else None,
         )
         try:
@@ -288,6 +289,12 @@ def run_here(
             _end_threads(tap, others)
     output.flush()
     return read_output(written.getvalue().decode(), returncode, log.getvalue())
+
+
+def copied(content: Mapping[str, Any]) -> Json:
+    """Give a copy of JSON, in a tenth of the time of a deep copy."""
+    copy: Json = msgspec.json.decode(msgspec.json.encode(content))
+    return copy
 
 
 @contextmanager
@@ -374,12 +381,18 @@ def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
 
 def select(*streams: str) -> Json:
     """Give the catalog, as the snapshots have it, in which just these streams are selected."""
-    entries = [json.loads(path.read_text(encoding="utf-8")) for path in SNAPSHOTS.glob("*.json")]
+    entries = [msgspec.json.decode(snapshot) for snapshot in snapshots()]
     for entry in entries:
         metadata_of({"streams": [entry]}, entry["tap_stream_id"])["selected"] = (
             entry["tap_stream_id"] in streams
         )
     return {"streams": entries}
+
+
+@cache
+def snapshots() -> list[bytes]:
+    """The catalog's entries, each as JSON."""
+    return [path.read_bytes() for path in SNAPSHOTS.glob("*.json")]
 
 
 def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:

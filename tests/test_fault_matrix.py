@@ -5,7 +5,7 @@ For those of a page see `test_fault_matrix_inbox.py`, `…_lists.py` and `…_st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -41,6 +41,8 @@ from tests.tap import Run, run_here, select
 from tests.truth import part_of, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.fault_matrix import Question
     from tests.pancake_api import Call
     from tests.tap import Json
@@ -231,8 +233,17 @@ def several_before() -> tuple[Json, list[Question]]:
         return state, questions_of(server, SEVERAL)
 
 
-@pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+def at_each_position(forms: Iterable[Form]) -> list[Any]:
+    """Each form at the first call; at later ones, one of each outcome and status, judged alike."""
+    distinct = {(outcome_of_several(form), form.answer.status): form for form in forms}.values()
+    return [
+        pytest.param(form, position, id=f"{form.name}-{position}")
+        for position in POSITIONS
+        for form in (forms if position == "first" else distinct)
+    ]
+
+
+@pytest.mark.parametrize(("form", "position"), at_each_position(FORMS))
 def test_statistics_of_several_pages_that_are_refused(
     several_before: tuple[Json, list[Question]], form: Form, position: str
 ) -> None:
@@ -285,8 +296,7 @@ def refuse_several(server: PancakeServer, case: Case) -> None:
     server.instead = refuse
 
 
-@pytest.mark.parametrize("position", POSITIONS)
-@pytest.mark.parametrize("form", PASSING, ids=lambda form: form.name)
+@pytest.mark.parametrize(("form", "position"), at_each_position(PASSING))
 def test_statistics_of_several_pages_that_are_refused_for_a_while(
     several_before: tuple[Json, list[Question]], form: Form, position: str
 ) -> None:

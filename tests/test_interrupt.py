@@ -184,7 +184,7 @@ def test_an_interrupted_backfill_goes_on_where_it_stopped(tmp_path: Path) -> Non
         directory = tmp_path / f"{seed}"
         directory.mkdir()
         catalog = select(*selected)
-        sizes = (180,) if dialect == "older" else (240, 60)
+        sizes = (140,) if dialect == "older" else (150, 40)
         with PancakeServer(inbox(seed, sizes), dialect) as server:
             sync(directory, config_for(server), catalog=catalog)
             undisturbed = server.count()

@@ -163,7 +163,7 @@ def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:
     with PancakeServer(account) as server:
         plain = {
             "TAP_PANCAKE_API_URL": server.url,
-            "TAP_PANCAKE_START_DATE": "2026-01-01",
+            "TAP_PANCAKE_START_DATE": "2026-05-30",
             "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
         }
         secret = {

@@ -16,7 +16,7 @@ from tap_pancake.tap import TapPancake
 from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
-from tests.test_rows import NUMBERS, ROWS, columns, types_of
+from tests.test_rows import NUMBERS, ROWS, SINCE, columns, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -372,7 +372,7 @@ class Persons:
 
 @pytest.fixture(scope="module", params=["observed", "documented", "older"])
 def server(request: pytest.FixtureRequest) -> Iterator[PancakeServer]:
-    account = Account.generate(seed=2, pages=4, conversations=24, messages=(1, 8))
+    account = Account.generate(seed=2, pages=4, conversations=24, messages=(1, 8), start=SINCE)
     with PancakeServer(account, request.param) as server:
         yield server
 
@@ -383,23 +383,23 @@ def settings(server: PancakeServer, how: str, **more: Any) -> Json:
 
 
 @pytest.fixture(scope="module")
-def kept_rows(server: PancakeServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """All that is no number, as it is."""
-    span, *streams = ROWS
+def kept_runs(server: PancakeServer, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """`ROWS` and `NUMBERS`, as they are."""
     directory = tmp_path_factory.mktemp("kept")
-    return run_tap(directory, settings(server, "keep", **span), catalog=select(*streams))
+    return [
+        run_tap(directory, settings(server, "keep", **span), catalog=select(*streams))
+        for span, *streams in (ROWS, NUMBERS)
+    ]
 
 
 @pytest.mark.parametrize("how", ["hash", "drop"])
 @pytest.mark.parametrize("what", [ROWS, NUMBERS])
 def test_no_output_of_a_run_shows_personal_data(
-    server: PancakeServer, kept_rows: Run, tmp_path: Path, what: Any, how: str
+    server: PancakeServer, kept_runs: list[Run], tmp_path: Path, what: Any, how: str
 ) -> None:
     span, *streams = what
     catalog = select(*streams)
-    kept = kept_rows
-    if what is NUMBERS:
-        kept = run_tap(tmp_path, settings(server, "keep", **span), catalog=catalog)
+    kept = kept_runs[what is NUMBERS]
     config = settings(server, how, personal_data_of="everybody", **span)
     run = run_tap(tmp_path, config, catalog=catalog)
     assert run.returncode == kept.returncode
@@ -420,10 +420,10 @@ def test_no_output_of_a_run_shows_personal_data(
 
 
 def test_staff_stay_and_a_number_is_the_same_everywhere(
-    server: PancakeServer, kept_rows: Run, tmp_path: Path
+    server: PancakeServer, kept_runs: list[Run], tmp_path: Path
 ) -> None:
     span, *streams = ROWS
-    kept = kept_rows
+    kept = kept_runs[0]
     run = run_tap(tmp_path, settings(server, "hash", **span), catalog=select(*streams))
     persons = Persons(server.account)
     assert not Persons.seen(persons.customers - persons.staff, run)

@@ -78,7 +78,9 @@ def test_a_catalog_may_leave_out_what_it_does_not_select(
 ) -> None:
     full = select(*streams)
     part = {"streams": [one for one in full["streams"] if one["tap_stream_id"] in streams]}
-    runs = [sync(tmp_path, config_for(server), catalog=catalog) for catalog in (full, part)]
+    # Of numbers each day is a call.
+    config = config_for(server, start_date="2026-02-01")
+    runs = [sync(tmp_path, config, catalog=catalog) for catalog in (full, part)]
     assert runs[0].records.keys() == runs[1].records.keys() == set(streams)
     for stream in streams:
         assert runs[0].by_key(stream) == runs[1].by_key(stream)

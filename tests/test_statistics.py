@@ -211,19 +211,27 @@ def test_an_earlier_start_date_brings_what_lies_below_and_nothing_else(stream: s
 # Kills.
 
 
+OF_TWO_DAYS = SETTINGS | {"statistics_window_days": 2}
+
+
+@pytest.fixture(name="calls", scope="module")
+def calls_of_an_undisturbed_run() -> int:
+    with PancakeServer(account_of(pages=2)) as server:
+        run = run_here(config_for(server, **OF_TWO_DAYS), catalog=select(*BY_DAYS))
+        assert run.returncode == 0, run.stderr
+        return server.count()
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_a_run_that_is_killed_goes_on_where_it_was(
-    tmp_path: Path, share: float, signum: signal.Signals
+    tmp_path: Path, calls: int, share: float, signum: signal.Signals
 ) -> None:
     with PancakeServer(account_of(pages=2)) as server:
-        config = config_for(server, **SETTINGS, statistics_window_days=2)
+        config = config_for(server, **OF_TWO_DAYS)
         catalog = select(*BY_DAYS)
-        sync(tmp_path, config, catalog=catalog)
-        calls = server.count()
         config["requests_per_second"] = 60  # or the run may end before the signal gets its turn
         runs: list[Run] = []
-        server.reset_calls()
         for _ in range(2):
             reached, started = server.count() + int(calls * share / 2), list[Any]()
             server.on_call = lambda call, reached=reached, started=started: (

@@ -439,16 +439,24 @@ def test_a_customer_who_changed_is_found_among_many_who_never_did(
 # Interrupted.
 
 
+@pytest.fixture(name="undisturbed", scope="module")
+def an_undisturbed_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backfill]:
+    with PancakeServer(account_of()) as server:
+        directory = tmp_path_factory.mktemp("undisturbed")
+        run = sync(directory, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        yield Backfill(server, run, list(server.calls))
+
+
 @pytest.mark.parametrize("share", [0.15, 0.35, 0.55, 0.75, 0.95])
-def test_an_interrupted_run_resumes(tmp_path: Path, share: float) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path, undisturbed: Backfill, share: float) -> None:
     with PancakeServer(account_of()) as server:
         config = settings_of(server, **BEFORE_AND_AFTER)
-        whole = sync(tmp_path, config, catalog=select(*KEYS))
-        calls = server.count()
-        unordered = server.count("posts") + server.count("ad_conversations")
+        whole, calls = undisturbed.run, len(undisturbed.calls)
+        unordered = sum(
+            call.endpoint in {"posts", "ad_conversations"} for call in undisturbed.calls
+        )
         reached = int(calls * share)
         config["requests_per_second"] = 100  # or the run may end before the signal gets its turn
-        server.reset_calls()
         started: list[subprocess.Popen[str]] = []
         server.on_call = lambda call: (
             started[0].send_signal(signal.SIGTERM) if call.number == reached else None
