@@ -230,7 +230,7 @@ def test_who_waits_now_and_waited_each_day(shop: Shop, engine: str) -> None:
         zone = timedelta(hours=page.timezone)
         end = min(midnight, AS_OF.replace(tzinfo=None) + zone) - zone
         begun = asked[0].inserted_at.replace(tzinfo=None)
-        ended = answer and answer.inserted_at.replace(tzinfo=None)
+        ended = answer.inserted_at.replace(tzinfo=None) if answer else None
         running = midnight - DAY <= AS_OF.replace(tzinfo=None) + zone
         if begun < end and (ended is None or ended > end) and running:
             counts = backlog[page.name, (midnight - DAY).date()]

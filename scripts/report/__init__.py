@@ -1,0 +1,1 @@
+"""The report: what the models hold, as one page."""
