@@ -1,7 +1,8 @@
 #!/bin/sh
 # Sets up everything, reads an invented account from the bundled Pancake server with
 # `meltano run tap-pancake target-jsonl`, shows what arrived, builds the models of transform/ in
-# output/pancake.duckdb, and draws them in output/report.html. PYTHON chooses a Python.
+# output/pancake.duckdb, draws them in output/report.html, and answers two questions from them. PYTHON
+# chooses a Python.
 #
 # Run it again and Meltano goes on from its own state. `rm -r .meltano output/demo` begins anew.
 set -eu
@@ -73,10 +74,9 @@ TAP_PANCAKE_API_URL=$(cat "$scratch/url") TAP_PANCAKE_ACCESS_TOKEN=$token \
 .venv/bin/python scripts/summary.py output/demo
 # At the end of the fortnight that the invented account lived.
 as_of=2026-11-15T00:00:00Z
-.venv/bin/python -m scripts.recipes output/demo "New customers by ad" "Tag funnel" --as-of "$as_of"
-echo
-echo "More questions, and their SQL: docs/recipes.md"
 .venv-transform/bin/python -m scripts.build output/demo output/pancake.duckdb \
     --vars "{\"pancake__as_of\": \"$as_of\"}"
-.venv/bin/python -m scripts.answers output/pancake.duckdb
 .venv/bin/python -m scripts.report output/pancake.duckdb output/report.html
+.venv/bin/python -m scripts.recipes output/pancake.duckdb "Response time by week" "New customers by ad"
+echo
+echo "More questions, and their SQL: docs/recipes.md"

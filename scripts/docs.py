@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tap_pancake.api import errors
 from tap_pancake.api.client import USER_API
 from tap_pancake.reading.lists import ListStream
@@ -441,6 +443,27 @@ def shortened(labels: list[str]) -> str:
     return f"to {'the user' if where == {True} else 'a page'} token: {', '.join(bare)}"
 
 
+def variables_table() -> str:
+    """Return the variables of the dbt project: defaults, and the comments above them."""
+    text = (ROOT / "transform" / "dbt_project.yml").read_text(encoding="utf-8")
+    comments = re.findall(r"((?:  # .*\n)+)  (\w+):", text.partition("\nvars:\n")[2])
+    said = {name: " ".join(lines.replace("  # ", "").split()) for lines, name in comments}
+    return table(
+        "variable | default | meaning",
+        (
+            (f"`{name}`", variable_of(default), said[name])
+            for name, default in yaml.safe_load(text)["vars"].items()
+        ),
+    )
+
+
+def variable_of(default: Any) -> str:
+    """Return how a default is shown: of a long list, the first entries."""
+    if isinstance(default, list):
+        return ", ".join(f"`{entry}`" for entry in default[:3]) + ", …" * bool(default) or "none"
+    return "" if default is None else f"`{default}`"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "streams": streams_table,
     "columns": columns,
@@ -449,6 +472,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "personal": personal_table,
     "backfill": backfill,
     "refusals": refusals,
+    "variables": variables_table,
 }
 _PART = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 

@@ -1,13 +1,13 @@
-"""Answers questions from what target-jsonl wrote, with the SQL of docs/recipes.md.
+"""Answers questions from the models of transform/, with the SQL of docs/recipes.md.
 
-`python -m scripts.recipes output ["New customers by ad" ...]`
+`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or the URL of a
+PostgreSQL database.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,95 +16,78 @@ import duckdb
 from scripts.summary import show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "recipes.md"
-RECIPES = (
-    "First response time by staff and hour",
-    "Open conversations without an answer",
-    "Messages per channel and day",
-    "Tag funnel",
-    "New customers by ad",
+_RECIPE = re.compile(
+    r"^## ([^\n]+)\n(?:(?!## )[^\n]*\n)*?```sql\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
 
 
-def sql(heading: str) -> str:
-    """Give the first SQL below a heading of the document."""
-    below = DOCUMENT.read_text(encoding="utf-8").partition(f"# {heading}\n")[2]
-    section = re.split(r"^#+ ", below, maxsplit=1, flags=re.MULTILINE)[0]
-    found = re.search(r"^```sql\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-    if not found:
-        message = f"{DOCUMENT.name} has no SQL below the heading {heading!r}"
-        raise ValueError(message)
-    return found[1]
+def recipes() -> dict[str, str]:
+    """Return the SQL of each recipe, by its heading."""
+    return dict(_RECIPE.findall(DOCUMENT.read_text(encoding="utf-8")))
 
 
-def opened(directory: Path, as_of: datetime | None = None) -> duckdb.DuckDBPyConnection:
-    """Make the document's views of the files in a directory.
+def answers(
+    database: str, queries: Iterable[str], schema: str = "pancake_models"
+) -> list[list[dict[str, Any]]]:
+    """Return the rows of each query.
 
     Args:
-        directory: Where target-jsonl wrote.
-        as_of: What time it is; by default the time of each query.
-
-    Returns:
-        The connection, to a database in memory.
+        database: A DuckDB file, or the URL of a PostgreSQL database.
+        queries: Queries over the models.
+        schema: Where the models are in PostgreSQL.
     """
-    if not any(directory.glob("*.jsonl")):
-        message = f"{directory} has no .jsonl files: has target-jsonl been run?"
-        raise SystemExit(message)
-    connection = duckdb.connect()
-    files = str(directory / "*.jsonl").replace("'", "''")
-    connection.execute(f"SET VARIABLE files = '{files}'")
-    connection.execute(sql("Views for DuckDB"))
-    connection.execute(sql("Views of both"))
-    if as_of:
-        connection.execute(clock(as_of))
-    return connection
+    connection: Any
+    if database.startswith(("postgres://", "postgresql://")):
+        import psycopg  # noqa: PLC0415 - nobody else needs it
+
+        connection = psycopg.connect(database)
+        connection.execute("select set_config('search_path', %s, false)", [schema])
+    else:
+        connection = duckdb.connect(database, read_only=True)
+        # The database has the name of its file.
+        connection.execute(f'use "{Path(database).stem}".pancake')
+    with connection:
+        return [rows(connection.execute(query)) for query in queries]
 
 
-def clock(as_of: datetime) -> str:
-    """Give the SQL that makes it this time, in both engines."""
-    return f"CREATE OR REPLACE VIEW shop.clock AS SELECT TIMESTAMPTZ '{as_of.isoformat()}' AS as_of"
-
-
-def answer(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    """Give the rows of a query."""
-    found = connection.execute(query)
-    names = [column[0] for column in found.description or ()]
+def rows(found: Any) -> list[dict[str, Any]]:
+    """Return the rows of a cursor by the names of their columns."""
+    names = [column[0] for column in found.description]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
-def table(title: str, rows: Sequence[dict[str, Any]], most: int | None) -> None:
+def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
     """Print a title and the first rows."""
     print(f"\n{title}:")
-    shown = rows[:most]
+    shown = found[:most]
     if shown:
         cells = [tuple("" if value is None else value for value in row.values()) for row in shown]
-        show([tuple(rows[0]), *cells])
-    if len(rows) > len(shown) or not rows:
-        print(f"({len(rows)} rows{', these are the first' if shown else ''})")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that the report has, too."""
-    parser.add_argument("directory", type=Path, help="where target-jsonl wrote")
-    parser.add_argument(
-        "--as-of", type=datetime.fromisoformat, help="what time it is; by default, now"
-    )
+        show([tuple(found[0]), *cells])
+    if len(found) > len(shown) or not found:
+        print(f"({len(found)} rows{', these are the first' if shown else ''})")
 
 
 def main() -> None:
     """Print the answers."""
+    known = recipes()
     parser = argparse.ArgumentParser(prog="python -m scripts.recipes", description=__doc__)
-    arguments(parser)
-    parser.add_argument("recipe", nargs="*", default=RECIPES, help="by default, all")
+    parser.add_argument("database", help="a DuckDB file, or the URL of a PostgreSQL database")
+    parser.add_argument("recipe", nargs="*", default=list(known), help="by default, all")
     parser.add_argument("--rows", type=int, help="at most so many of each; by default, all")
+    parser.add_argument(
+        "--schema", default="pancake_models", help="schema of the models in PostgreSQL"
+    )
     options = parser.parse_args()
-    if unknown := set(options.recipe) - set(RECIPES):
-        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(RECIPES)}")
-    connection = opened(options.directory, options.as_of)
-    for recipe in options.recipe:
-        table(recipe, answer(connection, sql(recipe)), options.rows)
+    if unknown := set(options.recipe) - set(known):
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(known)}")
+    queries = [known[recipe] for recipe in options.recipe]
+    for recipe, found in zip(
+        options.recipe, answers(options.database, queries, options.schema), strict=True
+    ):
+        table(recipe, found, options.rows)
 
 
 if __name__ == "__main__":

@@ -251,7 +251,7 @@ def test_every_model_has_a_key_that_is_tested(builds: dict[str, Project]) -> Non
     tested = {
         node["attached_node"]
         for node in nodes
-        if node["resource_type"] == "test" and node["test_metadata"]["name"] == "unique_key"
+        if node.get("test_metadata", {}).get("name") == "unique_key"
     }
     held = {node["unique_id"] for node in nodes if node["resource_type"] == "model"}
     assert held == tested

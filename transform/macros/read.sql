@@ -46,8 +46,12 @@
 {% endmacro %}
 
 {% macro duckdb__found_columns(stream, relation) %}
-    {% set files = run_query("select count(*) from glob('" ~ var('pancake_files') ~ "/" ~ stream ~ "*.jsonl') where " ~ pancake.is_file_of(stream, 'file')) %}
+    {% set files = run_query("select count(*) from glob('" ~ pancake.files_of(stream) ~ "') where " ~ pancake.is_file_of(stream, 'file')) %}
     {{ return(pancake.columns()[stream].keys() | list if files.rows[0][0] else []) }}
+{% endmacro %}
+
+{% macro files_of(stream) %}
+    {{ return((var('pancake_files') ~ '/' ~ stream ~ '*.jsonl') | replace("'", "''")) }}
 {% endmacro %}
 
 {# Files of target-jsonl: `tags.jsonl`, or with `do_timestamp_file` `tags-20260131T080000.jsonl`. #}
@@ -119,7 +123,7 @@
     from (
         select *, row_number() over () as line_number
         from read_json(
-            '{{ var("pancake_files") }}/{{ stream }}*.jsonl',
+            '{{ pancake.files_of(stream) }}',
             format = 'newline_delimited', maximum_object_size = 268435456, filename = true,
             columns = {
                 {%- for name, kind in columns.items() %}
