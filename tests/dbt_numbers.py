@@ -1,0 +1,276 @@
+"""The numbers of the models, compared with what plain Python counts from what the server holds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pancake_api import Account, PancakeServer
+from tests.shop_counts import MODELS, Counted, Hours
+from tests.stream_truth import OTHERS, records, utc
+from tests.tap import ALL_KEYS, select, sync
+from tests.targets import load_jsonl, load_postgres
+from tests.test_streams import settings_of
+from tests.transform import TRANSFORM, in_duckdb, in_postgres
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.pancake_api import Conversation, Page
+    from tests.shop_counts import Rows
+    from tests.tap import Json
+    from tests.transform import Project
+
+ENGINES = ("duckdb", "postgres")
+BEGINS, START = utc(2026, 3, 1), utc(2026, 3, 9)
+LAST = utc(2026, 5, 6, 3, 30)
+AS_OF = utc(2026, 5, 6, 9, 47)
+ZONES = (7, 5.5, -9.5, 7)
+WEEK = [(480, 720), (810, 1080)]
+"""Minutes of a day with a break at noon."""
+EVERY_PAGE = Hours(date(2026, 1, 1), dict.fromkeys(range(1, 7), WEEK))
+FROM_APRIL = Hours(date(2026, 4, 1), {day: [(540, 1260)] for day in range(1, 6)})
+NIGHTS = Hours(date(2026, 1, 1), {day: [(0, 120), (1320, 1440)] for day in range(1, 8)})
+HOLIDAYS = {"*": {date(2026, 4, 30), date(2026, 5, 1)}, "second": {date(2026, 4, 13)}}
+
+
+@dataclass
+class Shop:
+    """An account that was read and loaded once, and what Python counts of it."""
+
+    account: Account
+    pages: dict[str, Counted]
+    files: Path
+    database: str
+    sources: Path
+    runs: list[Json]
+
+
+def minutes(number: int) -> timedelta:
+    return timedelta(minutes=number)
+
+
+def account_with_all_cases() -> Account:
+    """Give an account with what is invented, and with each case that the rules name."""
+    account = Account.generate(
+        seed=23, pages=4, conversations=22, messages=(1, 22), start=BEGINS, end=LAST
+    )
+    for page, hours in zip(account.pages[:4], ZONES, strict=True):
+        page.timezone = hours
+        page.statistics.since, page.statistics.until = utc(2026, 4, 20), LAST
+        for number, talk in enumerate(list(page.conversations.values())[::4]):
+            if talk.type == "INBOX" and not talk.ad_ids:
+                talk.ad_ids = [f"4{page.number:05d}{number % 3:09d}"]
+        inboxes = list(page.inboxes.values())
+        # One customer with several conversations.
+        inboxes[1].customers = inboxes[0].customers
+        page.tag(inboxes[2].id, 1, utc(2026, 4, 1, 3))
+        page.tag(inboxes[2].id, 1, utc(2026, 4, 9, 3), action="remove")
+        page.belongings.add_customer(utc(2026, 4, 2, 5))
+        answered_twice(page)
+        said_when_nobody_works(page)
+        long_forgotten(page)
+        of_comments(page)
+        rated(page)
+    return account
+
+
+def answered_twice(page: Page) -> None:
+    """Two answers in a row, automation between, and thanks after that."""
+    at = utc(2026, 4, 7, 4)
+    talk = page.add_conversation(at=at, text="Bao nhiêu tiền?")
+    page.receive(talk.id, at=at + minutes(1), sender="flow")
+    page.receive(talk.id, at=at + minutes(7), sender="staff")
+    page.receive(talk.id, at=at + minutes(9), sender="order form")
+    page.receive(talk.id, at=at + minutes(12), text="Dạ em cảm ơn shop ạ ❤️")
+    page.receive(talk.id, at=at + minutes(13), text="❤️❤️")
+    page.receive(talk.id, at=at + minutes(90), text="ok còn màu khác không?")
+    page.receive(talk.id, at=at + minutes(90), sender="outside")
+    page.receive(talk.id, at=at + minutes(200), text="Số 0900000123 nhé")
+    page.receive(talk.id, at=at + minutes(215), sender="outside")
+
+
+def said_when_nobody_works(page: Page) -> None:
+    """At night, on a Sunday, on a holiday; and until now."""
+    for at in (utc(2026, 3, 21, 16), utc(2026, 4, 5, 3), utc(2026, 4, 29, 15), utc(2026, 4, 13, 1)):
+        talk = page.add_conversation(at=at, text="Shop còn hàng không?")
+        page.receive(talk.id, at=at + timedelta(hours=20, minutes=17), sender="staff")
+        page.receive(talk.id, at=at + timedelta(hours=60), text="Alo?")
+        page.receive(talk.id, at=at + timedelta(hours=67, seconds=7), sender="staff")
+    for hours in (3, 20, 70, 150, 400):
+        page.add_conversation(at=LAST - timedelta(hours=hours), text="Có ai không?")
+
+
+def long_forgotten(page: Page) -> None:
+    """A wait that expires, and what is said after it; and one that the start date cuts off."""
+    talk = page.add_conversation(at=utc(2026, 3, 12, 2), text="Còn không?")
+    page.receive(talk.id, at=utc(2026, 3, 20, 2), text="Còn không ạ?")
+    page.receive(talk.id, at=utc(2026, 4, 20, 2), text="Vẫn còn không?")
+    page.receive(talk.id, at=utc(2026, 4, 20, 5), sender="staff")
+    late = page.add_conversation(at=utc(2026, 3, 14, 2), text="Còn không?")
+    page.receive(late.id, at=utc(2026, 4, 16, 2), sender="staff")
+    cut = page.add_conversation(at=START - timedelta(hours=5), text="Còn không?")
+    page.receive(cut.id, at=START + timedelta(hours=1), text="Trả lời đi chứ?")
+    page.receive(cut.id, at=START + timedelta(hours=2), sender="staff")
+    page.receive(cut.id, at=START + timedelta(hours=3), text="Bao nhiêu?")
+    page.receive(cut.id, at=START + timedelta(hours=4), sender="staff")
+
+
+def of_comments(page: Page) -> None:
+    """Comments that are hidden, removed, replied to in private, and of other people."""
+    if "COMMENT" not in page.channel.types:
+        return
+    at = utc(2026, 4, 21, 3)
+    other = {"id": "777", "name": "Somebody Else"}
+
+    def comment(hours: int) -> Conversation:
+        return page.add_conversation("COMMENT", at=at + timedelta(hours=hours), text="Giá?")
+
+    for hours, name in ((0, "is_hidden"), (1, "is_removed")):
+        setattr(comment(hours).messages[0], name, True)
+    hidden = comment(2)
+    page.receive(hidden.id, at=at + timedelta(hours=3), text="Giá bao nhiêu?")
+    hidden.messages[0].is_hidden = True
+    crowd = comment(4)
+    page.receive(crowd.id, at=at + timedelta(hours=5), text="Mình cũng hỏi?", sender=other)
+    page.receive(crowd.id, at=at + timedelta(hours=6), sender="staff")
+    page.receive(crowd.id, at=at + timedelta(hours=7), text="Còn tôi?", sender=other)
+    private, thread = comment(8), page.add_conversation(at=utc(2026, 4, 10, 3), text="Alo?")
+    private.messages[0].private_reply_to = thread.id
+    page.receive(thread.id, at=at + timedelta(hours=9, minutes=5), sender="staff")
+    unread = comment(10)
+    unread.messages[0].private_reply_to = f"{page.id}_nowhere"
+    # The same customer wrote in private, too.
+    private.customers = thread.customers
+
+
+def rated(page: Page) -> None:
+    """Ratings of conversations that were read."""
+    for talk in list(page.conversations.values())[:6]:
+        row = page.feedbacks.add(talk.updated_at + timedelta(minutes=3))
+        row["conversation_id"] = talk.id
+        row["inserted_at"] = max(row["inserted_at"], utc(2026, 4, 20, 12))
+
+
+def hours_of(page: Page, pages: list[Page]) -> list[Hours]:
+    return [NIGHTS] if page is pages[2] else [EVERY_PAGE, FROM_APRIL]
+
+
+def holidays_of(page: Page, pages: list[Page]) -> set[date]:
+    return HOLIDAYS["*"] | (HOLIDAYS["second"] if page is pages[1] else set())
+
+
+def with_seeds(directory: Path, pages: list[Page]) -> Path:
+    """Copy the project, with the hours and holidays of these pages."""
+    sources = directory / "transform"
+    shutil.copytree(TRANSFORM, sources)
+    lines = ["page_id,weekday,opens_at,closes_at,valid_from"]
+    for page_id, hours in (("*", EVERY_PAGE), ("*", FROM_APRIL), (pages[2].id, NIGHTS)):
+        for weekday, intervals in hours.week.items():
+            for low, high in intervals:
+                clock = [f"{one // 60:02}:{one % 60:02}" for one in (low, high)]
+                lines.append(f"{page_id},{weekday},{clock[0]},{clock[1]},{hours.valid_from}")
+    days = [("*", day) for day in sorted(HOLIDAYS["*"])]
+    days += [(pages[1].id, day) for day in HOLIDAYS["second"]]
+    closed = ["page_id,date_day,name", *(f"{page},{day},closed" for page, day in days)]
+    for name, rows in (("working_hours", lines), ("holidays", closed)):
+        path = sources / "seeds" / f"pancake__{name}.csv"
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return sources
+
+
+@pytest.fixture(name="shop", scope="module")
+def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop:
+    """Read an account once, from a start date that cuts off what was said before."""
+    directory = tmp_path_factory.mktemp("shop")
+    account = account_with_all_cases()
+    pages = account.pages[:4]
+    with PancakeServer(account) as server:
+        config = settings_of(
+            server, start_date=f"{START:%Y-%m-%dT%H:%M:%SZ}", end_date=f"{LAST:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        run = sync(directory, config, catalog=select(*ALL_KEYS))
+        load_jsonl(directory, directory / "files", run.stdout)
+        load_postgres(directory, database, run.stdout)
+        truth = {stream: list(records(server, stream).values()) for stream in OTHERS}
+    counted = {
+        page.id: Counted(
+            page,
+            start=START,
+            as_of=AS_OF,
+            hours=hours_of(page, pages),
+            holidays=holidays_of(page, pages),
+            truth=truth,
+        )
+        for page in pages
+    }
+    sources = with_seeds(directory, pages)
+    runs = run.records["sync_runs"]
+    return Shop(account, counted, directory / "files", database, sources, runs)
+
+
+@pytest.fixture(name="builds", scope="module")
+def built_projects(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Project]:
+    """Build all of the project in both engines."""
+    known = {
+        "pancake__as_of": f"{AS_OF:%Y-%m-%d %H:%M:%S}",
+        "pancake__start_date": f"{START:%Y-%m-%d %H:%M:%S}",
+    }
+    builds = {
+        "duckdb": in_duckdb(tmp_path_factory.mktemp("duckdb"), shop.files, **known),
+        "postgres": in_postgres(
+            tmp_path_factory.mktemp("postgres"), shop.database, "numbers", **known
+        ),
+    }
+    for project in builds.values():
+        project.sources = shop.sources
+        project.dbt("build", "--exclude", "test_type:unit")
+    return builds
+
+
+@pytest.fixture(name="project", params=ENGINES)
+def each_engine(request: pytest.FixtureRequest, builds: dict[str, Project]) -> Project:
+    return builds[request.param]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_holds_what_python_counts(project: Project, shop: Shop, model: str) -> None:
+    counted: Rows = {}
+    for page in shop.pages.values():
+        counted |= getattr(page, model)()
+    assert_holds(project.rows(f"pancake__{model}"), MODELS[model], counted)
+
+
+def assert_holds(rows: list[Json], key: tuple[str, ...], counted: Rows) -> None:
+    """Assert that a table has these rows, with at least these columns."""
+    found = {tuple(plain(row[name]) for name in key): row for row in rows}
+    expected = {tuple(map(plain, each)): row for each, row in counted.items()}
+    assert len(found) == len(rows)
+    assert expected
+    assert found.keys() == expected.keys()
+    wrong = [
+        (each, name, found[each][name], value)
+        for each, row in expected.items()
+        for name, value in row.items()
+        if not is_same(found[each][name], value)
+    ]
+    assert not wrong, (len(wrong), wrong[:8])
+
+
+def plain(value: Any) -> Any:
+    """Give a value without a time zone: times are in UTC, or of the page."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return float(value) if isinstance(value, Decimal) else value
+
+
+def is_same(cell: Any, value: Any) -> bool:
+    cell, value = plain(cell), plain(value)
+    if isinstance(value, float) and cell is not None:
+        return bool(float(cell) == pytest.approx(value, abs=2e-4, rel=1e-9))
+    return bool(cell == value)
