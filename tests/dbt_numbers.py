@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -10,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pancake_api import Account, PancakeServer
-from tests.shop_counts import MODELS, Counted, Hours
+from tests.pancake_api import Account, Fault, PancakeServer
+from tests.shop_counts import DATED, DAY, MODELS, Counted, Hours
 from tests.stream_truth import OTHERS, records, utc
-from tests.tap import ALL_KEYS, select, sync
+from tests.tap import ALL_KEYS, config_for, read_output, select, start_tap, sync
 from tests.targets import load_jsonl, load_postgres
 from tests.test_streams import settings_of
 from tests.transform import TRANSFORM, in_duckdb, in_postgres
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.pancake_api import Conversation, Page
     from tests.shop_counts import Rows
-    from tests.tap import Json
+    from tests.tap import Json, Run
     from tests.transform import Project
 
 ENGINES = ("duckdb", "postgres")
@@ -202,6 +204,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop
         page.id: Counted(
             page,
             start=START,
+            end=LAST,
             as_of=AS_OF,
             hours=hours_of(page, pages),
             holidays=holidays_of(page, pages),
@@ -242,7 +245,14 @@ def each_engine(request: pytest.FixtureRequest, builds: dict[str, Project]) -> P
 def test_a_model_holds_what_python_counts(project: Project, shop: Shop, model: str) -> None:
     counted: Rows = {}
     for page in shop.pages.values():
-        counted |= getattr(page, model)()
+        rows = getattr(page, model)()
+        for key, row in rows.items() if model in DATED else ():
+            row["is_complete"] = page.is_complete(model, key)
+            if model == "staff_daily":
+                row["is_pancake_complete"] = page.is_counted(key[2])
+        counted |= rows
+    if model in DATED:
+        assert {row["is_complete"] for row in counted.values()} == {True, False}
     assert_holds(project.rows(f"pancake__{model}"), MODELS[model], counted)
 
 
@@ -274,3 +284,199 @@ def is_same(cell: Any, value: Any) -> bool:
     if isinstance(value, float) and cell is not None:
         return bool(float(cell) == pytest.approx(value, abs=2e-4, rel=1e-9))
     return bool(cell == value)
+
+
+def test_the_health_of_each_page_is_what_its_run_says(project: Project, shop: Shop) -> None:
+    rows = {row["page_id"]: row for row in project.rows("pancake__sync_health")}
+    told = {row["page_id"]: row for row in shop.runs if row["page_id"]}
+    assert rows.keys() == told.keys() == shop.pages.keys()
+    for page_id, row in rows.items():
+        ended = plain(datetime.fromisoformat(told[page_id]["ended_at"]))
+        assert {name: row[name] for name in HEALTHY} == HEALTHY
+        assert (row["last_run_at"], row["last_complete_at"]) == (ended, ended)
+        assert row["inbox_read_to_local"] == shop.pages[page_id].local(LAST)
+
+
+HEALTHY = {
+    "status": "complete",
+    "reason": None,
+    "worst_stream": None,
+    "skipped_stream_count": 0,
+    "incomplete_stream_count": 0,
+    "open_count": 0,
+    "set_aside_count": 0,
+    # Before the run, which is no case of a clock that goes on.
+    "as_of": plain(AS_OF),
+    "is_stale": False,
+}
+
+
+# What was not read
+
+
+MAY = utc(2026, 5, 1)
+MIDDLE, END = utc(2026, 5, 7, 5), utc(2026, 5, 13)
+INBOX = ("pages", "conversations", "messages", "sync_runs")
+
+
+class Reading:
+    """Two pages that are read in several runs, and what was loaded of them."""
+
+    def __init__(self, directory: Path) -> None:
+        """Begin with an inbox of twelve days."""
+        self.directory = directory
+        self.files = directory / "files"
+        self.account = Account.generate(
+            seed=5, pages=2, conversations=14, messages=(3, 16), start=MAY, end=END
+        )
+        self.account.pages[1].timezone = -9.5
+        self.server = PancakeServer(self.account)
+        self.server.start()
+        self.state: Json = {}
+
+    def read(self, *, until: datetime | None = None, cut: tuple[int, Any] | None = None) -> Run:
+        """Run the tap, and load what it wrote; it may be ended by a signal at a call."""
+        settings = {"end_date": f"{until:%Y-%m-%dT%H:%M:%SZ}"} if until else {}
+        config = config_for(self.server, start_date="2026-05-01", **settings)
+        self.server.reset_calls()
+        process = start_tap(self.directory, config, state=self.state, catalog=select(*INBOX))
+        if cut is not None:
+            call, signum = cut
+            self.server.at(call, lambda: process.send_signal(signum))
+        stdout, stderr = process.communicate(timeout=100)
+        stdout = stdout[: stdout.rindex("\n") + 1]
+        run = read_output(stdout, process.returncode, stderr)
+        load_jsonl(self.directory, self.files, stdout)
+        self.state = run.state or self.state
+        return run
+
+    def complete_days(self) -> dict[str, set[date]]:
+        """Build, and give the days of each page that are complete, by all models that say it."""
+        known = {"pancake__as_of": f"{END:%Y-%m-%d %H:%M:%S}", "pancake__start_date": "2026-05-01"}
+        project = in_duckdb(self.directory / "dbt", self.files, **known)
+        project.dbt("run", "--select", "+int_pancake__complete_days", "+pancake__page_hourly")
+        rows = project.rows("int_pancake__complete_days")
+        loaded = {row["message_id"] for row in project.rows("stg_pancake__messages")}
+        found = {
+            page.id: {
+                row["date_day"]
+                for row in rows
+                if row["page_id"] == page.id and row["is_inbox_complete"]
+            }
+            for page in self.account.pages[:2]
+        }
+        # No message is missing where it is said that none is.
+        for page in self.account.pages[:2]:
+            for talk in page.conversations.values():
+                for message in talk.messages:
+                    day = self.day(page, message.inserted_at)
+                    assert day not in found[page.id] or message.id in loaded
+        for row in project.rows("pancake__page_hourly"):
+            days = found.get(row["page_id"], set())
+            assert row["is_complete"] or row["date_day"] not in days
+        return found
+
+    def day(self, page: Page, at: datetime) -> date:
+        return (at + timedelta(hours=page.timezone)).date()
+
+    def days(self, low: datetime = MAY, high: datetime = END) -> dict[str, set[date]]:
+        """Give the days of each page that are between two times."""
+        return {page.id: self.days_of(page, low, high) for page in self.account.pages[:2]}
+
+    def days_of(self, page: Page, low: datetime, high: datetime) -> set[date]:
+        first = self.day(page, low - timedelta(microseconds=1)) + timedelta(days=1)
+        return days_between(first, self.day(page, high) - timedelta(days=1))
+
+    def touched(self, page: Page, low: datetime, high: datetime) -> set[date]:
+        """Give the days of a page in which something of a stretch is."""
+        return days_between(self.day(page, low), self.day(page, high))
+
+
+def days_between(first: date, last: date) -> set[date]:
+    return {first + timedelta(days=number) for number in range((last - first).days + 1)}
+
+
+@pytest.fixture(name="reading")
+def two_pages(tmp_path: Path) -> Iterator[Reading]:
+    reading = Reading(tmp_path)
+    yield reading
+    reading.server.close()
+
+
+def test_days_after_the_end_date_are_not_complete(reading: Reading) -> None:
+    reading.read(until=MIDDLE)
+    assert reading.complete_days() == reading.days(high=MIDDLE)
+    reading.read()
+    assert reading.complete_days() == reading.days()
+
+
+def test_days_that_a_killed_run_was_to_read_are_not_complete(reading: Reading) -> None:
+    reading.read(cut=(9, signal.SIGKILL))
+    assert reading.complete_days() == {page.id: set() for page in reading.account.pages[:2]}
+    reading.state = {}
+    reading.read(until=MIDDLE)
+    reading.read(cut=(9, signal.SIGKILL))
+    assert reading.complete_days() == reading.days(high=MIDDLE)
+
+
+def test_days_that_an_interrupted_run_left_open_are_not_complete(reading: Reading) -> None:
+    reading.read(until=MIDDLE)
+    run = reading.read(cut=(14, signal.SIGTERM))
+    assert run.returncode == 143
+    told = {row["page_id"]: row["streams"] for row in run.records["sync_runs"]}
+    expected = {}
+    for page in reading.account.pages[:2]:
+        streams = {row["name"]: row for row in told[page.id]}
+        tops = [as_time(streams[name]["top"]) for name in ("conversations", "messages")]
+        expected[page.id] = reading.days_of(page, MAY, min(*tops, END))
+        for name in ("conversations", "messages"):
+            for part in streams[name]["open"]:
+                low, high = as_time(part["from"] or f"{MAY:%Y-%m-%d}"), as_time(part["to"])
+                expected[page.id] -= reading.touched(page, low, min(high, END))
+    found = reading.complete_days()
+    assert found == expected
+    assert any(found[page.id] < reading.days()[page.id] for page in reading.account.pages[:2])
+    reading.read()
+    assert reading.complete_days() == reading.days()
+
+
+def as_time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def test_days_of_a_page_that_fails_are_not_complete(reading: Reading) -> None:
+    page = reading.account.pages[0]
+    reading.read(until=MIDDLE)
+    reading.server.faults.append(Fault("error:100", endpoint="conversations", page_id=page.id))
+    assert reading.read().returncode == 1
+    expected = reading.days() | {page.id: reading.days(high=MIDDLE)[page.id]}
+    assert reading.complete_days() == expected
+
+
+def test_days_of_a_conversation_that_is_set_aside_are_not_complete(reading: Reading) -> None:
+    page, days = reading.account.pages[0], reading.days()
+    talks = sorted(page.inboxes.values(), key=lambda talk: talk.inserted_at)
+    old = next(
+        talk for talk in talks if talk.inserted_at < MIDDLE - DAY and talk.updated_at < MIDDLE
+    )
+    fault = Fault("error:100", endpoint="messages", conversation_id=old.id)
+    reading.server.faults.append(fault)
+    reading.read(until=MIDDLE)
+    aside = reading.touched(page, old.inserted_at, old.updated_at)
+    expected = reading.days(high=MIDDLE)
+    expected[page.id] -= aside
+    assert reading.complete_days() == expected
+    # It goes on, and another one fails that was read up to the end of the first run.
+    page.receive(old.id, at=MIDDLE + DAY)
+    late = next(talk for talk in talks if talk is not old and talk.updated_at < MIDDLE)
+    page.receive(late.id, at=MIDDLE + 3 * DAY)
+    reading.server.faults.append(Fault("error:100", endpoint="messages", conversation_id=late.id))
+    reading.read()
+    expected = dict(days)
+    expected[page.id] = days[page.id] - reading.touched(page, old.inserted_at, old.updated_at)
+    expected[page.id] -= reading.touched(page, MIDDLE, late.updated_at)
+    assert reading.complete_days() == expected
+    reading.server.faults.clear()
+    reading.read()
+    assert reading.complete_days() == days

@@ -132,13 +132,14 @@ class Counted:
         page: Page,
         *,
         start: datetime,
+        end: datetime,
         as_of: datetime,
         hours: list[Hours],
         holidays: set[date],
         truth: Truth,
     ) -> None:
-        """Look at what was read of a page from `start` on."""
-        self.page, self.start, self.as_of = page, start, as_of
+        """Look at what was read of a page from `start` to `end`."""
+        self.page, self.start, self.end, self.as_of = page, start, end, as_of
         self.offset = timedelta(hours=page.timezone)
         self.hours, self.holidays = hours, holidays
         self.truth = truth
@@ -161,6 +162,21 @@ class Counted:
     def end_of(self, day: date) -> datetime:
         """When a day of the page ends."""
         return datetime.combine(day, time(), UTC) + DAY - self.offset
+
+    def is_complete(self, model: str, key: tuple[Any, ...]) -> bool:
+        """Tell whether all was read that a row of a model counts; hours by their beginning."""
+        if model == "page_hourly":
+            begins = key[2].replace(tzinfo=UTC) - self.offset
+            return bool(self.start <= begins and begins + HOUR <= self.end)
+        day = key[2] if len(key) > 2 else key[1]
+        if model == "feedback":
+            return self.is_counted(self.day(datetime.fromisoformat(self._rated[key[1]])))
+        inbox = self.start <= self.end_of(day) - DAY and self.end_of(day) <= self.end
+        return inbox and (model in {"staff_daily", "backlog_daily"} or self.is_counted(day))
+
+    def is_counted(self, day: date) -> bool:
+        """Tell whether the statistics of a day were read: they come in whole days."""
+        return self.day(self.start) <= day < self.day(self.end)
 
     def intervals(self, day: date) -> list[tuple[int, int]]:
         """Working minutes of a day."""
@@ -869,6 +885,10 @@ class Counted:
             for staff in self.page.staff
         }
 
+    @cached_property
+    def _rated(self) -> dict[str, str]:
+        return {row["id"]: row["inserted_at"] for row in self.feedback_rows()}
+
     def feedback_rows(self) -> list[Json]:
         return self.of("customer_feedbacks")
 
@@ -960,6 +980,8 @@ PANCAKES = (
     "pancake_order_count",
     "pancake_average_response_minutes",
 )
+DATED = {"page_hourly", "staff_daily", "backlog_daily", "ads_daily", "feedback", "reconciliation"}
+"""Models that say of each row whether it is complete."""
 MODELS = {
     "page_hourly": ("page_id", "conversation_type", "hour_at_local"),
     "staff_daily": ("page_id", "staff_id", "date_day"),
