@@ -502,7 +502,7 @@ def test_days_of_a_conversation_that_is_set_aside_are_not_complete(reading: Read
 def test_incremental_builds_of_all_models_equal_a_full_refresh(
     tmp_path: Path, database: str
 ) -> None:
-    """Of an inbox that moves on, with late rows, other tags and conversations that are set aside."""
+    """Of an inbox that moves on: late rows, other tags, a conversation that was set aside."""
     account = Account.generate(
         seed=11, pages=3, conversations=12, messages=(1, 16), start=MAY, end=END
     )
