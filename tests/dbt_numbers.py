@@ -26,6 +26,7 @@ from tests.tap import (
     sync,
 )
 from tests.targets import load_jsonl, load_postgres
+from tests.test_statistics import asks_for, refuse
 from tests.test_streams import settings_of
 from tests.transform import TRANSFORM, in_duckdb, in_postgres
 
@@ -494,6 +495,48 @@ def test_days_of_a_conversation_that_is_set_aside_are_not_complete(reading: Read
     reading.let_all_be_tried_again()
     reading.read()
     assert reading.complete_days() == days
+
+
+def test_days_of_statistics_that_are_set_aside_are_not_complete(reading: Reading) -> None:
+    bad = utc(2026, 5, 8, 5)
+    streams = ("page_statistics", "ad_statistics")
+    for page in reading.account.pages[:2]:
+        page.statistics.since, page.statistics.until = MAY - DAY, END + DAY
+    refuse(reading.server, lambda call: call.endpoint in streams and asks_for(call, bad))
+    config = config_for(
+        reading.server,
+        start_date="2026-05-01",
+        end_date=f"{END:%Y-%m-%d}",
+        statistics_window_days=1,
+    )
+    catalog = select("pages", *streams, "sync_runs")
+    run = run_tap(reading.directory, config, catalog=catalog)
+    assert run.returncode == 1
+    load_jsonl(reading.directory, reading.files, run.stdout)
+    project = in_duckdb(
+        reading.directory / "dbt",
+        reading.files,
+        pancake__as_of=f"{END:%Y-%m-%d %H:%M:%S}",
+        pancake__start_date="2026-05-01",
+    )
+    project.dbt("run", "--select", "+int_pancake__complete_days")
+    rows = project.rows("int_pancake__complete_days")
+    for stream in streams:
+        held = records(reading.server, stream)
+        missing = {
+            (row["page_id"], date.fromisoformat((row.get("hour") or row["date"])[:10]))
+            for key, row in held.items()
+            if key not in run.by_key(stream)
+        }
+        for page in reading.account.pages[:2]:
+            days = days_between(reading.day(page, MAY), reading.day(page, END) - DAY)
+            aside = {day for owner, day in missing if owner == page.id} & days
+            assert aside
+            assert days - aside == {
+                row["date_day"]
+                for row in rows
+                if row["page_id"] == page.id and row[f"is_{stream}_complete"]
+            }
 
 
 # Incremental runs
