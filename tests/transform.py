@@ -51,6 +51,8 @@ class Project:
     target: str = "duckdb"
     environment: dict[str, str] = field(default_factory=dict)
     variables: Json = field(default_factory=dict)
+    sources: Path = TRANSFORM
+    """The project, or a copy of it."""
     output: str = field(default="", init=False)
 
     def dbt(self, *arguments: str, **variables: Any) -> None:
@@ -73,7 +75,8 @@ class Project:
             *("--no-use-colors", "--log-path", str(self.directory / "logs")),
             # Of dbt's own options and files; a test of the data may warn.
             *("--warn-error-options", '{"error": ["Deprecations"]}'),
-            *(*arguments, "--project-dir", str(TRANSFORM), "--profiles-dir", str(TRANSFORM)),
+            *(*arguments, "--project-dir", str(self.sources)),
+            *("--profiles-dir", str(self.sources)),
             *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
         ]
         done = subprocess.run(

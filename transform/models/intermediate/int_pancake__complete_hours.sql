@@ -56,10 +56,73 @@ read_to as (
     having count(streams.read_to_local) = 2
 ),
 
+-- Messages of a conversation that is set aside are missing from where the last run without it had read.
+aside as (
+    select aside.page_id, aside.conversation_id
+    from {{ ref('stg_pancake__conversations_set_aside') }} as aside
+    inner join {{ ref('int_pancake__streams') }} as streams
+        on streams.page_id = aside.page_id and streams.stream = aside.stream and streams.run_id = aside.run_id
+    where aside.stream = 'messages'
+),
+
+run_gaps as (
+    select run_id, page_id, min(from_at) as from_at, count(*) - count(from_at) as endless_count
+    from {{ ref('stg_pancake__sync_run_gaps') }}
+    where stream = 'messages'
+    group by run_id, page_id
+),
+
+runs_before as (
+    select
+        aside.page_id,
+        aside.conversation_id,
+        case
+            when run_gaps.run_id is null then runs.top_at
+            when run_gaps.endless_count = 0 then run_gaps.from_at
+        end as read_to,
+        row_number() over (
+            partition by aside.page_id, aside.conversation_id order by runs.ended_at desc, runs.run_id desc
+        ) as place
+    from aside
+    inner join {{ ref('stg_pancake__sync_run_streams') }} as runs
+        on runs.page_id = aside.page_id and runs.stream = 'messages' and runs.top_at is not null
+    left join {{ ref('stg_pancake__conversations_set_aside') }} as same
+        on same.page_id = aside.page_id
+        and same.stream = 'messages'
+        and same.conversation_id = aside.conversation_id
+        and same.run_id = runs.run_id
+    left join run_gaps on run_gaps.page_id = runs.page_id and run_gaps.run_id = runs.run_id
+    where same.run_id is null
+),
+
+aside_spans as (
+    select
+        aside.page_id,
+        case
+            when runs_before.read_to > conversations.inserted_at then runs_before.read_to
+            else conversations.inserted_at
+        end as from_at,
+        conversations.updated_at as to_at
+    from aside
+    left join runs_before
+        on runs_before.page_id = aside.page_id
+        and runs_before.conversation_id = aside.conversation_id
+        and runs_before.place = 1
+    left join {{ ref('stg_pancake__conversations') }} as conversations
+        on conversations.page_id = aside.page_id and conversations.conversation_id = aside.conversation_id
+),
+
 gaps as (
     select page_id, from_at_local, to_at_local
     from {{ ref('int_pancake__stream_gaps') }}
     where stream in ('conversations', 'messages')
+    union all
+    select
+        spans.page_id,
+        {{ pancake.local_time('spans.from_at', 'pages.timezone') }},
+        coalesce({{ pancake.local_time('spans.to_at', 'pages.timezone') }}, pages.as_of_local)
+    from aside_spans as spans
+    inner join pages on pages.page_id = spans.page_id
 ),
 
 open_hours as (

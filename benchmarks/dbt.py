@@ -1,0 +1,192 @@
+"""How long `dbt build` takes over a million messages, and how much memory: DuckDB and PostgreSQL.
+
+A small account is read by the tap and loaded by the targets; its conversations are then copied
+under other ids until there are as many messages as asked for. Run it with the environments of the
+tests, see scripts/test_dbt.sh: `python -m benchmarks.dbt [messages]`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+
+from tests.pancake_api import Account, PancakeServer
+from tests.tap import config_for, select, sync
+from tests.targets import json_lines, load_jsonl, load_postgres, postgres
+from tests.transform import DBT, TRANSFORM, in_duckdb, in_postgres
+
+if TYPE_CHECKING:
+    from tests.tap import Json
+    from tests.transform import Project
+
+STREAMS = ("pages", "users", "tags", "customers", "conversations", "messages", "sync_runs")
+COPIED = ("customers", "conversations", "messages")
+IDS = {"id", "conversation_id"}
+
+
+@dataclass
+class Directories:
+    """Makes directories, as pytest does."""
+
+    root: Path
+
+    def mktemp(self, name: str) -> Path:
+        """Make one."""
+        made = self.root / name
+        made.mkdir()
+        return made
+
+
+def copied(stream: str, row: Json, number: int) -> Json:
+    """Give a row under another id."""
+    row = row | {name: f"{row[name]}-{number}" for name in IDS & row.keys()}
+    if stream == "conversations" and row.get("page_customer"):
+        customer = row["page_customer"]
+        row["page_customer"] = customer | {"id": f"{customer['id']}-{number}"}
+    return row
+
+
+def multiply_files(files: Path, copies: range) -> None:
+    """Copy rows in the files of target-jsonl."""
+    for stream, rows in json_lines(files).items():
+        if stream in COPIED:
+            with (files / f"{stream}.jsonl").open("a", encoding="utf-8") as file:
+                for number in copies:
+                    file.writelines(json.dumps(copied(stream, row, number)) + "\n" for row in rows)
+
+
+def multiply_tables(database: str, copies: range) -> None:
+    """Copy rows in the tables of target-postgres."""
+    with psycopg.connect(database) as connection:
+        for stream in COPIED:
+            names = connection.execute(
+                "select column_name from information_schema.columns"
+                " where table_schema = 'pancake' and table_name = %s",
+                [stream],
+            ).fetchall()
+            cells = {name: f'"{name}"' for (name,) in names}
+            for name in IDS & cells.keys():
+                cells[name] = f"{name} || '-' || number"
+            cells["_sdc_batched_at"] = "now()"
+            if stream == "conversations":
+                cells["page_customer"] = (
+                    "page_customer || jsonb_build_object("
+                    "'id', (page_customer ->> 'id') || '-' || number)"
+                )
+            columns = ", ".join(f'"{name}"' for name in cells)
+            # Copies have a hyphen at the end of their ids, and are not copied again.
+            connection.execute(
+                f"insert into pancake.{stream} ({columns}) select {', '.join(cells.values())}"
+                f" from (select * from pancake.{stream} where id !~ '-[0-9]+$') as rows"
+                f" cross join generate_series({copies.start}, {copies.stop - 1}) as number".encode()
+            )
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("analyze")
+
+
+def build(project: Project, *arguments: str) -> tuple[float, float]:
+    """Run `dbt build`; give its seconds, and the most memory that it had, in MB."""
+    command: list[str | Path] = [
+        *(DBT, "--no-use-colors", "--log-path", project.directory / "logs", *arguments),
+        *("--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM, "--target-path", project.built),
+        *("--vars", json.dumps(project.variables)),
+    ]
+    project.directory.mkdir(parents=True, exist_ok=True)
+    environment = {"PANCAKE_DBT_TARGET": project.target, "PANCAKE_DUCKDB": str(project.duckdb)}
+    begun, most = time.perf_counter(), 0.0
+    with (project.directory / "output").open("w+", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, env=os.environ | environment | project.environment, stdout=output
+        )
+        while process.poll() is None:
+            most = max(most, peak_of(process.pid))
+            time.sleep(0.2)
+        if process.returncode:
+            output.seek(0)
+            sys.exit(output.read()[-5000:])
+    return time.perf_counter() - begun, most
+
+
+def peak_of(pid: int) -> float:
+    """Give the most memory that a process has had, in MB; Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0
+
+
+def slowest(project: Project) -> str:
+    """Say which models took longest in the last build."""
+    text = (project.built / "run_results.json").read_text(encoding="utf-8")
+    times: list[Any] = [
+        (row["execution_time"], row["unique_id"].split(".")[2])
+        for row in json.loads(text)["results"]
+    ]
+    return ", ".join(f"{name} {seconds:.0f} s" for seconds, name in sorted(times)[:-6:-1])
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory(prefix="dbt-") as root:
+        # The server of PostgreSQL may be another user's.
+        Path(root).chmod(0o755)
+        measure(Directories(Path(root)), wanted)
+
+
+def measure(directories: Directories, wanted: int) -> None:
+    """Build over so many messages."""
+    directory = directories.mktemp("files")
+    account = Account.generate(seed=3, pages=12, conversations=60)
+    with PancakeServer(account) as server:
+        run = sync(directory, config_for(server), catalog=select(*STREAMS))
+    base = len(run.records["messages"])
+    copies = max(1, round(wanted / base) - 1)
+    files = directory / "files"
+    load_jsonl(directory, files, run.stdout)
+    multiply_files(files, range(copies))
+    rows: list[tuple[str, int, float, float]] = []
+    with postgres(cast("Any", directories)) as database:
+        load_postgres(directory, database, run.stdout)
+        multiply_tables(database, range(copies))
+        one = in_duckdb(directory / "duckdb", files)
+        two = in_postgres(directory / "postgres", database, "models")
+        for name, project, more in (
+            ("DuckDB", one, 0),
+            ("PostgreSQL, first", two, 0),
+            ("PostgreSQL, incremental, 1 % more messages", two, max(1, copies // 100)),
+        ):
+            if more:
+                with psycopg.connect(database) as connection:
+                    # As if the others had been loaded before.
+                    for table in ("messages", "conversations"):
+                        connection.execute(
+                            f"update pancake.{table}"
+                            " set _sdc_batched_at = _sdc_batched_at - interval '1 day'".encode()
+                        )
+                    connection.execute(
+                        "update models.int_pancake__messages"
+                        " set loaded_at = loaded_at - interval '1 day'"
+                    )
+                multiply_tables(database, range(copies, copies + more))
+            seconds, memory = build(project, "build", "--exclude", "test_type:unit")
+            rows.append((name, base * (copies + 1 + more), seconds, memory))
+            print(f"{rows[-1]}: {slowest(project)}", file=sys.stderr, flush=True)
+    print("| `dbt build` | messages | s | peak MB of dbt |\n| --- | ---: | ---: | ---: |")
+    for name, count, seconds, memory in rows:
+        print(f"| {name} | {count:,} | {seconds:,.0f} | {memory:,.0f} |")
+    print(f"\n*{datetime.now(UTC):%Y-%m-%d}.*")
+
+
+if __name__ == "__main__":
+    main()
