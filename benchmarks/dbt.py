@@ -66,8 +66,8 @@ def multiply_files(files: Path, copies: range) -> None:
                     file.writelines(json.dumps(copied(stream, row, number)) + "\n" for row in rows)
 
 
-def multiply_tables(database: str, copies: range) -> None:
-    """Copy rows in the tables of target-postgres."""
+def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> None:
+    """Copy rows in the tables of target-postgres, each copy as if loaded some hours earlier."""
     with psycopg.connect(database) as connection:
         for stream in COPIED:
             names = connection.execute(
@@ -78,7 +78,7 @@ def multiply_tables(database: str, copies: range) -> None:
             cells = {name: f'"{name}"' for (name,) in names}
             for name in IDS & cells.keys():
                 cells[name] = f"{name} || '-' || number"
-            cells["_sdc_batched_at"] = "now()"
+            cells["_sdc_batched_at"] = f"now() - interval '1 hour' * {hours_apart} * number"
             if stream == "conversations":
                 cells["page_customer"] = (
                     "page_customer || jsonb_build_object("
@@ -158,7 +158,7 @@ def measure(directories: Directories, wanted: int) -> None:
     rows: list[tuple[str, int, float, float]] = []
     with postgres(cast("Any", directories)) as database:
         load_postgres(directory, database, run.stdout)
-        multiply_tables(database, range(copies))
+        multiply_tables(database, range(copies), hours_apart=1)
         one = in_duckdb(directory / "duckdb", files)
         two = in_postgres(directory / "postgres", database, "models")
         for name, project, more in (
@@ -167,17 +167,6 @@ def measure(directories: Directories, wanted: int) -> None:
             ("PostgreSQL, incremental, 1 % more messages", two, max(1, copies // 100)),
         ):
             if more:
-                with psycopg.connect(database) as connection:
-                    # As if the others had been loaded before.
-                    for table in ("messages", "conversations"):
-                        connection.execute(
-                            f"update pancake.{table}"
-                            " set _sdc_batched_at = _sdc_batched_at - interval '1 day'".encode()
-                        )
-                    connection.execute(
-                        "update models.int_pancake__messages"
-                        " set loaded_at = loaded_at - interval '1 day'"
-                    )
                 multiply_tables(database, range(copies, copies + more))
             seconds, memory = build(project, "build", "--exclude", "test_type:unit")
             rows.append((name, base * (copies + 1 + more), seconds, memory))
