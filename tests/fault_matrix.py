@@ -614,19 +614,17 @@ def outcome_of(form: Form, stream: str) -> Outcome:
     outcome = FAULT if form.page == IDLE and stream in INBOX else form.page
     if stream in OF_CONVERSATIONS and not outcome.page:
         return replace(outcome, skipped=False, aside=True)
-    is_refusal = b'"success": false' in form.answer.body and outcome in REFUSED
-    if stream == "ads" and (is_refusal or form.answer.status == HTTPStatus.FOUND):
-        return replace(outcome, aside=True)
+    # It may be because of one of the ids that the call asks for.
+    is_refusal = form.answer.status != HTTPStatus.OK or b'"success": false' in form.answer.body
+    may_be = is_refusal and not outcome.page and (not outcome.retried or outcome is UNKNOWN)
+    if stream == "ads" and may_be:
+        return replace(outcome, skipped=False, aside=True)
     return outcome
-
-
-REFUSED = (FAILED, UNKNOWN, INVALID_TIME, NOT_ASSIGNED)
-"""What may be because of one of the ids that a call asks for."""
 
 
 def is_struck(case: Case, question: Question) -> bool:
     """Whether a case refuses a call: of advertisements, each that names the first of them."""
-    if case.question is None or question[0] != "ads":
+    if case.question is None or "ad_ids" not in dict(question[2:]):
         return question == case.question
     first = dict(case.question[2:])["ad_ids"].split(",")[0]
     return first in dict(question[2:])["ad_ids"].split(",")

@@ -303,7 +303,7 @@ def test_one_that_is_refused_waits_and_those_beside_it_come(
         assert waiting(part) == aside(part) == set()
 
 
-@pytest.mark.parametrize(("status", "code"), [(500, None), (403, None), (200, 121), (404, None)])
+@pytest.mark.parametrize(("status", "code"), [(403, None), (200, 121), (404, None)])
 def test_one_that_brings_about_what_is_said_of_all_is_set_aside(
     tmp_path: Path, status: int, code: int | None
 ) -> None:

@@ -7,7 +7,6 @@ ends early leaves them to the next one.
 from __future__ import annotations
 
 from collections import deque
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from tap_pancake.api.errors import PageFailed, PageLost, TransientError
@@ -27,8 +26,6 @@ MOST = 1_000
 """So many that were asked for are remembered, and so many that are refused wait."""
 NO_AD = "0"
 """An id that no advertisement has: it is answered all the same (reference, section 24)."""
-# Of faults that may pass, what a single id may bring about.
-_BY_ITS_ID = HTTPStatus.INTERNAL_SERVER_ERROR
 # So many that are refused alone in one run of a page are no matter of single ones.
 _MOST_REFUSED = 20
 
@@ -96,11 +93,11 @@ class MetAds:
 class AdCalls:
     """The calls for the advertisements of a page: where one is refused, for halves of its ids."""
 
-    def __init__(self, ask: Callable[..., Body], aside: Aside) -> None:
+    def __init__(self, ask: Callable[[list[str]], Body], aside: Aside) -> None:
         """Begin with no answer.
 
         Args:
-            ask: asks for some advertisements; with `persist=False` a fault is not waited out.
+            ask: asks for some advertisements.
             aside: keeps those that are refused alone, for later runs.
         """
         self._ask = ask
@@ -118,11 +115,10 @@ class AdCalls:
         while parts:
             part = parts.popleft()
             try:
-                body = self._ask(part, persist=part is ad_ids)
+                body = self._ask(part)
+            except (PageLost, TransientError):
+                raise
             except PageFailed as refusal:
-                is_fault = isinstance(refusal, TransientError) and refusal.status != _BY_ITS_ID
-                if is_fault or isinstance(refusal, PageLost):
-                    raise
                 if part is ad_ids and self._is_refused([NO_AD]):
                     raise
                 if half := len(part) // 2:
@@ -134,7 +130,7 @@ class AdCalls:
 
     def _is_refused(self, ad_ids: list[str]) -> bool:
         try:
-            self._ask(ad_ids, persist=False)
+            self._ask(ad_ids)
         except PageFailed:
             return True
         return False
@@ -147,6 +143,7 @@ class AdCalls:
         """
         if ad_id not in self._aside.since:
             self.refused[ad_id] = refusal
-        self._aside.failed(ad_id, None, BEGINNING, refusal)
+        # Whatever it is of pages and conversations, here it is of this id.
+        self._aside.failed(ad_id, None, BEGINNING, PageFailed(str(refusal)))
         if len(self.refused) >= _MOST_REFUSED:
             raise refusal
