@@ -59,12 +59,17 @@ def rows(found: Any) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
+def cell(value: object) -> object:
+    """Return what a cell of a table shows: names of ads may have several lines."""
+    return " ".join(value.split()) if isinstance(value, str) else "" if value is None else value
+
+
 def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
     """Print a title and the first rows."""
     print(f"\n{title}:")
     shown = found[:most]
     if shown:
-        cells = [tuple("" if value is None else value for value in row.values()) for row in shown]
+        cells = [tuple(map(cell, row.values())) for row in shown]
         show([tuple(found[0]), *cells])
     if len(found) > len(shown) or not found:
         print(f"({len(found)} rows{', these are the first' if shown else ''})")
