@@ -9,4 +9,5 @@ cd -- "$(dirname -- "$0")/.."
 install .venv --editable . --group test
 install .venv-target-jsonl target-jsonl
 install .venv-dbt --group dbt
-exec .venv/bin/python -m pytest tests/dbt_*.py "$@" </dev/null
+# A file stays together, since some share a build.
+exec .venv/bin/python -m pytest -n 2 --dist loadfile tests/dbt_*.py "$@" </dev/null
