@@ -119,7 +119,7 @@ class AdCalls:
             except (PageLost, TransientError):
                 raise
             except PageFailed as refusal:
-                if part is ad_ids and self._is_refused([NO_AD]):
+                if part is ad_ids and self._is_refused(NO_AD):
                     raise
                 if half := len(part) // 2:
                     parts.extend([part[:half], part[half:]])
@@ -128,9 +128,9 @@ class AdCalls:
             else:
                 yield body
 
-    def _is_refused(self, ad_ids: list[str]) -> bool:
+    def _is_refused(self, ad_id: str) -> bool:
         try:
-            self._ask(ad_ids)
+            self._ask([ad_id])
         except PageFailed:
             return True
         return False

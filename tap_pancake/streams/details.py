@@ -48,7 +48,7 @@ class ConversationDetailsStream(MessagesStream):
 
     def tells(self, details: bytes) -> bool:
         """Tell whether anything stands there."""
-        return bool(_row_of(details).keys() - {"last_message_at"})
+        return _tells(_row_of(details))
 
     @override
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
@@ -74,16 +74,21 @@ class ConversationDetailsStream(MessagesStream):
             (batch,) = reading.messages or self.ahead(context, since)
             details = batch.details
         assert details is not None  # noqa: S101 - each conversation has a newest batch
-        if not self.tells(details):
+        row = _row_of(details)
+        if not _tells(row):
             msg = (
                 f"{self.place(context)}: two answers have nothing beside `messages`: a later run"
                 " asks once more"
             )
             raise PageFailed(msg)
-        record = self.shape(_row_of(details), context)
+        record = self.shape(row, context)
         last = record and record.get("last_message_at")
         if record is not None and (end is None or not last or last <= times.from_micros(end)):
             yield record
+
+
+def _tells(row: Row) -> bool:
+    return bool(row.keys() - {"last_message_at"})
 
 
 def _row_of(details: bytes) -> Row:
