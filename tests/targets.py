@@ -40,10 +40,17 @@ def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
 
         server = postgres_server.get_server(directories.mktemp("postgres"), cleanup_mode="delete")
         url = server.get_uri()
-        # As where its users are; what is loaded must be in UTC all the same.
         with psycopg.connect(url, autocommit=True) as connection:
+            # As where its users are; what is loaded must be in UTC all the same.
             connection.execute("ALTER DATABASE postgres SET timezone TO 'Asia/Ho_Chi_Minh'")
+            # Nothing in it has to outlive the machine.
+            connection.execute("ALTER SYSTEM SET fsync TO off")
+            connection.execute("SELECT pg_reload_conf()")
         yield url
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            pytest.fail("The server ended by itself:\n" + server.log.read_text()[-3000:])
         server.cleanup()
 
 
