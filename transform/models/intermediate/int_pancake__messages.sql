@@ -10,12 +10,7 @@
 {% set until_then = '(partition by page_id, conversation_id order by sent_at)' %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
 with {% if changed_only %}loaded_before as (
-    -- What was loaded at the same time may have been written to the database later.
-    select cast(
-        {{ dbt.dateadd('minute', -60 * var('pancake__reload_hours', 3), 'max(loaded_at)') }}
-        as {{ dbt.type_timestamp() }}
-    ) as loaded_at
-    from {{ this }}
+    {{ pancake.loaded_before() }}
 ), changed as (
     select distinct page_id, conversation_id
     from (
@@ -54,7 +49,10 @@ with {% if changed_only %}loaded_before as (
         messages.inserted_at_local as sent_at_local,
         coalesce(messages.original_message, {{ pancake.regexp_removed('messages.message', '<[^>]*>') }}) as text,
         messages.attachments,
-        messages.private_reply_conversation,
+        nullif(coalesce(
+            {{ pancake.json_text('messages.private_reply_conversation', 'id') }},
+            {{ pancake.json_scalar('messages.private_reply_conversation') }}
+        ), '') as private_reply_conversation_id,
         coalesce(messages.has_phone, false) as has_phone,
         coalesce(messages.is_hidden, false) as is_hidden,
         coalesce(messages.is_removed, false) as is_removed,
@@ -183,10 +181,8 @@ select
     named.has_phone,
     named.is_hidden,
     named.is_removed,
-    coalesce(
-        {{ pancake.json_text('named.private_reply_conversation', 'id') }},
-        {{ pancake.json_scalar('named.private_reply_conversation') }}, ''
-    ) <> '' as is_private_reply,
+    named.private_reply_conversation_id,
+    named.private_reply_conversation_id is not null as is_private_reply,
     case
         when named.kind = 'attachment' then named.is_closed_by_attachments
         when named.kind = 'text' and named.is_closed_by_attachments then {{ pancake.is_closing_text('named.text') }}

@@ -1,0 +1,167 @@
+-- What depends on the clock, the page or the staff is left to int_pancake__waits: a conversation without a new
+-- message is not read again. BigQuery has no way to replace the rows of a conversation by fewer ones.
+{{ config(
+    materialized='incremental' if target.type in ['postgres', 'snowflake'] else 'table',
+    incremental_strategy='delete+insert' if target.type in ['postgres', 'snowflake'] else none,
+    unique_key=['page_id', 'conversation_id'],
+    on_schema_change='append_new_columns',
+    indexes=[{'columns': ['page_id', 'conversation_id']}] if target.type == 'postgres' else []
+) }}
+{% set open_days = var('pancake__open_days', 30) %}
+{% set changed_only = flags.INTROSPECT and is_incremental() %}
+with {% if changed_only %}loaded_anew as (
+    {{ pancake.loaded_anew() }}
+), changed as (
+    select distinct page_id, conversation_id
+    from (
+        select page_id, conversation_id from loaded_anew
+        union all
+        -- Their comments end in another conversation.
+        select comments.page_id, comments.conversation_id
+        from {{ ref('int_pancake__messages') }} as comments
+        inner join loaded_anew
+            on loaded_anew.page_id = comments.page_id
+            and loaded_anew.conversation_id = comments.private_reply_conversation_id
+    ) as found
+), {% endif %}messages as (
+    select messages.*
+    from {{ ref('int_pancake__messages') }} as messages
+    {%- if changed_only %}
+    inner join changed on changed.page_id = messages.page_id and changed.conversation_id = messages.conversation_id
+    {%- endif %}
+), said as (
+    select
+        page_id,
+        conversation_id,
+        conversation_type,
+        message_id,
+        sent_at,
+        case when is_answer then 1 else 0 end as ends_wait,
+        case when is_answer then 'answer' end as ends_by,
+        sender_kind,
+        conversation_id as said_in,
+        -- In an inbox, a customer takes back what they have sent, and still waits.
+        case
+            when is_answer or coalesce(conversation_type, 'INBOX') = 'INBOX' then null
+            when is_removed then 'removed'
+            when is_hidden then 'hidden'
+        end as closed_by
+    from messages
+    where is_answer or (
+        sender_kind = 'customer'
+        and not coalesce(is_third_person, false)
+        and not coalesce(is_closing_text, false)
+    )
+), replied as (
+    select
+        comments.page_id,
+        comments.conversation_id,
+        comments.conversation_type,
+        comments.sent_at as comment_at,
+        answers.conversation_id as said_in,
+        answers.message_id,
+        answers.sent_at,
+        answers.sender_kind,
+        row_number() over (
+            partition by comments.page_id, comments.conversation_id, comments.message_id
+            order by answers.sent_at, answers.sequence
+        ) as choice
+    from messages as comments
+    left join {{ ref('int_pancake__messages') }} as answers
+        on answers.page_id = comments.page_id
+        and answers.conversation_id = comments.private_reply_conversation_id
+        and answers.sent_at >= comments.sent_at
+        and answers.is_answer
+    where comments.private_reply_conversation_id is not null
+        and comments.sender_kind = 'customer'
+        and not coalesce(comments.is_third_person, false)
+), events as (
+    select * from said
+    union all
+    -- Without the reply itself, the comment is closed, and nobody knows when.
+    select
+        page_id, conversation_id, conversation_type, message_id, coalesce(sent_at, comment_at), 1, 'private_reply',
+        sender_kind, said_in, null
+    from replied
+    where choice = 1
+), turns as (
+    select
+        events.*,
+        coalesce(sum(ends_wait) over (
+            partition by page_id, conversation_id order by sent_at, ends_wait, message_id
+            rows between unbounded preceding and 1 preceding
+        ), 0) as turn
+    from events
+), answers as (
+    select * from turns where ends_wait = 1
+), asked as (
+    select turns.*, min(sent_at) over (partition by page_id, conversation_id, turn) as turn_at
+    from turns
+    where ends_wait = 0
+), rounds as (
+    -- What a customer says after a wait has expired begins another one.
+    select
+        asked.*,
+        floor({{ pancake.seconds_between('turn_at', 'sent_at') }} / {{ open_days * 86400 }}) as round
+    from asked
+), placed as (
+    select
+        rounds.*,
+        row_number() over (
+            partition by page_id, conversation_id, turn, round order by sent_at, message_id
+        ) as position
+    from rounds
+), questions as (
+    select
+        page_id,
+        conversation_id,
+        turn,
+        round,
+        max(conversation_type) as conversation_type,
+        max(case when position = 1 then message_id end) as message_id,
+        min(sent_at) as first_at,
+        min(case when closed_by is null then sent_at end) as first_left_at,
+        max(sent_at) as last_at,
+        count(*) as asked_message_count,
+        max(closed_by) as closed_by
+    from placed
+    group by page_id, conversation_id, turn, round
+), followed as (
+    select
+        questions.*,
+        lead(first_at) over (partition by page_id, conversation_id, turn order by round) as next_at
+    from questions
+), conversations as (
+    select page_id, conversation_id, min(sent_at) as first_read_at, max(loaded_at) as loaded_at
+    from messages
+    group by page_id, conversation_id
+)
+select
+    followed.page_id,
+    followed.conversation_id,
+    followed.conversation_type,
+    cast(followed.turn as {{ dbt.type_int() }}) as turn,
+    cast(followed.round as {{ dbt.type_int() }}) as round,
+    followed.message_id as asked_message_id,
+    followed.first_at,
+    followed.first_left_at,
+    followed.last_at,
+    followed.next_at,
+    followed.asked_message_count,
+    followed.closed_by,
+    answers.sent_at is not null and followed.next_at is null
+        and answers.sent_at <= {{ pancake.later('day', open_days, 'followed.first_at') }} as is_answered,
+    answers.sent_at as answered_at,
+    answers.ends_by as answered_by,
+    answers.sender_kind as answered_by_kind,
+    answers.said_in as answer_conversation_id,
+    answers.message_id as answer_message_id,
+    conversations.first_read_at,
+    conversations.loaded_at
+from followed
+inner join conversations
+    on conversations.page_id = followed.page_id and conversations.conversation_id = followed.conversation_id
+left join answers
+    on answers.page_id = followed.page_id
+    and answers.conversation_id = followed.conversation_id
+    and answers.turn = followed.turn
