@@ -47,6 +47,22 @@ CALLS_AT_MOST = 1.1
 AHEAD_AT_MOST = 2 * AHEAD
 """Calls of a page made ahead, and then again: these conversations have two at most."""
 RATE = 10
+STRIKE = """
+import os, sys
+
+class Strike:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{moment}":
+            os.kill(os.getpid(), {signum})
+    def __del__(self):
+        os.kill(os.getpid(), {signum})
+
+if "{moment}" == "its end":
+    sys.cleared_up = Strike()
+else:
+    sys.meta_path.insert(0, Strike())
+"""
+"""Python runs it first: sends the process a signal at a moment."""
 YEAR = (datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC))
 
 
@@ -326,6 +342,26 @@ def test_a_signal_ends_any_wait_within_five_seconds(tmp_path: Path) -> None:
         case: seconds for case, seconds in zip(cases, took, strict=True) if seconds > ENDS_WITHIN
     }
     assert not slow
+
+
+@pytest.mark.parametrize("signum", EXIT_CODES)
+@pytest.mark.parametrize("moment", ["singer_sdk", "tap_pancake.tap", "its end"])
+def test_a_signal_before_and_after_the_run_is_no_other_end(
+    tmp_path: Path, moment: str, signum: signal.Signals
+) -> None:
+    """While the tap is loaded, and while Python clears up after it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        STRIKE.format(moment=moment, signum=int(signum)), encoding="utf-8"
+    )
+    with PancakeServer(inbox(5, (5,))) as server:
+        process = start_tap(tmp_path, config_for(server), env={"PYTHONPATH": str(tmp_path)})
+        stdout, stderr = process.communicate(timeout=60)
+    if moment == "its end":
+        run = read_output(stdout, process.returncode, stderr)
+        assert run.returncode == 0, stderr
+        assert_complete(server, run)
+    else:
+        assert (process.returncode, stdout, stderr) == (EXIT_CODES[signum], "", "")
 
 
 def wait_for_standstill(server: PancakeServer, process: subprocess.Popen[str]) -> None:

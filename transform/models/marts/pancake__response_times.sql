@@ -21,6 +21,10 @@ select
     ended_at is null as is_open,
     wait_minutes,
     working_minutes,
-    case when working_minutes > {{ target }} then false when ended_at is not null then true end as is_within_target
+    {{ target }} as target_minutes,
+    case
+        when working_minutes > {{ target }} then false
+        when ended_at is not null and working_minutes is not null then true
+    end as is_within_target
 from {{ ref('int_pancake__waits') }}
 where not is_cut_off and (ended_by is null or answer_message_id is not null)
