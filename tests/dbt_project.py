@@ -83,6 +83,29 @@ print(json.dumps(wrong))
 """
 
 
+OTHER_VALUES: Json = {
+    "pancake__as_of": "2026-03-01",
+    "pancake__default_timezone": -3,
+    "pancake__loaded_at_column": "loaded",
+    "pancake__stale_after_hours": 1,
+    "pancake__stale_severity": "error",
+    "pancake__open_days": 3,
+    "pancake__start_date": "2026-01-05",
+    "pancake__response_target_minutes": 1,
+    "pancake__session_hours": 1,
+    "pancake__order_days": 1,
+    "pancake__attribution_days": 30,
+    "pancake__credit_days": 1,
+    "pancake__average_response_time_unit": "milliseconds",
+    "pancake__auto_reply_seconds": 60,
+    "pancake__automation_app_ids": [5],
+    "pancake__reload_hours": 0,
+    "pancake__closing_texts": [],
+    "pancake__closing_particles": [],
+}
+"""Of each variable another one than its default."""
+
+
 @dataclass
 class Shop:
     """An account that was read and loaded, and what the server holds."""
@@ -289,6 +312,20 @@ def test_dbt_asks_no_host_and_writes_to_no_other_directory(project: Project) -> 
     written = {note.removeprefix("wrote ") for note in notes} - {"/dev/null"}
     assert not {path for path in written if not path.startswith(str(project.directory))}
     assert not list((project.directory / "home").iterdir())
+
+
+def test_its_unit_tests_pass_whatever_the_variables_are(
+    tmp_path: Path, builds: dict[str, Project]
+) -> None:
+    """They are run in the projects of those who use it."""
+    settings = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+    of_places = {"pancake_schema", "pancake_files", "pancake__target_schema"}
+    assert OTHER_VALUES.keys() == settings.keys() - of_places
+    assert not [name for name, value in OTHER_VALUES.items() if value == settings[name]]
+    built = {"PANCAKE_DUCKDB": str(builds["duckdb"].duckdb)}
+    project = Project(tmp_path, environment=built, variables=builds["duckdb"].variables)
+    project.dbt("test", "--select", "test_type:unit", **OTHER_VALUES)
+    assert len(project.results()) > 20
 
 
 # Streams that were not loaded

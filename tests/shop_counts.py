@@ -210,17 +210,12 @@ class Counted:
     def _said(self, talk: Conversation) -> list[Said]:
         read = copy.copy(talk)
         read.messages = [one for one in talk.messages if one.inserted_at >= self.start]
-        named = {
-            one.sender["admin_name"]: one.sender["uid"]
-            for one in read.messages
-            if one.sender.get("uid") and one.sender.get("admin_name")
-        }
         customers = {talk.psid, talk.starter["id"], *(person.psid for person in talk.customers)}
         found = []
         for message in read.messages:
             kind, sender = said(self.page.id, read, message), message.sender
             name = sender.get("admin_name") if kind == "staff" else None
-            uid = (sender.get("uid") or named.get(name)) if kind == "staff" else None
+            uid = sender.get("uid") or self.by_name.get(name, name) if kind == "staff" else None
             third = kind == "customer" and talk.type != "INBOX" and sender["id"] not in customers
             found.append(Said(message, kind, uid, name, third))
         places = {"customer": 0, "staff": 1}
@@ -228,9 +223,7 @@ class Counted:
 
     def person(self, one: Said | None) -> str:
         """Who of the staff said it, as far as the page knows."""
-        if one is None or one.kind != "staff":
-            return "unknown"
-        return one.staff_id or self.by_name.get(one.staff_name or "", one.staff_name or "unknown")
+        return (one and one.staff_id) or "unknown"
 
     def all_said(self) -> Iterator[tuple[Conversation, Said]]:
         for talk in self.talks:
@@ -363,11 +356,7 @@ class Counted:
         last, first = (waits[-1], waits[0]) if waits else (None, None)
         if first is not None and first.is_cut_off:
             first = None
-        names = {
-            (one.staff_id, None if one.staff_id else one.staff_name): one.staff_name
-            for one in lines
-            if one.kind == "staff"
-        }
+        names = {one.staff_id: one.staff_name for one in lines if one.kind == "staff"}
         tags = [tag for tag in talk.tag_ids if tag is not None]
         ads = talk.ad_ids if talk.type == "INBOX" else []
         states = {None: "open", "answer": "answered", "private_reply": "answered"}

@@ -38,6 +38,11 @@
     end
 {%- endmacro %}
 
+{# What a row says of a member of staff, as int_pancake__staff_ids knows it. #}
+{% macro staff_key(user_id, fb_id, name) -%}
+    {{ dbt.concat(["coalesce(" ~ user_id ~ ", '')", "'|'", "coalesce(" ~ fb_id ~ ", '')", "'|'", "coalesce(" ~ name ~ ", '')"]) }}
+{%- endmacro %}
+
 {# Which of the signs of a sender a message has, such as `uid admin_name`. #}
 {% macro sender_signature(m) -%}
     {% set signs = [] %}

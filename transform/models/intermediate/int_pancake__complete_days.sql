@@ -6,7 +6,8 @@ with days as (
         date_day,
         cast(date_day as {{ dbt.type_timestamp() }}) as begins_at_local,
         {{ pancake.shifted('day', 1, 'cast(date_day as ' ~ dbt.type_timestamp() ~ ')') }} as ends_at_local,
-        sum(case when is_inbox_complete then 1 else 0 end) as complete_hour_count
+        sum(case when is_inbox_complete then 1 else 0 end) as complete_hour_count,
+        sum(case when is_customer_complete then 1 else 0 end) as complete_customer_hour_count
     from {{ ref('int_pancake__complete_hours') }}
     group by page_id, date_day
 ),
@@ -51,6 +52,7 @@ select
     days.page_id,
     days.date_day,
     days.complete_hour_count = 24 as is_inbox_complete,
+    days.complete_customer_hour_count = 24 as is_customer_complete,
     {% for stream in streams -%}
     coalesce(flags.{{ stream }} = 1, false)
         as is_{{ 'feedback' if stream == 'customer_feedbacks' else stream }}_complete{{ ',' if not loop.last }}

@@ -19,7 +19,11 @@ numbers as (
 days as (
     select
         pages.*,
-        {{ pancake.shifted('day', 'numbers.day_number', 'pages.first_day') }} as day_at_local
+        -- The newest ones, should a single old row be decades apart.
+        {{ pancake.shifted(
+            'day', '-numbers.day_number',
+            'cast(cast(pages.as_of_local as date) as ' ~ dbt.type_timestamp() ~ ')'
+        ) }} as day_at_local
     from pages
     inner join numbers
         on numbers.day_number <= {{ dbt.datediff('pages.first_day', 'pages.as_of_local', 'day') }}
@@ -132,20 +136,56 @@ open_hours as (
         on gaps.page_id = hours.page_id
         and coalesce(gaps.from_at_local, hours.hour_at_local) < hours.end_at_local
         and gaps.to_at_local >= hours.hour_at_local
+),
+
+customers as (
+    select streams.page_id, streams.read_to_local, spans.begins_at_local
+    from {{ ref('int_pancake__streams') }} as streams
+    left join {{ ref('int_pancake__stream_spans') }} as spans
+        on spans.page_id = streams.page_id and spans.stream = streams.stream
+    where streams.stream = 'customers'
+),
+
+open_customer_hours as (
+    select distinct hours.page_id, hours.hour_at_local
+    from hours
+    inner join {{ ref('int_pancake__stream_gaps') }} as gaps
+        on gaps.page_id = hours.page_id
+        and gaps.stream = 'customers'
+        and coalesce(gaps.from_at_local, hours.hour_at_local) < hours.end_at_local
+        and gaps.to_at_local >= hours.hour_at_local
+),
+
+flags as (
+    select
+        hours.*,
+        coalesce(
+            hours.end_at_local <= read_to.read_to_local
+            and read_to.begins_at_local <= hours.hour_at_local
+            and open_hours.page_id is null,
+            false
+        ) as is_inbox_complete,
+        -- Conversations name customers, too: of a page without the stream, they are all that is asked for.
+        customers.page_id is null or coalesce(
+            hours.end_at_local <= customers.read_to_local
+            and customers.begins_at_local <= hours.hour_at_local
+            and open_customer_hours.page_id is null,
+            false
+        ) as are_customers_read
+    from hours
+    left join read_to on read_to.page_id = hours.page_id
+    left join open_hours on open_hours.page_id = hours.page_id and open_hours.hour_at_local = hours.hour_at_local
+    left join customers on customers.page_id = hours.page_id
+    left join open_customer_hours
+        on open_customer_hours.page_id = hours.page_id and open_customer_hours.hour_at_local = hours.hour_at_local
 )
 
 select
-    hours.page_id,
-    hours.hour_at_local,
-    {{ pancake.utc_time('hours.hour_at_local', 'hours.timezone') }} as hour_at,
-    hours.date_day,
-    coalesce(
-        hours.end_at_local <= read_to.read_to_local
-        and read_to.begins_at_local <= hours.hour_at_local
-        and open_hours.page_id is null,
-        false
-    ) as is_inbox_complete
-from hours
-left join read_to on read_to.page_id = hours.page_id
-left join open_hours on open_hours.page_id = hours.page_id and open_hours.hour_at_local = hours.hour_at_local
-where hours.hour_at_local <= hours.as_of_local
+    page_id,
+    hour_at_local,
+    {{ pancake.utc_time('hour_at_local', 'timezone') }} as hour_at,
+    date_day,
+    is_inbox_complete,
+    is_inbox_complete and are_customers_read as is_customer_complete
+from flags
+where hour_at_local <= as_of_local

@@ -32,12 +32,6 @@ with {% if changed_only %}loaded_before as (
         left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = known.page_id
         where known.sent_at_local <> {{ pancake.local_time('known.sent_at', 'zones.timezone') }}
             or coalesce(known.platform, '') <> coalesce(pages.platform, '')
-        union all
-        -- So was the member of staff.
-        select known.page_id, known.conversation_id
-        from {{ this }} as known
-        inner join {{ ref('stg_pancake__users') }} as users
-            on users.page_id = known.page_id and users.fb_id = known.staff_id
     ) as found
 ), {% endif %}messages as (
     select
@@ -105,11 +99,6 @@ with {% if changed_only %}loaded_before as (
     select distinct page_id, conversation_id, person_id from people
 ), with_customers as (
     select distinct page_id, conversation_id from people
-), users as (
-    select page_id, fb_id, min(user_id) as user_id
-    from {{ ref('stg_pancake__users') }}
-    where fb_id is not null
-    group by page_id, fb_id
 ), kinds as (
     select
         messages.*,
@@ -142,15 +131,8 @@ with {% if changed_only %}loaded_before as (
         max(click_at) over {{ until_then }} as click_before_at,
         min(customer_at) over (partition by page_id, conversation_id order by sent_at desc) as customer_after_at
     from prompts
-), said as (
-    select placed.*, {{ pancake.sender_kind('placed') }} as sender_kind from placed
 ), named as (
-    select
-        said.*,
-        -- An order form has the name of staff alone: others of their messages in the conversation have the id.
-        min(case when sender_kind = 'staff' then uid end)
-            over (partition by page_id, conversation_id, admin_name) as uid_of_name
-    from said
+    select placed.*, {{ pancake.sender_kind('placed') }} as sender_kind from placed
 )
 select
     named.page_id,
@@ -168,9 +150,8 @@ select
         named.sender_kind = 'customer' and coalesce(conversations.type, named.type) <> 'INBOX'
         and with_customers.conversation_id is not null and customers.person_id is null, false
     ) as is_third_person,
-    case when named.sender_kind = 'staff' then coalesce(
-        named.uid, users.user_id, named.admin_id, case when named.admin_name is not null then named.uid_of_name end
-    ) end as staff_id,
+    case when named.sender_kind = 'staff' then {{ pancake.staff_key('named.uid', 'named.admin_id', 'named.admin_name') }}
+    end as staff_key,
     case when named.sender_kind = 'staff' then named.admin_name end as staff_name,
     {{ pancake.sender_signature('named') }} as sender_signature,
     named.app_id,
@@ -208,4 +189,3 @@ left join with_customers
 left join customers
     on customers.page_id = named.page_id and customers.conversation_id = named.conversation_id
     and customers.person_id = named.sender_id
-left join users on users.page_id = named.page_id and users.fb_id = named.admin_id

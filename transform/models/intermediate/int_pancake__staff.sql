@@ -42,9 +42,7 @@ people as (
     from {{ ref('int_pancake__staff_ids') }} as ids
     inner join {{ ref('int_pancake__staff_named') }} as named
         on named.page_id = ids.page_id
-        and coalesce(named.user_id, '') = coalesce(ids.user_id, '')
-        and coalesce(named.fb_id, '') = coalesce(ids.fb_id, '')
-        and coalesce(named.name, '') = coalesce(ids.name, '')
+        and {{ pancake.staff_key('named.user_id', 'named.fb_id', 'named.name') }} = ids.staff_key
     group by ids.page_id, ids.staff_id
 ),
 
@@ -61,9 +59,8 @@ names as (
     from {{ ref('int_pancake__staff_ids') }} as ids
     inner join {{ ref('int_pancake__staff_named') }} as named
         on named.page_id = ids.page_id
-        and coalesce(named.user_id, '') = coalesce(ids.user_id, '')
-        and coalesce(named.fb_id, '') = coalesce(ids.fb_id, '')
-        and named.name = ids.name
+        and {{ pancake.staff_key('named.user_id', 'named.fb_id', 'named.name') }} = ids.staff_key
+    where ids.name is not null
 )
 
 select

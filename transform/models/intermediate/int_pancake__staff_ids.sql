@@ -38,6 +38,7 @@ names as (
 
 select
     identified.page_id,
+    {{ pancake.staff_key('identified.user_id', 'identified.fb_id', 'identified.name') }} as staff_key,
     identified.user_id,
     identified.fb_id,
     identified.name,

@@ -10,9 +10,9 @@ with senders as (
         nullif({{ pancake.json_text('sender', 'admin_id') }}, '') as admin_id,
         nullif({{ pancake.json_text('sender', 'admin_name') }}, '') as admin_name,
         coalesce(
-            {{ pancake.json_text('sender', 'flow_id') }},
-            nullif({{ pancake.json_text('sender', 'is_automated') }}, 'false'),
-            nullif({{ pancake.json_text('sender', 'ai_generated') }}, 'false')
+            nullif({{ pancake.json_text('sender', 'flow_id') }}, ''),
+            case when {{ pancake.json_text('sender', 'is_automated') }} = 'true' then 'true' end,
+            case when {{ pancake.json_text('sender', 'ai_generated') }} = 'true' then 'true' end
             {%- if var('pancake__automation_app_ids', []) %},
             case
                 when {{ pancake.json_text('sender', 'app_id') }}
@@ -51,7 +51,7 @@ named as (
     union all
     select page_id, uid, admin_id, admin_name, inserted_at, true
     from senders
-    where sender_id = page_id and automated_by is null and coalesce(admin_id, '') <> page_id
+    where coalesce(sender_id, page_id) = page_id and automated_by is null and coalesce(admin_id, '') <> page_id
 
     union all
     -- Hours of zeros are no sign of anybody.

@@ -18,7 +18,8 @@ with {% if changed_only %}changed as (
     {%- if changed_only %}
     inner join changed on changed.page_id = messages.page_id and changed.conversation_id = messages.conversation_id
     {%- endif %}
-    where (messages.kind = 'ad_click' or coalesce(messages.sender_kind, '') <> 'nobody')
+    where messages.sent_at is not null
+        and (messages.kind = 'ad_click' or coalesce(messages.sender_kind, '') <> 'nobody')
         and not coalesce(messages.is_third_person, false)
 ), known as (
     select page_id, conversation_id, max(loaded_at) as loaded_at

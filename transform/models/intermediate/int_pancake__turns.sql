@@ -9,7 +9,7 @@
 ) }}
 {% set open_days = var('pancake__open_days', 30) %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
-with {% if changed_only %}loaded_anew as (
+with recursive {% if changed_only %}loaded_anew as (
     {{ pancake.loaded_anew() }}
 ), changed as (
     select distinct page_id, conversation_id
@@ -47,11 +47,12 @@ with {% if changed_only %}loaded_anew as (
             when is_hidden then 'hidden'
         end as closed_by
     from messages
-    where is_answer or (
+    -- Without its time, nobody knows what a message answers.
+    where sent_at is not null and (is_answer or (
         sender_kind = 'customer'
         and not coalesce(is_third_person, false)
         and not coalesce(is_closing_text, false)
-    )
+    ))
 ), replied as (
     select
         comments.page_id,
@@ -72,7 +73,8 @@ with {% if changed_only %}loaded_anew as (
         and answers.conversation_id = comments.private_reply_conversation_id
         and answers.sent_at >= comments.sent_at
         and answers.is_answer
-    where comments.private_reply_conversation_id is not null
+    where comments.sent_at is not null
+        and comments.private_reply_conversation_id is not null
         and comments.sender_kind = 'customer'
         and not coalesce(comments.is_third_person, false)
 ), events as (
@@ -95,62 +97,100 @@ with {% if changed_only %}loaded_anew as (
 ), answers as (
     select * from turns where ends_wait = 1
 ), asked as (
-    select turns.*, min(sent_at) over (partition by page_id, conversation_id, turn) as turn_at
-    from turns
-    where ends_wait = 0
+    select * from turns where ends_wait = 0
+), spans as (
+    select page_id, conversation_id, turn, min(sent_at) as first_at, max(sent_at) as last_at
+    from asked
+    group by page_id, conversation_id, turn
+), nexts as (
+    -- Of the few turns that are longer than a wait can be: which message comes first after its end.
+    select asked.page_id, asked.conversation_id, asked.turn, asked.sent_at, min(later.sent_at) as next_at
+    from asked
+    inner join spans
+        on spans.page_id = asked.page_id
+        and spans.conversation_id = asked.conversation_id
+        and spans.turn = asked.turn
+        and spans.last_at >= {{ pancake.later('day', open_days, 'spans.first_at') }}
+    inner join asked as later
+        on later.page_id = asked.page_id
+        and later.conversation_id = asked.conversation_id
+        and later.turn = asked.turn
+        and later.sent_at >= {{ pancake.later('day', open_days, 'asked.sent_at') }}
+    group by asked.page_id, asked.conversation_id, asked.turn, asked.sent_at
 ), rounds as (
     -- What a customer says after a wait has expired begins another one.
-    select
-        asked.*,
-        floor({{ pancake.seconds_between('turn_at', 'sent_at') }} / {{ open_days * 86400 }}) as round
-    from asked
-), placed as (
+    select page_id, conversation_id, turn, first_at, 0 as round from spans
+    union all
+    select rounds.page_id, rounds.conversation_id, rounds.turn, nexts.next_at, rounds.round + 1
+    from rounds
+    inner join nexts
+        on nexts.page_id = rounds.page_id
+        and nexts.conversation_id = rounds.conversation_id
+        and nexts.turn = rounds.turn
+        and nexts.sent_at = rounds.first_at
+), followed as (
     select
         rounds.*,
-        row_number() over (
-            partition by page_id, conversation_id, turn, round order by sent_at, message_id
-        ) as position
+        lead(first_at) over (partition by page_id, conversation_id, turn order by round) as next_at
     from rounds
+), placed as (
+    select
+        asked.*,
+        followed.round,
+        followed.next_at,
+        row_number() over (
+            partition by asked.page_id, asked.conversation_id, asked.turn, followed.round
+            order by asked.sent_at, asked.message_id
+        ) as position,
+        row_number() over (
+            partition by asked.page_id, asked.conversation_id, asked.turn, followed.round
+            order by case when asked.closed_by is null then 0 else 1 end, asked.sent_at, asked.message_id
+        ) as left_position
+    from asked
+    inner join followed
+        on followed.page_id = asked.page_id
+        and followed.conversation_id = asked.conversation_id
+        and followed.turn = asked.turn
+        and followed.first_at <= asked.sent_at
+        and (followed.next_at is null or followed.next_at > asked.sent_at)
 ), questions as (
     select
         page_id,
         conversation_id,
         turn,
         round,
+        next_at,
         max(conversation_type) as conversation_type,
-        max(case when position = 1 then message_id end) as message_id,
+        max(case when position = 1 then message_id end) as first_message_id,
+        max(case when left_position = 1 then message_id end) as left_message_id,
         min(sent_at) as first_at,
         min(case when closed_by is null then sent_at end) as first_left_at,
         max(sent_at) as last_at,
         count(*) as asked_message_count,
         max(closed_by) as closed_by
     from placed
-    group by page_id, conversation_id, turn, round
-), followed as (
-    select
-        questions.*,
-        lead(first_at) over (partition by page_id, conversation_id, turn order by round) as next_at
-    from questions
+    group by page_id, conversation_id, turn, round, next_at
 ), conversations as (
     select page_id, conversation_id, min(sent_at) as first_read_at, max(loaded_at) as loaded_at
     from messages
     group by page_id, conversation_id
 )
 select
-    followed.page_id,
-    followed.conversation_id,
-    followed.conversation_type,
-    cast(followed.turn as {{ dbt.type_int() }}) as turn,
-    cast(followed.round as {{ dbt.type_int() }}) as round,
-    followed.message_id as asked_message_id,
-    followed.first_at,
-    followed.first_left_at,
-    followed.last_at,
-    followed.next_at,
-    followed.asked_message_count,
-    followed.closed_by,
-    answers.sent_at is not null and followed.next_at is null
-        and answers.sent_at <= {{ pancake.later('day', open_days, 'followed.first_at') }} as is_answered,
+    questions.page_id,
+    questions.conversation_id,
+    questions.conversation_type,
+    cast(questions.turn as {{ dbt.type_int() }}) as turn,
+    cast(questions.round as {{ dbt.type_int() }}) as round,
+    questions.first_message_id,
+    questions.left_message_id,
+    questions.first_at,
+    questions.first_left_at,
+    questions.last_at,
+    questions.next_at,
+    questions.asked_message_count,
+    questions.closed_by,
+    answers.sent_at is not null and questions.next_at is null
+        and answers.sent_at <= {{ pancake.later('day', open_days, 'questions.first_at') }} as is_answered,
     answers.sent_at as answered_at,
     answers.ends_by as answered_by,
     answers.sender_kind as answered_by_kind,
@@ -158,10 +198,10 @@ select
     answers.message_id as answer_message_id,
     conversations.first_read_at,
     conversations.loaded_at
-from followed
+from questions
 inner join conversations
-    on conversations.page_id = followed.page_id and conversations.conversation_id = followed.conversation_id
+    on conversations.page_id = questions.page_id and conversations.conversation_id = questions.conversation_id
 left join answers
-    on answers.page_id = followed.page_id
-    and answers.conversation_id = followed.conversation_id
-    and answers.turn = followed.turn
+    on answers.page_id = questions.page_id
+    and answers.conversation_id = questions.conversation_id
+    and answers.turn = questions.turn

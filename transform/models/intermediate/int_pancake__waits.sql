@@ -4,7 +4,8 @@
 with begun as (
     select
         turns.*,
-        case when is_answered then first_at else coalesce(first_left_at, first_at) end as asked_at
+        case when is_answered then first_at else coalesce(first_left_at, first_at) end as asked_at,
+        case when is_answered then first_message_id else left_message_id end as asked_message_id
     from {{ ref('int_pancake__turns') }} as turns
 ), limited as (
     select
@@ -54,7 +55,7 @@ with begun as (
     group by page_id
 )
 select
-    {{ dbt.hash(dbt.concat(["localized.page_id", "'|'", "localized.conversation_id", "'|'", "localized.asked_message_id"])) }}
+    {{ dbt.hash(dbt.concat(["localized.page_id", "'|'", "localized.conversation_id", "'|'", "localized.first_message_id"])) }}
         as wait_id,
     localized.page_id,
     localized.conversation_id,
@@ -66,7 +67,7 @@ select
     localized.ended_at,
     localized.ended_by,
     case when localized.is_answered then localized.answered_by_kind end as answered_by_kind,
-    answers.staff_id,
+    staff.staff_id,
     answers.staff_name,
     case when localized.is_answered then localized.answer_message_id end as answer_message_id,
     -- The first wait of a conversation that is older than what was read of it, as long as an earlier question could
@@ -93,6 +94,8 @@ left join {{ ref('int_pancake__messages') }} as answers
     and answers.page_id = localized.page_id
     and answers.conversation_id = localized.answer_conversation_id
     and answers.message_id = localized.answer_message_id
+left join {{ ref('int_pancake__staff_ids') }} as staff
+    on staff.page_id = answers.page_id and staff.staff_key = answers.staff_key
 left join {{ ref('stg_pancake__conversations') }} as conversations
     on conversations.page_id = localized.page_id
     and conversations.conversation_id = localized.conversation_id

@@ -17,7 +17,8 @@ with spans as (
 ), days as (
     select
         spans.page_id,
-        cast({{ dbt.dateadd('day', 'cast(numbers.generated_number as ' ~ dbt.type_int() ~ ') - 1', 'spans.first_day') }}
+        -- The newest ones, should a single old message be decades apart.
+        cast({{ dbt.dateadd('day', '1 - cast(numbers.generated_number as ' ~ dbt.type_int() ~ ')', 'spans.last_day') }}
             as date) as date_day
     from spans
     inner join numbers on numbers.generated_number <= {{ dbt.datediff('spans.first_day', 'spans.last_day', 'day') }} + 1

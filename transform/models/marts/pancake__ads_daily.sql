@@ -37,7 +37,9 @@ click_days as (
         sum(case
             when numbered.conversation_click_number = 1
                 and numbered.clicked_at
-                    < {{ pancake.later('day', attribution_days, 'numbered.conversation_since') }} then 1
+                    < {{ pancake.later('day', attribution_days, 'numbered.conversation_since') }}
+                and numbered.clicked_at
+                    > {{ pancake.later('day', -attribution_days, 'numbered.conversation_since') }} then 1
             else 0
         end) as new_conversation_count,
         sum(case when customers.page_customer_id is not null then 1 else 0 end) as new_customer_count,
@@ -48,6 +50,7 @@ click_days as (
         and customers.page_customer_id = numbered.page_customer_id
         and numbered.customer_click_number = 1
         and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.added_at') }}
+        and numbered.clicked_at > {{ pancake.later('day', -attribution_days, 'customers.added_at') }}
     group by 1, 2, 3
 ),
 
@@ -146,7 +149,7 @@ select
     spent.sum_phone_number as pancake_phone_number_count,
     spent.total_order_count as pancake_order_count,
     coalesce(
-        complete.is_inbox_complete
+        complete.is_customer_complete
         {% if pancake.uses('ad_statistics') %}and complete.is_ad_statistics_complete{% endif %},
         false
     ) as is_complete,

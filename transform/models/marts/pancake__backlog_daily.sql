@@ -60,6 +60,23 @@ aged as (
     where date_day <= cast(as_of_local as date)
 ),
 
+-- What still waits may have asked on a day before. Of days before the first message, nothing is missing: the waits
+-- that they cut off are left out.
+days_read as (
+    select
+        days.page_id,
+        days.date_day,
+        min(case
+            when days.is_inbox_complete or days.date_day <= cast(spans.begins_at_local as date) then 1 else 0
+        end) over (
+            partition by days.page_id order by days.date_day rows between {{ open_days }} preceding and current row
+        ) = 1 as are_days_before_read,
+        days.is_inbox_complete
+    from {{ ref('int_pancake__complete_days') }} as days
+    left join {{ ref('int_pancake__stream_spans') }} as spans
+        on spans.page_id = days.page_id and spans.stream = 'messages'
+),
+
 classed as (
     select
         aged.*,
@@ -81,8 +98,7 @@ select
     classed.age_class_number,
     count(*) as open_count,
     max(classed.age_hours) as longest_age_hours,
-    coalesce({{ dbt.bool_or('complete.is_inbox_complete') }}, false) as is_complete
+    coalesce({{ dbt.bool_or('days_read.is_inbox_complete and days_read.are_days_before_read') }}, false) as is_complete
 from classed
-left join {{ ref('int_pancake__complete_days') }} as complete
-    on complete.page_id = classed.page_id and complete.date_day = classed.date_day
+left join days_read on days_read.page_id = classed.page_id and days_read.date_day = classed.date_day
 group by 1, 2, 3, 4, 5

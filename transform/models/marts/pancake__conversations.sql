@@ -37,10 +37,12 @@ with messages as (
     from messages
     where sender_kind <> 'nobody'
 ), staff as (
-    select page_id, conversation_id, staff_id, max(staff_name) as staff_name
+    select messages.page_id, messages.conversation_id, ids.staff_id, max(messages.staff_name) as staff_name
     from messages
-    where sender_kind = 'staff'
-    group by page_id, conversation_id, staff_id
+    left join {{ ref('int_pancake__staff_ids') }} as ids
+        on ids.page_id = messages.page_id and ids.staff_key = messages.staff_key
+    where messages.sender_kind = 'staff'
+    group by messages.page_id, messages.conversation_id, ids.staff_id
 ), staff_lists as (
     select
         page_id,
@@ -137,7 +139,7 @@ select
     coalesce(ads.ad_click_count, 0) as ad_click_count,
     ads.ad_id as first_ad_id,
     ads.clicked_at as first_ad_clicked_at,
-    coalesce(loaded.has_phone, said.has_phone = 1, false) as has_phone,
+    coalesce(loaded.has_phone, false) or coalesce(said.has_phone = 1, false) as has_phone,
     set_aside.conversation_id is not null as is_set_aside
 from known
 left join loaded on loaded.page_id = known.page_id and loaded.conversation_id = known.conversation_id

@@ -101,7 +101,7 @@ phones as (
         select customers.page_id, customers.page_customer_id
         from {{ ref('stg_pancake__customers') }} as customers
         {{ pancake.unnested('customers.phone_numbers') }}
-        where {{ pancake.json_scalar('each_one.entry') }} is not null
+        where {{ pancake.json_scalar('each_one.entry') }} <> ''
     ) as given
     group by page_id, page_customer_id
 ),

@@ -15,7 +15,7 @@ select
     messages.sender_kind,
     messages.is_answer,
     messages.is_third_person,
-    messages.staff_id,
+    staff.staff_id,
     messages.staff_name,
     messages.kind,
     messages.text_length,
@@ -27,3 +27,5 @@ select
     messages.is_private_reply
 from {{ ref('int_pancake__messages') }} as messages
 left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = messages.page_id
+left join {{ ref('int_pancake__staff_ids') }} as staff
+    on staff.page_id = messages.page_id and staff.staff_key = messages.staff_key

@@ -84,7 +84,7 @@ select
     {% endfor -%}
     coalesce(conversation_hours.new_conversation_count, 0) as new_conversation_count,
     coalesce(customer_hours.new_customer_count, 0) as new_customer_count,
-    coalesce(complete.is_inbox_complete, false) as is_complete
+    coalesce(complete.is_customer_complete, false) as is_complete
 from hours
 left join message_hours
     on message_hours.page_id = hours.page_id

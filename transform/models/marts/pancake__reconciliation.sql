@@ -73,7 +73,7 @@ joined as (
             as reported_new_conversation_count,
         coalesce(from_customers.new_customer_count, 0) as new_customer_count,
         coalesce(statistics.new_customer_count, from_pages.reported_new_customer_count) as reported_new_customer_count,
-        coalesce(complete.is_inbox_complete, false) as is_inbox_complete,
+        coalesce(complete.is_customer_complete, false) as is_customer_complete,
         coalesce(complete.is_page_statistics_complete, false) as is_page_statistics_complete
     from days
     left join from_messages on from_messages.page_id = days.page_id and from_messages.date_day = days.date_day
@@ -105,5 +105,5 @@ select
     cast(reported_{{ measure }}_count as {{ dbt.type_bigint() }}) as reported_{{ measure }}_count,
     1.0 * {{ measure }}_count / nullif(reported_{{ measure }}_count, 0) as {{ measure }}_ratio,
     {% endfor -%}
-    is_inbox_complete and is_page_statistics_complete as is_complete
+    is_customer_complete and is_page_statistics_complete as is_complete
 from totalled

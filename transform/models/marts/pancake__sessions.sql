@@ -11,9 +11,9 @@ with followed as (
         followed.page_id,
         followed.conversation_id,
         followed.session_number,
-        max(case when answers.message_id = followed.answer_message_id then answers.staff_id end) as staff_id,
+        max(case when answers.message_id = followed.answer_message_id then ids.staff_id end) as staff_id,
         max(case when answers.message_id = followed.answer_message_id then answers.staff_name end) as staff_name,
-        count(distinct answers.staff_id) as staff_count
+        count(distinct ids.staff_id) as staff_count
     from followed
     inner join {{ ref('int_pancake__messages') }} as answers
         on answers.page_id = followed.page_id
@@ -21,6 +21,8 @@ with followed as (
         and answers.sent_at >= followed.started_at
         and answers.sent_at < coalesce(followed.next_at, {{ pancake.later('day', 1, 'followed.last_event_at') }})
         and answers.is_answer
+    left join {{ ref('int_pancake__staff_ids') }} as ids
+        on ids.page_id = answers.page_id and ids.staff_key = answers.staff_key
     group by followed.page_id, followed.conversation_id, followed.session_number
 ), waits as (
     select

@@ -1,15 +1,7 @@
 -- `staff_id` is 'unknown' for what is answered outside of Pancake or credited to nobody, so that a page's rows add up.
 {% set classes = pancake.response_classes() %}
 {% set unit = 60000 if var('pancake__average_response_time_unit', 'seconds') == 'milliseconds' else 60 %}
--- A message may tell a Facebook id or a name alone, of somebody whom other rows know by a Pancake id.
-with people as (
-    select page_id, coalesce(fb_id, name) as told_id, min(staff_id) as staff_id
-    from {{ ref('int_pancake__staff_ids') }}
-    where user_id is null
-    group by 1, 2
-),
-
-messages as (
+with messages as (
     select
         messages.page_id,
         messages.conversation_id,
@@ -20,8 +12,7 @@ messages as (
         messages.sender_kind,
         messages.has_phone,
         case
-            when messages.sender_kind = 'staff'
-                then coalesce(people.staff_id, messages.staff_id, messages.staff_name, 'unknown')
+            when messages.sender_kind = 'staff' then coalesce(staff.staff_id, 'unknown')
             when messages.sender_kind = 'outside' then 'unknown'
         end as staff_id,
         messages.staff_name,
@@ -31,9 +22,8 @@ messages as (
     from {{ ref('int_pancake__messages') }} as messages
     left join {{ ref('stg_pancake__conversations') }} as conversations
         on conversations.page_id = messages.page_id and conversations.conversation_id = messages.conversation_id
-    left join people
-        on people.page_id = messages.page_id
-        and people.told_id = coalesce(messages.staff_id, messages.staff_name)
+    left join {{ ref('int_pancake__staff_ids') }} as staff
+        on staff.page_id = messages.page_id and staff.staff_key = messages.staff_key
     where messages.sender_kind in ('customer', 'staff', 'outside') and messages.sent_at is not null
 ),
 
@@ -65,19 +55,13 @@ message_days as (
 responses as (
     select
         waits.page_id,
-        case
-            when waits.answered_by_kind = 'staff'
-                then coalesce(people.staff_id, waits.staff_id, waits.staff_name, 'unknown')
-            else 'unknown'
-        end as staff_id,
+        coalesce(waits.staff_id, 'unknown') as staff_id,
         waits.date_day,
         waits.is_inbox,
         waits.is_within_target,
         waits.wait_minutes,
         waits.working_minutes
     from {{ ref('pancake__response_times') }} as waits
-    left join people
-        on people.page_id = waits.page_id and people.told_id = coalesce(waits.staff_id, waits.staff_name)
     where not waits.is_open
 ),
 

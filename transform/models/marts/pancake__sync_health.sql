@@ -86,7 +86,10 @@ timed as (
     select
         told.*,
         clock.as_of,
-        {{ pancake.seconds_between('told.last_complete_at', 'clock.as_of') }} / 3600.0 as hours_since_complete
+        -- `pancake__as_of` may lie before it.
+        case when told.last_complete_at is not null then greatest(
+            {{ pancake.seconds_between('told.last_complete_at', 'clock.as_of') }} / 3600.0, 0
+        ) end as hours_since_complete
     from told
     cross join {{ ref('int_pancake__clock') }} as clock
 )
