@@ -69,6 +69,12 @@
 {% macro default__typed(column, kind) -%}
     {% if kind == 'json' %}{{ column }}{% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
 {%- endmacro %}
+{% macro bigquery__typed(column, kind) -%}
+    {% if kind == 'json' %}case when json_type({{ column }}) <> 'null' then {{ column }} end{% else %}{{ pancake.default__typed(column, kind) }}{% endif %}
+{%- endmacro %}
+{% macro snowflake__typed(column, kind) -%}
+    {% if kind == 'json' %}strip_null_value({{ column }}){% else %}{{ pancake.default__typed(column, kind) }}{% endif %}
+{%- endmacro %}
 {# Lists are arrays in target-postgres: `jsonb[]` or `text[]`. #}
 {% macro postgres__typed(column, kind) -%}
     {% if kind == 'json' %}nullif(to_jsonb({{ column }}), 'null'::jsonb){% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
