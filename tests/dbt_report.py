@@ -484,15 +484,15 @@ def compare_words(choice: Choice, tab: Tab) -> None:
 
 def compare_others(shop: Shop, choice: Choice, page: Row) -> None:
     ads: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-    whole: dict[str, bool] = defaultdict(lambda: True)
+    whole: dict[tuple[str, ...], list[Any]] = {}
     columns = ("new_customer_count", "spend", "new_conversation_count", "order_count")
     for row in choice.rows(shop, "pancake__ads_daily"):
         for name in columns:
             ads[row["page_id"], row["ad_id"], row["currency"]][name] += row[name] or 0
         if row["spend"] or row["conversation_count"] or row["order_count"]:
-            whole[row["ad_name"] or row["ad_id"]] &= (
-                row["is_complete"] and row["is_attribution_complete"]
-            )
+            ad = row["page_id"], row["ad_id"], row["currency"]
+            one = whole.setdefault(ad, [row["ad_name"], 1])
+            one[1] &= row["is_complete"] and row["is_attribution_complete"]
     expected = sorted(
         (one["new_customer_count"], round(one["spend"], 2), one["new_conversation_count"])
         for one in ads.values()
@@ -507,7 +507,7 @@ def compare_others(shop: Shop, choice: Choice, page: Row) -> None:
         )
         == expected
     )
-    assert all(row[-1] == whole[row[0]] for row in found)
+    assert sorted((row[0], row[-1]) for row in found) == sorted(map(tuple, whole.values()))
     for _, customers, cost, spend, *_ in found:
         assert close(cost, spend / customers if customers and spend is not None else None)
     ratings: Counter[int] = Counter()

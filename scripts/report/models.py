@@ -477,12 +477,12 @@ def later_than(data: Row, first: int) -> Row:
 
 
 def first_day(data: Row) -> int | None:
-    """Return the first day that has rows."""
+    """Return the first day that has rows. A week of tags may begin before it."""
     return min(
         (
             one
-            for table in data.values()
-            if isinstance(table, dict)
+            for name, table in data.items()
+            if isinstance(table, dict) and name != "tags"
             for one in table.get("day", ())
             if one is not None
         ),

@@ -508,7 +508,7 @@ const SECTIONS = {
                 layout: {
                     height: 420, showlegend: true,
                     xaxis: {
-                        type: "date", tickformat: text("date.full"), anchor: "y2",
+                        type: "date", tickformat: text(isNarrow() ? "date.short" : "date.full"), anchor: "y2",
                         ...(x.length < 7 ? { tickmode: "array", tickvals: x } : {}),
                     },
                     yaxis: { domain: [0.34, 1], title: text(inHours ? "axis.hours" : "axis.minutes"), rangemode: "tozero" },
@@ -735,23 +735,21 @@ function since(page) {
 }
 
 function health() {
+    const found = chosenPages().map((place) => data.pages[place]);
     return table("health", [
         { key: "name", words: text("filter.page"), is_text: true },
         { key: "channel", words: text("filter.channel"), is_text: true },
         { key: "zone", words: text("column.zone"), show: zoneName },
         { key: "status", words: text("column.status"), is_text: true },
-        { key: "why", words: text("column.why"), is_text: true },
+        ...(found.some(why) ? [{ key: "why", words: text("column.why"), is_text: true }] : []),
         { key: "done", words: text("column.last_complete"), is_text: true, show: clock },
         { key: "aside", words: text("column.set_aside") },
-    ], chosenPages().map((place) => {
-        const page = data.pages[place];
-        return {
-            name: page.name, channel: named("channel", page.channel), zone: page.zone,
-            status: named("status", page.status ?? "never_run")
-                + (page.status === "unread" ? ` ${since(page)}` : page.stale ? `, ${text("is_stale")}` : ""),
-            why: why(page), done: ownTime(page.last_complete, page.zone), aside: page.set_aside,
-        };
-    }));
+    ], found.map((page) => ({
+        name: page.name, channel: named("channel", page.channel), zone: page.zone,
+        status: named("status", page.status ?? "never_run")
+            + (page.status === "unread" ? ` ${since(page)}` : page.stale ? `, ${text("is_stale")}` : ""),
+        why: why(page), done: ownTime(page.last_complete, page.zone), aside: page.set_aside,
+    })));
 }
 
 function update() {
