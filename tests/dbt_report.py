@@ -262,6 +262,7 @@ def test_each_filter_acts_on_all_numbers(shop: Shop, tab: Tab, name: str) -> Non
     compare_staff(shop, choice, page)
     compare_waiting(shop, choice, page)
     compare_others(shop, choice, page)
+    compare_words(choice, tab)
     assert not tab.logged
 
 
@@ -315,7 +316,7 @@ def compare_headlines(shop: Shop, choice: Choice, page: Row) -> None:
             value, old = now[name] or 0, then[name] or 0
             assert change.startswith(signs[(value > old) - (value < old)])
             if old and value != old:
-                percent = re.search(r"([\d.,]+) %", change)
+                percent = re.search(r"([\d.,]+)%", change)
                 assert percent
                 assert (
                     abs(float(percent[1].replace(",", "")) - abs(value - old) / old * 100) < 0.051
@@ -451,16 +452,47 @@ def compare_waiting(shop: Shop, choice: Choice, page: Row) -> None:
             names[row["conversation_id"]] for row in waits
         )
         assert {row[3] for row in rows} == {
-            f"{row['asked_at_local']:%Y-%m-%d %H:%M}" for row in waits
+            f"{row['asked_at_local']:%Y-%m-%dT%H:%M}" for row in waits
         }
+
+
+def compare_words(choice: Choice, tab: Tab) -> None:
+    heads = tab.run("[...document.querySelectorAll('#table-staff th')].map(one => one.textContent)")
+    # Columns that do not follow the filter by kind say so.
+    assert [head for head in heads if "(all kinds)" in head] == (
+        [f"{name} (all kinds)" for name in ("Phones", "Orders", "Close rate")]
+        if choice.type and heads
+        else []
+    )
+    assert not heads or "Within 15 min" in heads
+    weeks = tab.run(
+        "[...document.querySelectorAll('#table-weeks td:first-child')].map("
+        "one => [one.dataset.value, one.textContent])"
+    )
+    pale = tab.run(
+        "(document.getElementById('chart-weeks').data ?? []).map(one => one.x.filter("
+        "(_, place) => !one.selectedpoints.includes(place)))"
+    )
+    for value, week in weeks:
+        monday = date(1970, 1, 1) + timedelta(days=int(value))
+        assert week.startswith(f"{monday.day} {monday:%b %Y}")
+        days = [monday + timedelta(days=day) for day in range(7)]
+        count = sum(choice.first <= day <= choice.last for day in days)
+        assert (f"({count} of 7 days)" in week) == (count < 7)
+        assert all(monday.isoformat() in bars for bars in pale) or count == 7
 
 
 def compare_others(shop: Shop, choice: Choice, page: Row) -> None:
     ads: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    whole: dict[tuple[str, ...], list[Any]] = {}
     columns = ("new_customer_count", "spend", "new_conversation_count", "order_count")
     for row in choice.rows(shop, "pancake__ads_daily"):
         for name in columns:
             ads[row["page_id"], row["ad_id"], row["currency"]][name] += row[name] or 0
+        if row["spend"] or row["conversation_count"] or row["order_count"]:
+            ad = row["page_id"], row["ad_id"], row["currency"]
+            one = whole.setdefault(ad, [row["ad_name"], 1])
+            one[1] &= row["is_complete"] and row["is_attribution_complete"]
     expected = sorted(
         (one["new_customer_count"], round(one["spend"], 2), one["new_conversation_count"])
         for one in ads.values()
@@ -475,6 +507,7 @@ def compare_others(shop: Shop, choice: Choice, page: Row) -> None:
         )
         == expected
     )
+    assert sorted((row[0], row[-1]) for row in found) == sorted(map(tuple, whole.values()))
     for _, customers, cost, spend, *_ in found:
         assert close(cost, spend / customers if customers and spend is not None else None)
     ratings: Counter[int] = Counter()
@@ -532,20 +565,20 @@ def test_both_languages_say_everything(tab: Tab) -> None:
     tab.run("document.getElementById('language-vi').click()")
     vietnamese = tab.run(heads)
     assert tab.run("document.documentElement.lang") == "vi"
-    assert tab.run("document.title") == "Cửa hàng trả lời khách ra sao"
-    assert "Ai đang chờ trả lời" in vietnamese
+    assert tab.run("document.title") == "Báo cáo phản hồi khách hàng"
+    assert "Khách đang chờ trả lời" in vietnamese
     assert len(english) == len(vietnamese)
     same = {a for a, b in zip(english, vietnamese, strict=True) if a == b}
-    assert not {"Staff", "Page", "Orders", "Median"} & same
+    assert not {"Staff", "Page", "Orders", "90% answered within"} & same
     assert [row[1] for row in choose(tab)["tables"]["messages"]] == [
         row[1] for row in numbers["tables"]["messages"]
     ]
     decimals = tab.run("document.querySelector('#card-within .value').textContent")
-    assert re.fullmatch(r"\d+(,\d)? %", decimals)
+    assert re.fullmatch(r"\d+(,\d)?%", decimals)
     titles = tab.run(
         "[...document.querySelectorAll('svg .ytitle, svg .legendtext')].map(t => t.textContent)"
     )
-    assert {"số tin", "Khách", "Nhân viên", "Trung vị"} <= set(titles)
+    assert {"số tin", "Khách", "Nhân viên", "Thời gian phản hồi (trung vị)"} <= set(titles)
     assert tab.run("document.activeElement.id") == "language-vi"
 
 
@@ -612,7 +645,7 @@ def test_the_page_says_how_new_and_whole_it_is(shop: Shop, tab: Tab) -> None:
     places = [row["page_id"] for row in by_name(shop)]
     (page_id,) = ids(shop, "facebook")
     choose(tab, page=str(places.index(page_id)))
-    assert "Data as of 2026-05-08 09:30 (UTC+7)." in tab.run(
+    assert "Data as of 8 May 2026 09:30 (UTC+7)." in tab.run(
         "document.getElementById('as-of').textContent"
     )
     (row,) = choose(tab)["tables"]["health"]

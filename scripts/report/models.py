@@ -18,22 +18,42 @@ if TYPE_CHECKING:
     Columns = dict[str, list[Any]]
 
 EPOCH = date(1970, 1, 1).toordinal()
-MOST_WAITING = 500
+MOST_WAITING = 100
+"""Of each page and kind: as many as the table in report.js shows, whatever the filters."""
 UNKNOWN = "unknown"
+REASONS = {"plan": " plan", "permission": "permission was denied", "traffic": "without traffic"}
+"""What the reasons in `sync_runs` say that a manager can act on."""
 
 # One text for DuckDB and PostgreSQL. Types that no row tells are those of `pancake__page_hourly`.
 AS_OF = "select as_of from int_pancake__clock"
 PAGES = """
-select pages.page_id, pages.page_name, pages.platform, pages.timezone, health.status,
-    health.last_complete_at, health.hours_since_complete, health.is_stale, health.set_aside_count
+select pages.page_id, pages.page_name, pages.platform, pages.timezone,
+    case
+        when health.status = 'skipped' and streams.read_count = 0 then 'unread'
+        else health.status
+    end as status,
+    health.reason, health.last_complete_at, health.is_stale, health.set_aside_count,
+    streams.last_read_at
 from pancake__pages as pages
 left join pancake__sync_health as health on health.page_id = pages.page_id
+left join (
+    select page_id, max(last_complete_at) as last_read_at,
+        sum(case when status = 'skipped' then 0 else 1 end) as read_count
+    from int_pancake__streams
+    group by page_id
+) as streams on streams.page_id = pages.page_id
 order by pages.page_name, pages.page_id
 """
 COMPLETE = """
 select page_id, date_day, is_inbox_complete
 from int_pancake__complete_days
 order by page_id, date_day
+"""
+TARGET = "select max(target_minutes) as target_minutes from pancake__response_times"
+HOURS = """
+select page_id, sum(closes_minute - opens_minute) = 1440 * count(distinct date_day) as is_all_hours
+from int_pancake__working_time
+group by page_id
 """
 # Who is meant by a Facebook id or a name, as in `pancake__staff_daily`.
 WAITS = """
@@ -98,19 +118,32 @@ select page_id, conversation_type as type, date_day, sum(open_count) as open_cou
 from pancake__backlog_daily
 group by 1, 2, 3
 """
+OPEN = """
+select page_id, coalesce(conversation_type, 'UNKNOWN') as type, count(*) as open_count
+from pancake__response_times
+where is_open
+group by 1, 2
+"""
 WAITING = """
 select waits.page_id, coalesce(waits.conversation_type, 'UNKNOWN') as type, waits.conversation_id,
-    conversations.customer_name, waits.asked_at_local, waits.wait_minutes, waits.working_minutes
-from pancake__response_times as waits
+    conversations.customer_name, waits.asked_at_local, waits.wait_minutes, waits.working_minutes,
+    waits.place
+from (
+    select response_times.*, row_number() over (
+        partition by page_id, conversation_type order by wait_minutes desc, wait_id
+    ) as place
+    from pancake__response_times as response_times
+    where is_open
+) as waits
 left join pancake__conversations as conversations
     on conversations.page_id = waits.page_id
     and conversations.conversation_id = waits.conversation_id
-where waits.is_open
 order by waits.wait_minutes desc, waits.wait_id
 """
 ADS = """
 select page_id, ad_id, ad_name, currency, date_day, spend, new_conversation_count,
-    new_customer_count, new_customer_with_phone_count, order_count, is_complete
+    new_customer_count, new_customer_with_phone_count, order_count,
+    is_complete and is_attribution_complete as is_complete
 from pancake__ads_daily
 where spend > 0 or conversation_count > 0 or order_count > 0
 """
@@ -198,6 +231,7 @@ def read(ask: Ask) -> Row:
         message = "no pages in the models: was `dbt build` run, and is it the right schema?"
         raise SystemExit(message)
     as_of = rows(AS_OF)[0]["as_of"]
+    targets = rows(TARGET)
     lists = Lists()
     for page in pages:
         lists.page(page)
@@ -207,7 +241,8 @@ def read(ask: Ask) -> Row:
     waits = [row | {"staff_name": None} if row["is_open"] else row for row in rows(WAITS)]
     return {
         "as_of": as_of.isoformat() if as_of else None,
-        "pages": described(pages, rows(COMPLETE)),
+        "target": number(targets[0]["target_minutes"]) if targets else None,
+        "pages": described(pages, rows(COMPLETE), rows(HOURS)),
         "waits": columns(
             waits,
             page=lists.page,
@@ -254,12 +289,14 @@ def read(ask: Ask) -> Row:
             day=day,
             **counts("open_count"),
         ),
+        # Apart from the waits: those of days that are left out of the file are open, too.
+        "open": columns(rows(OPEN), page=lists.page, type=lists.type, **counts("open_count")),
         "waiting": columns(
-            rows(WAITING)[:MOST_WAITING],
+            [row for row in rows(WAITING) if row["place"] <= MOST_WAITING],
             page=lists.page,
             type=lists.type,
             name=lambda row: row["customer_name"] or row["conversation_id"],
-            since=lambda row: row["asked_at_local"].strftime("%Y-%m-%d %H:%M"),
+            since=lambda row: moment(row["asked_at_local"]),
             minutes=lambda row: hundredths(row["wait_minutes"]),
             working=lambda row: hundredths(row["working_minutes"]),
         ),
@@ -337,15 +374,15 @@ class Lists:
         return self._places.setdefault(("ad", key), len(self.ads) - 1)
 
 
-def described(pages: list[Row], days: list[Row]) -> list[Row]:
+def described(pages: list[Row], days: list[Row], hours: list[Row]) -> list[Row]:
     """Return each page with its state; `complete` has a digit a day from `first` on."""
     flags: dict[str, list[tuple[int | None, bool]]] = {}
     for row in days:
         flags.setdefault(row["page_id"], []).append((day(row), row["is_inbox_complete"]))
+    always_open = {row["page_id"] for row in hours if row["is_all_hours"]}
     found = []
     for page in pages:
         known = flags.get(page["page_id"], [])
-        done = page["last_complete_at"]
         found.append(
             {
                 "name": page["page_name"],
@@ -353,14 +390,25 @@ def described(pages: list[Row], days: list[Row]) -> list[Row]:
                 "zone": number(page["timezone"]),
                 "status": page["status"],
                 "stale": bool(page["is_stale"]),
-                "hours": hundredths(page["hours_since_complete"]),
-                "last_complete": done.isoformat() if done else None,
+                "reason": reason(page["reason"]),
+                "last_complete": moment(page["last_complete_at"]),
+                "last_read": moment(page["last_read_at"]),
+                "all_hours": page["page_id"] in always_open,
                 "set_aside": page["set_aside_count"] or 0,
                 "first": known[0][0] if known else None,
                 "complete": "".join("1" if is_complete else "0" for _, is_complete in known),
             }
         )
     return found
+
+
+def reason(told: str | None) -> str | None:
+    """Return why a page was not read: a code that has words in texts.json, or the tap's words."""
+    for code, words in REASONS.items():
+        if told and words in told:
+            return code
+    # What the API said is for the log.
+    return told and told.partition(" (HTTP")[0]
 
 
 def counts(*names: str) -> dict[str, Callable[[Row], Any]]:
@@ -387,6 +435,11 @@ def ordinal(value: date | datetime | None) -> int | None:
     return value.toordinal() - EPOCH if value else None
 
 
+def moment(value: datetime | None) -> str | None:
+    """Return a time to the minute."""
+    return value.isoformat(timespec="minutes") if value else None
+
+
 def number(value: Any) -> int | float | None:
     """Return a number that JSON knows; PostgreSQL gives sums as decimals."""
     if isinstance(value, (Decimal, float)):
@@ -407,20 +460,29 @@ def later_than(data: Row, first: int) -> Row:
         keep = [place for place, one in enumerate(days) if one is None or one >= first]
         return {name: [values[place] for place in keep] for name, values in table.items()}
 
-    return data | {
-        name: kept(table)
-        for name, table in data.items()
-        if isinstance(table, dict) and "day" in table
-    }
+    def shortened(page: Row) -> Row:
+        begins = page["first"] or first
+        cut = max(first - begins, 0)
+        return page | {"first": begins + cut, "complete": page["complete"][cut:]}
+
+    return (
+        data
+        | {
+            name: kept(table)
+            for name, table in data.items()
+            if isinstance(table, dict) and "day" in table
+        }
+        | {"pages": [shortened(page) for page in data["pages"]]}
+    )
 
 
 def first_day(data: Row) -> int | None:
-    """Return the first day that has rows."""
+    """Return the first day that has rows. A week of tags may begin before it."""
     return min(
         (
             one
-            for table in data.values()
-            if isinstance(table, dict)
+            for name, table in data.items()
+            if isinstance(table, dict) and name != "tags"
             for one in table.get("day", ())
             if one is not None
         ),

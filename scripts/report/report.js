@@ -7,8 +7,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const BLUE = "#2a5bd7", PALE = "#a9bcf0", GREEN = "#0a7c42", ORANGE = "#c25e00", PURPLE = "#7b3fa0", GREY = "#6b7280";
 const SPEAKERS = { customer: BLUE, staff: GREEN, outside: ORANGE, automation: PURPLE, other: GREY };
 const MOST_BARS = 15;
-const MOST_WAITING = 100;
+const MOST_WAITING = 100; // as in models.py
 const DAY = 864e5;
+const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const PERIODS = { today: [0, 0], yesterday: [1, 1], days_7: [7, 1], days_28: [28, 1], days_90: [90, 1] };
 
 const today = Math.max(...data.pages.map((page) => Math.floor(localTime(data.as_of, page.zone) / DAY)));
@@ -38,7 +39,7 @@ function number(value, digits = 0) {
 }
 
 function percent(share) {
-    return share === null ? "–" : `${number(share * 100, 1)} %`;
+    return share === null ? "–" : `${number(share * 100, 1)}%`;
 }
 
 /** Minutes in a unit that is easy to read. A day of working time has no fixed length: hours are its largest unit. */
@@ -56,6 +57,15 @@ function shortMinutes(value) {
     return text(unit, { n: number(count, count < 9.95 && unit === "unit.short_hours" ? 1 : 0) });
 }
 
+function target() {
+    return data.target === null ? text("target") : minutes(data.target, true);
+}
+
+/** How response times are counted, within a sentence. */
+function counting() {
+    return text(`minutes.${state.minutes}`).toLocaleLowerCase(state.language);
+}
+
 function isNarrow() {
     return window.innerWidth < 600;
 }
@@ -65,8 +75,11 @@ function money(value, currency) {
     return `${number(value, Math.abs(value) < 100 ? 2 : 0)} ${currency ?? ""}`.trim();
 }
 
-function date(day, options = { day: "numeric", month: "short", year: "numeric" }) {
-    return new Intl.DateTimeFormat(state.language, { timeZone: "UTC", ...options }).format(day * DAY);
+/** A day in the language's form, which is plotly's, too. */
+function date(day) {
+    const [year, month, ofMonth] = isoDate(day).split("-");
+    const parts = { "%Y": year, "%m": month, "%d": ofMonth, "%-d": +ofMonth, "%b": MONTHS[month - 1] };
+    return text("date.full").replace(/%-?[a-z]/gi, (part) => parts[part]);
 }
 
 function isoDate(day) {
@@ -78,8 +91,13 @@ function localTime(at, zone) {
     return Date.parse(`${at}Z`) + zone * 36e5;
 }
 
-function clock(at, zone) {
-    return at ? new Date(localTime(at, zone)).toISOString().slice(0, 16).replace("T", " ") : "–";
+/** A time of a page's own clock. */
+function clock(local) {
+    return local ? `${date(Date.parse(`${local.slice(0, 10)}Z`) / DAY)} ${local.slice(11, 16)}` : "–";
+}
+
+function ownTime(at, zone) {
+    return at && new Date(localTime(at, zone)).toISOString().slice(0, 16);
 }
 
 function zoneName(zone) {
@@ -173,6 +191,11 @@ function withinTarget(rows) {
     return { n: known.length, share: known.length ? sum(known, data.waits.within) / known.length : null };
 }
 
+/** A customer who still waits, longer than the target. */
+function isLate(row) {
+    return data.waits.open[row] && data.waits.within[row] === 0;
+}
+
 function headlines(from, to) {
     const said = rowsOf(data.messages, from, to), came = rowsOf(data.customers, from, to);
     const asked = rowsOf(data.waits, from, to), answered = waited(asked), within = withinTarget(asked);
@@ -181,12 +204,12 @@ function headlines(from, to) {
         customers: { value: sum(came, data.customers.customers) },
         with_phone: { value: sum(came, data.customers.with_phone) },
         median: { value: quantile(answered, 0.5), n: answered.length },
-        within: { value: within.share, n: within.n },
+        within: { value: within.share, n: within.n, late: asked.filter(isLate).length },
     };
 }
 
 function openNow() {
-    return rowsOf(data.waits, -Infinity, Infinity).filter((row) => data.waits.open[row]);
+    return sum(rowsOf(data.open), data.open.open_count);
 }
 
 // ---- Parts of the page
@@ -297,13 +320,14 @@ function table(id, columns, rows) {
     }
     fill();
     const made = element("table", { id: `table-${id}` }, element("thead", {}, element("tr", {}, ...heads)), body);
-    return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": text(`${id}.title`) }, made);
+    const attributes = { class: "scroll", tabindex: "0", role: "region", "aria-label": text(`${id}.title`) };
+    return element("div", { ...attributes, "data-hint": text("scroll") }, made);
 }
 
 /** Fills a section: the chart (traces and layout, or null), and its numbers as a table. */
 function show(id, { note, chart, columns, rows, isOpen = false }) {
     const section = document.getElementById(id);
-    section.querySelector(".note").textContent = note ?? text(`${id}.note`, { minutes: text(`minutes.${state.minutes}`) });
+    section.querySelector(".note").textContent = note ?? text(`${id}.note`, { minutes: counting(), target: target() });
     const numbers = section.querySelector(".numbers"), drawn = section.querySelector(".chart");
     if (!rows.length) {
         numbers.replaceChildren(element("p", { class: "nothing" }, text("nothing")));
@@ -389,7 +413,7 @@ const SECTIONS = {
                 layout: {
                     height: 340, showlegend: true,
                     xaxis: {
-                        type: "date", tickformat: "%d/%m", hoverformat: "%d/%m/%Y",
+                        type: "date", tickformat: text("date.short"), hoverformat: text("date.full"),
                         range: [isoDate(state.from - 1) + " 12:00", isoDate(state.to) + " 12:00"],
                         ...(state.to - state.from < 8 ? { dtick: DAY } : {}),
                     },
@@ -443,26 +467,31 @@ const SECTIONS = {
         const weeks = grouped(rowsOf(data.waits), (row) => data.waits.day[row] - ((data.waits.day[row] + 3) % 7));
         const rows = [...weeks].sort(([a], [b]) => a - b).map(([week, of]) => {
             const times = waited(of), within = withinTarget(of);
+            const days = Math.min(week + 6, state.to, today) - Math.max(week, state.from) + 1;
             return {
-                week, n: times.length, median: quantile(times, 0.5), p90: quantile(times, 0.9), within: within.share,
+                week, days, n: times.length, median: quantile(times, 0.5), p90: quantile(times, 0.9), within: within.share,
                 complete: +completeness(Math.max(week, state.from), Math.min(week + 6, state.to)).isComplete,
             };
         }).filter((row) => row.n);
         const inHours = Math.max(...rows.map((row) => row.p90)) >= 180, unit = inHours ? 60 : 1;
         const x = rows.map((row) => isoDate(row.week));
+        const titled = (row) => date(row.week) + (row.days < 7 ? ` (${text("weeks.part", { n: row.days })})` : "");
+        // All others are pale, and the legend is not.
+        const isWhole = (place) => rows[place].complete && rows[place].days === 7;
+        const pale = { selectedpoints: [...rows.keys()].filter(isWhole), unselected: { marker: { opacity: 0.45 } } };
         const line = (key, name, color, dash) => ({
-            type: "scatter", mode: "lines+markers", name, x, y: rows.map((row) => row[key] / unit), line: { color, dash },
-            marker: { color, size: 7 }, hovertext: rows.map((row) => `${minutes(row[key])}<br>n = ${row.n}`),
-            hovertemplate: "%{x|%d/%m/%Y}<br>%{hovertext}",
+            ...pale, type: "scatter", mode: "lines+markers", name, x, y: rows.map((row) => row[key] / unit), line: { color, dash },
+            marker: { color, size: 7 }, hovertext: rows.map((row) => `${titled(row)}<br>${minutes(row[key])}<br>n = ${row.n}`),
+            hovertemplate: "%{hovertext}",
         });
         return {
             rows,
             columns: [
-                { key: "week", words: text("column.week"), show: (day) => date(day) },
+                { key: "week", words: text("column.week"), show: (_, row) => titled(row) },
                 { key: "n", words: "n" },
                 { key: "median", words: text("column.median"), show: (value) => minutes(value) },
                 { key: "p90", words: text("column.p90"), show: (value) => minutes(value) },
-                { key: "within", words: text("column.within"), show: percent },
+                { key: "within", words: text("column.within", { target: target() }), show: percent },
                 { key: "complete", words: text("column.complete"), show: (is) => text(is ? "yes" : "no") },
             ],
             chart: rows.length > 0 && {
@@ -470,16 +499,16 @@ const SECTIONS = {
                     line("median", text("column.median"), BLUE, "solid"),
                     line("p90", text("column.p90"), ORANGE, "dot"),
                     {
-                        type: "bar", name: text("weeks.answers"), x, y: rows.map((row) => row.n), yaxis: "y2",
+                        ...pale, type: "bar", name: text("weeks.answers"), x, y: rows.map((row) => row.n), yaxis: "y2",
                         marker: { color: PALE }, width: 4 * DAY, text: rows.map((row) => `n ${row.n}`),
                         textposition: "outside", textangle: 0, cliponaxis: false,
-                        hovertemplate: "%{x|%d/%m/%Y}<br>n = %{y}",
+                        hovertext: rows.map((row) => `${titled(row)}<br>n = ${row.n}`), hovertemplate: "%{hovertext}",
                     },
                 ],
                 layout: {
                     height: 420, showlegend: true,
                     xaxis: {
-                        type: "date", tickformat: "%d/%m/%y", anchor: "y2",
+                        type: "date", tickformat: text(isNarrow() ? "date.short" : "date.full"), anchor: "y2",
                         ...(x.length < 7 ? { tickmode: "array", tickvals: x } : {}),
                     },
                     yaxis: { domain: [0.34, 1], title: text(inHours ? "axis.hours" : "axis.minutes"), rangemode: "tozero" },
@@ -506,6 +535,8 @@ const SECTIONS = {
                 close: all ? orders / all : null,
             };
         }).sort((a, b) => b.n - a.n || b.messages - a.messages || a.name.localeCompare(b.name));
+        // These are not known by kind.
+        const ofAll = (key) => text(key) + (state.type === "" ? "" : ` (${text("all.types").toLowerCase()})`);
         return {
             rows,
             columns: [
@@ -513,18 +544,18 @@ const SECTIONS = {
                 { key: "n", words: text("column.answers") },
                 { key: "median", words: text("column.median"), show: (value) => minutes(value) },
                 { key: "p90", words: text("column.p90"), show: (value) => minutes(value) },
-                { key: "within", words: text("column.within"), show: percent },
+                { key: "within", words: text("column.within", { target: target() }), show: percent },
                 { key: "conversations", words: text("column.conversations") },
                 { key: "messages", words: text("column.messages") },
-                { key: "phones", words: text("column.phones") },
-                { key: "orders", words: text("column.orders") },
-                { key: "close", words: text("column.close"), show: percent },
+                { key: "phones", words: ofAll("column.phones") },
+                { key: "orders", words: ofAll("column.orders") },
+                { key: "close", words: ofAll("column.close"), show: percent },
             ],
         };
     },
 
     waiting() {
-        const table = data.waiting, all = rowsOf(table), count = openNow().length;
+        const table = data.waiting, all = rowsOf(table), count = openNow();
         return {
             note: text("waiting.note", { n: number(count), shown: number(Math.min(all.length, MOST_WAITING)) }),
             rows: all.slice(0, MOST_WAITING).map((row) => ({
@@ -535,7 +566,7 @@ const SECTIONS = {
                 { key: "name", words: text("column.customer"), is_text: true },
                 { key: "minutes", words: text("column.waiting"), show: (value) => minutes(value, false) },
                 { key: "working", words: text("minutes.working"), show: (value) => minutes(value, true) },
-                { key: "since", words: text("column.since"), is_text: true },
+                { key: "since", words: text("column.since"), is_text: true, show: clock },
                 { key: "page", words: text("filter.page"), is_text: true },
                 { key: "type", words: text("filter.type"), is_text: true },
             ],
@@ -640,19 +671,23 @@ function cards() {
     const { from, to } = state, length = to - from + 1;
     const now = headlines(from, to), before = headlines(from - length, from - 1);
     const canCompare = completeness(from, to).isComplete && completeness(from - length, from - 1).isComplete;
-    now.open = { value: openNow().length };
+    // What is not in the file, because it had no room.
+    const isCut = (day) => data.shortened && day < data.first;
+    now.open = { value: openNow() };
     before.open = { value: sum(rowsOf(data.backlog, from - 1, from - 1), data.backlog.open_count) };
     const shown = { median: (value) => minutes(value), within: percent };
-    return Object.entries(now).map(([name, { value, n }]) => {
+    return Object.entries(now).map(([name, { value, n, late }]) => {
         const show = shown[name] ?? number, then = before[name].value;
         const canSay = name === "open" ? completeness(from - 1, from - 1).isComplete : canCompare;
+        const begins = name === "open" ? from - 1 : from - length;
         return element(
             "div", { class: "card", id: `card-${name}` },
-            element("h3", {}, text(`card.${name}`, { minutes: text(`minutes.${state.minutes}`) })),
+            element("h3", {}, text(`card.${name}`, { minutes: counting(), target: target() })),
             element("p", { class: "value", "data-value": value }, show(value)),
-            n === undefined ? null : element("p", { class: "count" }, `n = ${number(n)}`),
+            n === undefined ? null : element("p", { class: "count" }, `n = ${number(n)}`
+                + (late ? ` (${text("late", { n: number(late) })})` : "")),
             element("p", { class: "change" }, canSay && then !== null && value !== null
-                ? changed(name, value, then, show) : text("no_comparison")),
+                ? changed(name, value, then, show) : text(isCut(begins) ? "cut_off" : "no_comparison")),
         );
     });
 }
@@ -669,34 +704,52 @@ function changed(name, value, then, show) {
 function status() {
     const pages = chosenPages(), zones = [...new Set(pages.map((page) => data.pages[page].zone))];
     const { all, complete, isComplete } = completeness(state.from, state.to);
-    const stale = pages.filter((page) => data.pages[page].stale).map((page) => data.pages[page].name);
+    const found = pages.map((page) => data.pages[page]);
+    const stale = found.filter((page) => page.stale && page.status !== "unread").map((page) => page.name);
+    const unread = found.filter((page) => page.status === "unread")
+        .map((page) => [page.name, since(page), why(page)].filter(Boolean).join(", "));
+    const allHours = found.filter((page) => page.all_hours).map((page) => page.name);
     const zone = zones[0] ?? data.pages[0].zone;
     return [
-        element("p", { id: "as-of" }, text("as_of", { at: clock(data.as_of, zone), zone: zoneName(zone) })
+        element("p", { id: "as-of" }, text("as_of", { at: clock(ownTime(data.as_of, zone)), zone: zoneName(zone) })
             + " " + text("zones", { zones: zones.map(zoneName).join(", ") })),
+        allHours.length ? element("p", { id: "all-hours" }, text("all_hours", {
+            pages: allHours.length === data.pages.length ? text("all.pages") : allHours.join(", "),
+        })) : null,
         element("p", { id: "complete", class: isComplete ? "" : "warning" }, isComplete ? text("complete.all")
             : text("complete.some", { complete: number(complete), all: number(all) })),
+        unread.length ? element("p", { id: "unread", class: "warning" }, text("unread", { pages: unread.join("; ") })) : null,
         stale.length ? element("p", { class: "warning" }, text("stale", { pages: stale.join(", ") })) : null,
         data.shortened ? element("p", { class: "warning" }, text("shortened", { day: date(data.first) })) : null,
     ].filter((part) => part !== null);
 }
 
+/** Why a page was not read as a whole. */
+function why({ reason }) {
+    return `why.${reason}` in texts.en ? text(`why.${reason}`) : reason ?? "";
+}
+
+/** Since when nothing was read of a page. */
+function since(page) {
+    return page.last_read ? text("since", { at: clock(ownTime(page.last_read, page.zone)) }) : "";
+}
+
 function health() {
+    const found = chosenPages().map((place) => data.pages[place]);
     return table("health", [
         { key: "name", words: text("filter.page"), is_text: true },
         { key: "channel", words: text("filter.channel"), is_text: true },
         { key: "zone", words: text("column.zone"), show: zoneName },
         { key: "status", words: text("column.status"), is_text: true },
-        { key: "done", words: text("column.last_complete"), is_text: true },
+        ...(found.some(why) ? [{ key: "why", words: text("column.why"), is_text: true }] : []),
+        { key: "done", words: text("column.last_complete"), is_text: true, show: clock },
         { key: "aside", words: text("column.set_aside") },
-    ], chosenPages().map((place) => {
-        const page = data.pages[place];
-        return {
-            name: page.name, channel: named("channel", page.channel), zone: page.zone,
-            status: named("status", page.status ?? "never_run") + (page.stale ? `, ${text("is_stale")}` : ""),
-            done: clock(page.last_complete, page.zone), aside: page.set_aside,
-        };
-    }));
+    ], found.map((page) => ({
+        name: page.name, channel: named("channel", page.channel), zone: page.zone,
+        status: named("status", page.status ?? "never_run")
+            + (page.status === "unread" ? ` ${since(page)}` : page.stale ? `, ${text("is_stale")}` : ""),
+        why: why(page), done: ownTime(page.last_complete, page.zone), aside: page.set_aside,
+    })));
 }
 
 function update() {
