@@ -556,8 +556,8 @@ def test_incremental_builds_of_all_models_equal_a_full_refresh(
     page = account.pages[0]
     talks = sorted(page.inboxes.values(), key=lambda talk: talk.updated_at)
     aside, late, moved = talks[-3:]
-    comment = page.add_conversation("COMMENT", at=END - 2 * DAY, text="Giá?")
-    private = page.add_conversation(at=END - DAY, text="Alo?")
+    comment = page.add_conversation("COMMENT", at=account.now() - 2 * DAY, text="Giá?")
+    private = page.add_conversation(at=account.now() - DAY, text="Alo?")
     comment.messages[0].private_reply_to = private.id
     state: Json = {}
     schema = "moving"
