@@ -97,29 +97,27 @@ with recursive {% if changed_only %}loaded_anew as (
 ), answers as (
     select * from turns where ends_wait = 1
 ), asked as (
-    select * from turns where ends_wait = 0
-), spans as (
-    select page_id, conversation_id, turn, min(sent_at) as first_at, max(sent_at) as last_at
-    from asked
-    group by page_id, conversation_id, turn
+    select
+        turns.*,
+        min(sent_at) over (partition by page_id, conversation_id, turn) as turn_at,
+        max(sent_at) over (partition by page_id, conversation_id, turn) as turn_to
+    from turns
+    where ends_wait = 0
+), long_turns as (
+    -- The few turns that last longer than a wait can.
+    select * from asked where turn_to >= {{ pancake.later('day', open_days, 'turn_at') }}
 ), nexts as (
-    -- Of the few turns that are longer than a wait can be: which message comes first after its end.
-    select asked.page_id, asked.conversation_id, asked.turn, asked.sent_at, min(later.sent_at) as next_at
-    from asked
-    inner join spans
-        on spans.page_id = asked.page_id
-        and spans.conversation_id = asked.conversation_id
-        and spans.turn = asked.turn
-        and spans.last_at >= {{ pancake.later('day', open_days, 'spans.first_at') }}
-    inner join asked as later
-        on later.page_id = asked.page_id
-        and later.conversation_id = asked.conversation_id
-        and later.turn = asked.turn
-        and later.sent_at >= {{ pancake.later('day', open_days, 'asked.sent_at') }}
-    group by asked.page_id, asked.conversation_id, asked.turn, asked.sent_at
+    select long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at, min(later.sent_at) as next_at
+    from long_turns
+    inner join long_turns as later
+        on later.page_id = long_turns.page_id
+        and later.conversation_id = long_turns.conversation_id
+        and later.turn = long_turns.turn
+        and later.sent_at >= {{ pancake.later('day', open_days, 'long_turns.sent_at') }}
+    group by long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at
 ), rounds as (
     -- What a customer says after a wait has expired begins another one.
-    select page_id, conversation_id, turn, first_at, 0 as round from spans
+    select distinct page_id, conversation_id, turn, turn_at as first_at, 0 as round from long_turns
     union all
     select rounds.page_id, rounds.conversation_id, rounds.turn, nexts.next_at, rounds.round + 1
     from rounds
@@ -133,26 +131,30 @@ with recursive {% if changed_only %}loaded_anew as (
         rounds.*,
         lead(first_at) over (partition by page_id, conversation_id, turn order by round) as next_at
     from rounds
+), in_rounds as (
+    select asked.*, 0 as round, cast(null as {{ dbt.type_timestamp() }}) as next_at
+    from asked
+    where turn_to < {{ pancake.later('day', open_days, 'turn_at') }}
+    union all
+    select long_turns.*, followed.round, followed.next_at
+    from long_turns
+    inner join followed
+        on followed.page_id = long_turns.page_id
+        and followed.conversation_id = long_turns.conversation_id
+        and followed.turn = long_turns.turn
+        and followed.first_at <= long_turns.sent_at
+        and (followed.next_at is null or followed.next_at > long_turns.sent_at)
 ), placed as (
     select
-        asked.*,
-        followed.round,
-        followed.next_at,
+        in_rounds.*,
         row_number() over (
-            partition by asked.page_id, asked.conversation_id, asked.turn, followed.round
-            order by asked.sent_at, asked.message_id
+            partition by page_id, conversation_id, turn, round order by sent_at, message_id
         ) as position,
         row_number() over (
-            partition by asked.page_id, asked.conversation_id, asked.turn, followed.round
-            order by case when asked.closed_by is null then 0 else 1 end, asked.sent_at, asked.message_id
+            partition by page_id, conversation_id, turn, round
+            order by case when closed_by is null then 0 else 1 end, sent_at, message_id
         ) as left_position
-    from asked
-    inner join followed
-        on followed.page_id = asked.page_id
-        and followed.conversation_id = asked.conversation_id
-        and followed.turn = asked.turn
-        and followed.first_at <= asked.sent_at
-        and (followed.next_at is null or followed.next_at > asked.sent_at)
+    from in_rounds
 ), questions as (
     select
         page_id,
