@@ -31,6 +31,8 @@ def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
     Returns:
         The exit code of dbt.
     """
+    # dbt takes what is relative as from the directory of its project.
+    database = database.absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{database.stem}-", dir=database.parent) as scratch:
         # Not under another name: DuckDB calls the database as its file.

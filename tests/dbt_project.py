@@ -366,6 +366,17 @@ def test_a_build_takes_the_place_of_the_one_before(tmp_path: Path, shop: Shop) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_build_with_relative_paths_leaves_the_file_and_nothing_else(
+    tmp_path: Path, shop: Shop
+) -> None:
+    (tmp_path / "files").symlink_to(shop.files)
+    before = set(TRANSFORM.iterdir())
+    done = build(Path("files"), Path("output/shop.duckdb"), directory=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert list((tmp_path / "output").iterdir()) == [tmp_path / "output" / "shop.duckdb"]
+    assert set(TRANSFORM.iterdir()) == before
+
+
 def test_a_build_that_fails_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     path, files = tmp_path / "pancake.duckdb", tmp_path / "files"
     path.write_text("the file before", encoding="utf-8")
@@ -383,13 +394,16 @@ def test_a_build_that_fails_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {path, files}
 
 
-def build(files: Path, database: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run scripts/build.py."""
+def build(
+    files: Path, database: Path, *, directory: Path = ROOT, **variables: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run scripts/build.py in a directory."""
     return subprocess.run(
         [PYTHON, "-m", "scripts.build", files, database, "--vars", json.dumps(variables)],
-        cwd=ROOT,
+        cwd=directory,
         # Its tests have passed on these rows.
-        env=os.environ | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test"},
+        env=os.environ
+        | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
