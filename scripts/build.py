@@ -1,6 +1,6 @@
 """Builds a DuckDB file of the models in transform/.
 
-`python -m scripts.build output output/pancake.duckdb`, of the files that target-jsonl wrote.
+`python -m scripts.build output output/shop.duckdb`, of the files that target-jsonl wrote.
 
 The file is built beside the one that is there and then replaces it: whoever has that one open keeps
 reading it, and nobody sees half of a build. Run it in an environment with the group `transform`.

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -41,7 +42,6 @@ from tests.truth import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from scripts.dbt import Column
     from tests.tap import Json
