@@ -66,6 +66,21 @@ EVERYTHING = {
     "statistics_lookback_days": 4000,
 }
 """Lookbacks with which a second run writes all rows again."""
+COMMENTS = {
+    "duckdb": """
+        select table_name as model, '' as name, comment from duckdb_tables()
+        union all
+        select table_name, column_name, comment from duckdb_columns() where schema_name = 'pancake'
+    """,
+    "postgres": """
+        select relname as model, coalesce(attname, '') as name, description as comment
+        from pg_description
+        join pg_class on pg_class.oid = objoid
+        left join pg_attribute on attrelid = objoid and attnum = nullif(objsubid, 0)
+        where relnamespace = '{schema}'::regnamespace
+    """,
+}
+"""What the databases say of tables and columns; of a table, with an empty name."""
 PARSE = """
 import json, sys
 import sqlglot
@@ -247,6 +262,19 @@ def test_every_model_and_column_is_described(builds: dict[str, Project]) -> None
         assert described == columns[name], name
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_descriptions_are_comments_in_the_database(
+    builds: dict[str, Project], engine: str
+) -> None:
+    described = {
+        (name, column): said["description"]
+        for name, node in models(builds[engine]).items()
+        for column, said in {"": node, **node["columns"]}.items()
+    }
+    found = builds[engine].query(COMMENTS[engine])
+    assert {(row["model"], row["name"]): row["comment"] for row in found} == described
+
+
 def test_every_model_has_a_key_that_is_tested(builds: dict[str, Project]) -> None:
     nodes = builds["duckdb"].manifest()["nodes"].values()
     tested = {
@@ -402,8 +430,7 @@ def build(
         [PYTHON, "-m", "scripts.build", files, database, "--vars", json.dumps(variables)],
         cwd=directory,
         # Its tests have passed on these rows.
-        env=os.environ
-        | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -437,6 +464,12 @@ def test_meltano_builds_the_models(tmp_path: Path, shop: Shop, engine: str) -> N
     done = meltano.meltano("run", f"dbt-{engine}:build")
     assert done.returncode == 0, meltano.output[-5000:]
     assert len(project.rows("stg_pancake__messages")) == len(shop.truth["messages"])
+    done = meltano.meltano("invoke", f"dbt-{engine}", "source", "freshness")
+    assert done.returncode == 0, meltano.output[-5000:]
+    (found,) = json.loads(
+        (meltano.directory / "transform" / "target" / "sources.json").read_text(encoding="utf-8")
+    )["results"]
+    assert found["max_loaded_at"][:4] == "2026"
     # Nobody is told of it.
     assert not list(meltano.directory.rglob(".user.yml"))
 
