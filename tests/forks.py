@@ -201,7 +201,7 @@ if __name__ == "__main__":
     from singer_sdk.configuration import _dict_config
 
     # The SDK looks for a `.env` from its own place upwards, which is where the user's may be.
-    _dict_config.find_dotenv = lambda *_: ""
+    _dict_config.find_dotenv = lambda *_: ""  # type: ignore[attr-defined] # imported there
     from tap_pancake.__main__ import main
 
     del sys.modules["pytest"]
