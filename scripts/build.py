@@ -1,6 +1,6 @@
 """Builds a DuckDB file of the models in transform/.
 
-`python -m scripts.build output output/pancake.duckdb`, of the files that target-jsonl wrote.
+`python -m scripts.build output output/shop.duckdb`, of the files that target-jsonl wrote.
 
 The file is built beside the one that is there and then replaces it: whoever has that one open keeps
 reading it, and nobody sees half of a build. Run it in an environment with the group `transform`.
@@ -31,6 +31,8 @@ def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
     Returns:
         The exit code of dbt.
     """
+    # dbt takes what is relative as from the directory of its project.
+    database = database.absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{database.stem}-", dir=database.parent) as scratch:
         # Not under another name: DuckDB calls the database as its file.

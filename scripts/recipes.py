@@ -86,11 +86,13 @@ def main() -> None:
         "--schema", default="pancake_models", help="schema of the models in PostgreSQL"
     )
     options = parser.parse_args()
-    if unknown := set(options.recipe) - set(known):
+    titles = {title.casefold(): title for title in known}
+    if unknown := [asked for asked in options.recipe if asked.casefold() not in titles]:
         parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(known)}")
-    queries = [known[recipe] for recipe in options.recipe]
+    asked = [titles[recipe.casefold()] for recipe in options.recipe]
+    queries = [known[recipe] for recipe in asked]
     for recipe, found in zip(
-        options.recipe, answers(options.database, queries, options.schema), strict=True
+        asked, answers(options.database, queries, options.schema), strict=True
     ):
         table(recipe, found, options.rows)
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -41,7 +42,6 @@ from tests.truth import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from scripts.dbt import Column
     from tests.tap import Json
@@ -66,6 +66,21 @@ EVERYTHING = {
     "statistics_lookback_days": 4000,
 }
 """Lookbacks with which a second run writes all rows again."""
+COMMENTS = {
+    "duckdb": """
+        select table_name as model, '' as name, comment from duckdb_tables()
+        union all
+        select table_name, column_name, comment from duckdb_columns() where schema_name = 'pancake'
+    """,
+    "postgres": """
+        select relname as model, coalesce(attname, '') as name, description as comment
+        from pg_description
+        join pg_class on pg_class.oid = objoid
+        left join pg_attribute on attrelid = objoid and attnum = nullif(objsubid, 0)
+        where relnamespace = '{schema}'::regnamespace
+    """,
+}
+"""What the databases say of tables and columns; of a table, with an empty name."""
 PARSE = """
 import json, sys
 import sqlglot
@@ -270,6 +285,19 @@ def test_every_model_and_column_is_described(builds: dict[str, Project]) -> None
         assert described == columns[name], name
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_descriptions_are_comments_in_the_database(
+    builds: dict[str, Project], engine: str
+) -> None:
+    described = {
+        (name, column): said["description"]
+        for name, node in models(builds[engine]).items()
+        for column, said in {"": node, **node["columns"]}.items()
+    }
+    found = builds[engine].query(COMMENTS[engine])
+    assert {(row["model"], row["name"]): row["comment"] for row in found} == described
+
+
 def test_every_model_has_a_key_that_is_tested(builds: dict[str, Project]) -> None:
     nodes = builds["duckdb"].manifest()["nodes"].values()
     tested = {
@@ -403,6 +431,17 @@ def test_a_build_takes_the_place_of_the_one_before(tmp_path: Path, shop: Shop) -
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_build_with_relative_paths_leaves_the_file_and_nothing_else(
+    tmp_path: Path, shop: Shop
+) -> None:
+    (tmp_path / "files").symlink_to(shop.files)
+    before = set(TRANSFORM.iterdir())
+    done = build(Path("files"), Path("output/shop.duckdb"), directory=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert list((tmp_path / "output").iterdir()) == [tmp_path / "output" / "shop.duckdb"]
+    assert set(TRANSFORM.iterdir()) == before
+
+
 def test_a_build_that_fails_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     path, files = tmp_path / "pancake.duckdb", tmp_path / "files"
     path.write_text("the file before", encoding="utf-8")
@@ -420,13 +459,15 @@ def test_a_build_that_fails_leaves_the_file_as_it_is(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {path, files}
 
 
-def build(files: Path, database: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
-    """Run scripts/build.py."""
+def build(
+    files: Path, database: Path, *, directory: Path = ROOT, **variables: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run scripts/build.py in a directory."""
     return subprocess.run(
         [PYTHON, "-m", "scripts.build", files, database, "--vars", json.dumps(variables)],
-        cwd=ROOT,
+        cwd=directory,
         # Its tests have passed on these rows.
-        env=os.environ | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test"},
+        env=os.environ | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -460,6 +501,12 @@ def test_meltano_builds_the_models(tmp_path: Path, shop: Shop, engine: str) -> N
     done = meltano.meltano("run", f"dbt-{engine}:build")
     assert done.returncode == 0, meltano.output[-5000:]
     assert len(project.rows("stg_pancake__messages")) == len(shop.truth["messages"])
+    done = meltano.meltano("invoke", f"dbt-{engine}", "source", "freshness")
+    assert done.returncode == 0, meltano.output[-5000:]
+    (found,) = json.loads(
+        (meltano.directory / "transform" / "target" / "sources.json").read_text(encoding="utf-8")
+    )["results"]
+    assert found["max_loaded_at"][:4] == "2026"
     # Nobody is told of it.
     assert not list(meltano.directory.rglob(".user.yml"))
 

@@ -139,7 +139,7 @@ def test_what_was_made_by_hand_is_answered_as_counted_by_hand(shop: Shop, engine
     page = shop.by_hand
     twice, outside, comment, _ = page.conversations.values()
     first, later = (page.staff[one.serial % 2].name for one in (twice, outside))
-    responses = shop.rows(engine, "First response by staff and hour", page)
+    responses = shop.rows(engine, "Response time by staff and hour", page)
     assert by(responses, "staff", "hour") == {
         ("(outside of Pancake)", 22): [page.name, 1, 50, 50],
         (first, 22): [page.name, 1, 10, 10],
@@ -185,7 +185,7 @@ def test_response_times(shop: Shop, engine: str) -> None:
             at = local(page, asked[0])
             by_hour[page.name, name, at.hour].append(minutes)
             by_week[page.name, at.date() - timedelta(days=at.weekday())].append(minutes)
-    rows = shop.rows(engine, "First response by staff and hour")
+    rows = shop.rows(engine, "Response time by staff and hour")
     assert by(rows, "page", "staff", "hour") == {
         key: [len(times), near(statistics.median(times)), near(max(times))]
         for key, times in by_hour.items()
@@ -481,7 +481,7 @@ def cells(row: Row) -> list[str]:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_answers_are_printed_as_tables(shop: Shop, engine: str) -> None:
-    command = [sys.executable, "-m", "scripts.recipes", shop.databases[engine], "Tag funnel"]
+    command = [sys.executable, "-m", "scripts.recipes", shop.databases[engine], "tag funnel"]
     done = subprocess.run(
         [*command, "--rows", "2", "--schema", "shop_models"],
         cwd=ROOT,

@@ -198,7 +198,10 @@ if __name__ == "__main__":
     # It loads pytest if it can, which each run would then have to leave behind.
     sys.modules["pytest"] = None  # type: ignore[assignment]
     import time_machine  # noqa: F401 - of runs at another time
+    from singer_sdk.configuration import _dict_config
 
+    # The SDK looks for a `.env` from its own place upwards, which is where the user's may be.
+    _dict_config.find_dotenv = lambda *_: ""  # type: ignore[attr-defined] # imported there
     from tap_pancake.__main__ import main
 
     del sys.modules["pytest"]

@@ -192,6 +192,10 @@ class Steps:
         self.forget()
 
     def choose_streams_and_columns_3(self, _: str) -> None:
+        listed = self.project.meltano("select", "tap-pancake", "--list", "--all").stdout
+        assert "[selected   ] multi_page_user_statistics.comment_count" in listed
+
+    def choose_streams_and_columns_4(self, _: str) -> None:
         assert not self.streams()
 
     def state(self, printed: str) -> None:

@@ -92,9 +92,10 @@ def test_the_tap_answers_signals_itself() -> None:
 
 
 def test_settings_of_the_environment_come_through_the_sdk(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    # Not those of the user's `.env`, which the SDK finds from its own place upwards.
+    monkeypatch.setattr("singer_sdk.configuration._dict_config.find_dotenv", str)
     monkeypatch.setenv("TAP_PANCAKE_ACCESS_TOKEN", "invented")
     monkeypatch.setenv("TAP_PANCAKE_LOOKBACK_DAYS", "2.5")
     tap = TapPancake(parse_env_config=True)

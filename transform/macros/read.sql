@@ -51,7 +51,7 @@
 {% endmacro %}
 
 {% macro files_of(stream) %}
-    {{ return((var('pancake_files') ~ '/' ~ stream ~ '*.jsonl') | replace("'", "''")) }}
+    {{ return(((var('pancake_files') or env_var('PANCAKE_FILES', '../output')) ~ '/' ~ stream ~ '*.jsonl') | replace("'", "''")) }}
 {% endmacro %}
 
 {# Files of target-jsonl: `tags.jsonl`, or with `do_timestamp_file` `tags-20260131T080000.jsonl`. #}
