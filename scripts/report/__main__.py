@@ -1,6 +1,6 @@
 """Draws the models of transform/ as a report: one file that loads nothing from elsewhere.
 
-`python -m scripts.report output/pancake.duckdb [output/report.html]`, or with the URL of a
+`python -m scripts.report output/shop.duckdb [output/report.html]`, or with the URL of a
 PostgreSQL database in the place of the file.
 """
 
