@@ -24,7 +24,10 @@ with recursive {% if changed_only %}loaded_anew as (
             and loaded_anew.conversation_id = comments.private_reply_conversation_id
     ) as found
 ), {% endif %}messages as (
-    select messages.*
+    select
+        messages.*,
+        min(messages.sent_at) over (partition by messages.page_id, messages.conversation_id) as first_read_at,
+        max(messages.loaded_at) over (partition by messages.page_id, messages.conversation_id) as newest_loaded_at
     from {{ ref('int_pancake__messages') }} as messages
     {%- if changed_only %}
     inner join changed on changed.page_id = messages.page_id and changed.conversation_id = messages.conversation_id
@@ -40,6 +43,8 @@ with recursive {% if changed_only %}loaded_anew as (
         case when is_answer then 'answer' end as ends_by,
         sender_kind,
         conversation_id as said_in,
+        first_read_at,
+        newest_loaded_at,
         -- In an inbox, a customer takes back what they have sent, and still waits.
         case
             when is_answer or coalesce(conversation_type, 'INBOX') = 'INBOX' then null
@@ -59,6 +64,8 @@ with recursive {% if changed_only %}loaded_anew as (
         comments.conversation_id,
         comments.conversation_type,
         comments.sent_at as comment_at,
+        comments.first_read_at,
+        comments.newest_loaded_at,
         answers.conversation_id as said_in,
         answers.message_id,
         answers.sent_at,
@@ -83,7 +90,7 @@ with recursive {% if changed_only %}loaded_anew as (
     -- Without the reply itself, the comment is closed, and nobody knows when.
     select
         page_id, conversation_id, conversation_type, message_id, coalesce(sent_at, comment_at), 1, 'private_reply',
-        sender_kind, said_in, null
+        sender_kind, said_in, first_read_at, newest_loaded_at, null
     from replied
     where choice = 1
 ), turns as (
@@ -94,15 +101,20 @@ with recursive {% if changed_only %}loaded_anew as (
             rows between unbounded preceding and 1 preceding
         ), 0) as turn
     from events
-), answers as (
-    select * from turns where ends_wait = 1
-), asked as (
+), answered as (
+    -- A turn ends with its answer. Windows, since a database does not know how large parts of a query are, and joins
+    -- them as if they were small.
     select
         turns.*,
-        min(sent_at) over (partition by page_id, conversation_id, turn) as turn_at,
-        max(sent_at) over (partition by page_id, conversation_id, turn) as turn_to
+        min(case when ends_wait = 0 then sent_at end) over (partition by page_id, conversation_id, turn) as turn_at,
+        max(case when ends_wait = 0 then sent_at end) over (partition by page_id, conversation_id, turn) as turn_to,
+        {% for name in ['sent_at', 'ends_by', 'sender_kind', 'said_in', 'message_id'] -%}
+        max(case when ends_wait = 1 then {{ name }} end)
+            over (partition by page_id, conversation_id, turn) as answer_{{ name }}{{ ',' if not loop.last }}
+        {% endfor -%}
     from turns
-    where ends_wait = 0
+), asked as (
+    select * from answered where ends_wait = 0
 ), long_turns as (
     -- The few turns that last longer than a wait can.
     select * from asked where turn_to >= {{ pancake.later('day', open_days, 'turn_at') }}
@@ -169,41 +181,36 @@ with recursive {% if changed_only %}loaded_anew as (
         min(case when closed_by is null then sent_at end) as first_left_at,
         max(sent_at) as last_at,
         count(*) as asked_message_count,
-        max(closed_by) as closed_by
+        max(closed_by) as closed_by,
+        {% for name in ['sent_at', 'ends_by', 'sender_kind', 'said_in', 'message_id'] -%}
+        max(answer_{{ name }}) as answer_{{ name }},
+        {% endfor -%}
+        max(first_read_at) as first_read_at,
+        max(newest_loaded_at) as loaded_at
     from placed
     group by page_id, conversation_id, turn, round, next_at
-), conversations as (
-    select page_id, conversation_id, min(sent_at) as first_read_at, max(loaded_at) as loaded_at
-    from messages
-    group by page_id, conversation_id
 )
 select
-    questions.page_id,
-    questions.conversation_id,
-    questions.conversation_type,
-    cast(questions.turn as {{ dbt.type_int() }}) as turn,
-    cast(questions.round as {{ dbt.type_int() }}) as round,
-    questions.first_message_id,
-    questions.left_message_id,
-    questions.first_at,
-    questions.first_left_at,
-    questions.last_at,
-    questions.next_at,
-    questions.asked_message_count,
-    questions.closed_by,
-    answers.sent_at is not null and questions.next_at is null
-        and answers.sent_at <= {{ pancake.later('day', open_days, 'questions.first_at') }} as is_answered,
-    answers.sent_at as answered_at,
-    answers.ends_by as answered_by,
-    answers.sender_kind as answered_by_kind,
-    answers.said_in as answer_conversation_id,
-    answers.message_id as answer_message_id,
-    conversations.first_read_at,
-    conversations.loaded_at
+    page_id,
+    conversation_id,
+    conversation_type,
+    cast(turn as {{ dbt.type_int() }}) as turn,
+    cast(round as {{ dbt.type_int() }}) as round,
+    first_message_id,
+    left_message_id,
+    first_at,
+    first_left_at,
+    last_at,
+    next_at,
+    asked_message_count,
+    closed_by,
+    answer_sent_at is not null and next_at is null
+        and answer_sent_at <= {{ pancake.later('day', open_days, 'first_at') }} as is_answered,
+    answer_sent_at as answered_at,
+    answer_ends_by as answered_by,
+    answer_sender_kind as answered_by_kind,
+    answer_said_in as answer_conversation_id,
+    answer_message_id,
+    first_read_at,
+    loaded_at
 from questions
-inner join conversations
-    on conversations.page_id = questions.page_id and conversations.conversation_id = questions.conversation_id
-left join answers
-    on answers.page_id = questions.page_id
-    and answers.conversation_id = questions.conversation_id
-    and answers.turn = questions.turn
