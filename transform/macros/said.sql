@@ -67,13 +67,15 @@
     {% set symbols = '[' ~ marks ~ emoji ~ ']' %}
     {% set closings = pancake.words_of(var('pancake__closing_texts'), symbols) %}
     {% set particles = pancake.words_of(var('pancake__closing_particles'), symbols) %}
-    {% set words = 'lower(' ~ pancake.composed(pancake.regexp_removed(text, symbols)) ~ ')' %}
+    {# A heart that is typed. #}
+    {% set drawn = "replace(" ~ text ~ ", '<3', '❤')" %}
+    {% set words = 'lower(' ~ pancake.composed(pancake.regexp_removed(drawn, symbols)) ~ ')' %}
     {# A last letter is often repeated: "okkk". #}
     {% set pattern = '^(' ~ (particles | join('+|')) ~ '+)*(' ~ (closings | join('+|')) ~ '+)('
         ~ ((closings + particles) | join('+|')) ~ '+)*$' %}
     case
         when {{ text }} is null or length({{ text }}) > 60 then false
-        when {{ words }} = '' then {{ pancake.regexp_removed(text, '[' ~ marks ~ ']') }} <> ''
+        when {{ words }} = '' then {{ pancake.regexp_removed(drawn, '[' ~ marks ~ ']') }} <> ''
         else {{ pancake.regexp_removed(words, pattern) }} = ''
     end
 {%- endmacro %}
