@@ -215,7 +215,9 @@ class Counted:
         for message in read.messages:
             kind, sender = said(self.page.id, read, message), message.sender
             name = sender.get("admin_name") if kind == "staff" else None
-            uid = sender.get("uid") or self.by_name.get(name, name) if kind == "staff" else None
+            uid = (
+                sender.get("uid") or self.by_name.get(name or "", name) if kind == "staff" else None
+            )
             third = kind == "customer" and talk.type != "INBOX" and sender["id"] not in customers
             found.append(Said(message, kind, uid, name, third))
         places = {"customer": 0, "staff": 1}
