@@ -365,4 +365,8 @@ def test_both_jobs_together_bring_every_stream_once(
                 stream
             )
     assert builds.read_text(encoding="utf-8") == "shop 5432: build\n" * 2
+    states = project.meltano("state", "list").stdout.split()
+    assert len(states) == 2
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert not [name for name in states if f"`{name}`" not in text]
     assert server.account.user_token not in project.output
