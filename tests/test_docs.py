@@ -24,12 +24,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
-PAGES = [*DOCUMENTS, *sorted(ROOT.glob("*.md")), ROOT / "benchmarks" / "README.md"]
+PAGES = [*sorted({*DOCUMENTS, *ROOT.glob("*.md")}), ROOT / "benchmarks" / "README.md"]
 
 
 def name_of(document: Path) -> str:
     """Give a document's path in the project."""
     return document.relative_to(ROOT).as_posix()
+
+
+WORDS = ("told", "said", "taken", "wanted", "mended", "hold back", "give way", "second tr(?:y|ies)")
+"""Of the old documents, which readers had to read twice."""
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_documents_have_plain_words(document: Path) -> None:
+    text = re.sub(
+        r"```.*?```|`[^`]*`|\]\([^)]*\)", "", document.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert not re.findall(rf"(?i)\b(?:{'|'.join(WORDS)})\b.*", text)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
