@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
-PAGES = [*sorted({*DOCUMENTS, *ROOT.glob("*.md")}), ROOT / "benchmarks" / "README.md"]
+PAGES = [
+    *sorted({*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("docs/vi/*.md")}),
+    ROOT / "benchmarks" / "README.md",
+]
 
 
 def name_of(document: Path) -> str:
@@ -245,6 +248,32 @@ def test_the_first_documents_have_the_commands_of_the_others(document: str) -> N
     found = [line for line in commands(text) if "<" not in line]
     assert len(found) > 5
     assert not [line for line in found if line not in others | TWO_COMMANDS]
+
+
+VIETNAMESE = {
+    "README.vi.md": "README.md",
+    "docs/vi/getting-started.md": "docs/getting-started.md",
+    "docs/vi/troubleshooting.md": "docs/troubleshooting.md",
+}
+
+
+@pytest.mark.parametrize("document", VIETNAMESE)
+def test_a_translation_has_the_commands_of_its_original(document: str) -> None:
+    translated = (ROOT / document).read_text(encoding="utf-8")
+    original = (ROOT / VIETNAMESE[document]).read_text(encoding="utf-8")
+    assert commands(translated) == commands(original.partition("\n## Without Meltano")[0])
+    # Who reads the one finds the other.
+    path = os.path.relpath(ROOT / document, (ROOT / VIETNAMESE[document]).parent)
+    assert f"[Tiếng Việt]({path})" in original
+
+
+def test_the_translated_messages_are_those_of_the_tap() -> None:
+    text = (ROOT / "docs" / "vi" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = text.partition("| Thông báo")[2].splitlines()[2:]
+    messages = [row.split(" | ")[0].removeprefix("| ") for row in rows if row]
+    assert len(messages) == len(set(messages)) == 20
+    original = TROUBLES.read_text(encoding="utf-8")
+    assert not [message for message in messages if message not in original]
 
 
 def commands(text: str) -> list[str]:
