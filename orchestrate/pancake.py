@@ -104,10 +104,10 @@ def run_shard(index: int, count: int) -> list[str]:
         ended_with_this_task(process),
     ):
         for line in process.stdout or []:
-            said = parsed(line)
-            print(shown(said), flush=True)
-            done = done or bool(DONE.search(str(said.get("event"))))
-            if what := unread_by(said):
+            entry = parsed(line)
+            print(shown(entry), flush=True)
+            done = done or bool(DONE.search(str(entry.get("event"))))
+            if what := unread_by(entry):
                 unread.append(what)
     if process.returncode:
         msg = f"{name}: `meltano run` ended with code {process.returncode}, see its log above"
@@ -137,16 +137,16 @@ def ended_with_this_task(process: subprocess.Popen[str]) -> Iterator[None]:
 def parsed(line: str) -> Json:
     """Read a line of Meltano's log."""
     try:
-        said = json.loads(line)
+        entry = json.loads(line)
     except ValueError:
-        said = None
-    return said if isinstance(said, dict) else {"event": line.rstrip("\n")}
+        entry = None
+    return entry if isinstance(entry, dict) else {"event": line.rstrip("\n")}
 
 
-def unread_by(said: Json) -> str | None:
-    """Give what a line of the log says is not read of a page; None if it says no such thing."""
-    event = str(said.get("event"))
-    if said.get("level") != "warning" or IDLE in event:
+def unread_by(entry: Json) -> str | None:
+    """Return what a line of the log says is not read of a page, or None."""
+    event = str(entry.get("event"))
+    if entry.get("level") != "warning" or IDLE in event:
         return None
     if GONE in event:
         return f"misses a page: {event}"
@@ -154,10 +154,10 @@ def unread_by(said: Json) -> str | None:
     return f"{what.lower()} {text}" if event.startswith(UNREAD) else None
 
 
-def shown(said: Json) -> str:
-    """Give what a person wants to see of a line of the log."""
-    parts = [said.get("level"), said.get("event")]
-    parts += [said.get(name) for name in ("err", "exit_codes", "plugin_exception")]
+def shown(entry: Json) -> str:
+    """Return the parts of a line of the log that a person reads."""
+    parts = [entry.get("level"), entry.get("event")]
+    parts += [entry.get(name) for name in ("err", "exit_codes", "plugin_exception")]
     return " ".join(str(part) for part in parts if part)
 
 
@@ -184,11 +184,11 @@ def pancake() -> None:
         return {"shard": shard["index"], "number": len(unread), "unread": unread[:NAMED]}
 
     @task(trigger_rule="all_done", retries=0)
-    def check(wanted: list[dict[str, int]], done: list[Json]) -> None:
+    def check(expected: list[dict[str, int]], done: list[Json]) -> None:
         """Fail if a shard failed, left something of a page unread, or misses a page."""
         ended = {one["shard"]: one for one in done}
         problems = []
-        for index in (shard["index"] for shard in wanted):
+        for index in (shard["index"] for shard in expected):
             if index not in ended:
                 problems.append(f"shard {index} failed")
                 continue
@@ -199,8 +199,8 @@ def pancake() -> None:
         if problems:
             raise AirflowFailException("\n".join(problems))
 
-    wanted = shards()
-    check(wanted, read.expand(shard=wanted))
+    expected = shards()
+    check(expected, read.expand(shard=expected))
 
 
 pancake()
