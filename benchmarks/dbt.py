@@ -14,10 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -33,19 +32,6 @@ if TYPE_CHECKING:
 STREAMS = ("pages", "users", "tags", "customers", "conversations", "messages", "sync_runs")
 COPIED = ("customers", "conversations", "messages")
 IDS = {"id", "conversation_id"}
-
-
-@dataclass
-class Directories:
-    """Makes directories, as pytest does."""
-
-    root: Path
-
-    def mktemp(self, name: str) -> Path:
-        """Make one."""
-        made = self.root / name
-        made.mkdir()
-        return made
 
 
 def copied(stream: str, row: Json, number: int) -> Json:
@@ -139,14 +125,11 @@ def main() -> None:
     """Measure, and print a table."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="dbt-") as root:
-        # The server of PostgreSQL may be another user's.
-        Path(root).chmod(0o755)
-        measure(Directories(Path(root)), wanted)
+        measure(Path(root), wanted)
 
 
-def measure(directories: Directories, wanted: int) -> None:
+def measure(directory: Path, wanted: int) -> None:
     """Build over so many messages."""
-    directory = directories.mktemp("files")
     account = Account.generate(seed=3, pages=12, conversations=60)
     with PancakeServer(account) as server:
         run = sync(directory, config_for(server), catalog=select(*STREAMS))
@@ -156,7 +139,7 @@ def measure(directories: Directories, wanted: int) -> None:
     load_jsonl(directory, files, run.stdout)
     multiply_files(files, range(copies))
     rows: list[tuple[str, int, float, float]] = []
-    with postgres(cast("Any", directories)) as database:
+    with postgres() as database:
         load_postgres(directory, database, run.stdout)
         multiply_tables(database, range(copies), hours_apart=1)
         one = in_duckdb(directory / "duckdb", files)

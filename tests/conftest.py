@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(name="database", scope="module")
-def real_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def real_postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server that a file of tests has for itself."""
-    with postgres(tmp_path_factory) as url:
+    with postgres() as url:
         yield url

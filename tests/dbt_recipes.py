@@ -75,7 +75,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     unlisted.add_conversation(at=utc(2026, 5, 4, 2), text="Còn hàng không?")
     directory = tmp_path_factory.mktemp("shop")
     variables = {"pancake__as_of": f"{AS_OF:%Y-%m-%d %H:%M}", "pancake__start_date": "2026-05-01"}
-    with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
+    with PancakeServer(account) as server, postgres() as database:
         config = config_for(server, start_date="2026-05-01", end_date="2026-05-15")
         config["page_access_tokens"] = {unlisted.id: unlisted.token}
         run = sync(directory, config, catalog=select(*ALL_KEYS))

@@ -133,9 +133,7 @@ def test_each_signature_of_the_server_has_its_sender(tmp_path: Path) -> None:
     assert all(counted[kind] > 5 for kind in ("nobody", "automation", "staff", "outside")), counted
 
 
-def test_incremental_runs_equal_a_full_refresh(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_incremental_runs_equal_a_full_refresh(tmp_path: Path) -> None:
     """Each load adds what a conversation's other messages, or its page, make look different."""
     account = Account.generate(
         seed=3, pages=2, conversations=20, messages=(1, 20), start=START, end=END
@@ -143,7 +141,7 @@ def test_incremental_runs_equal_a_full_refresh(
     page = account.pages[0]
     talks = sorted(page.inboxes.values(), key=lambda talk: talk.updated_at)
     aside, late, moved = talks[-3:]
-    with PancakeServer(account) as server, postgres(tmp_path_factory) as database:
+    with PancakeServer(account) as server, postgres() as database:
         config = config_for(server, start_date="2026-04-01", message_lookback_minutes=50_000)
         server.faults.append(Fault("error:100", endpoint="messages", conversation_id=aside.id))
         state: dict[str, Any] = {}

