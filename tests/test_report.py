@@ -163,7 +163,8 @@ create table pancake__response_times as
         page_id || kind || number as conversation_id,
         case when number > 1 then timestamp '2026-05-08 09:00:00' end as asked_at_local,
         number + added as wait_minutes, number + added as working_minutes, true as is_open,
-        15 as target_minutes
+        15 as target_minutes, date '2026-05-08' as date_day, 9 as hour_of_day,
+        false as is_within_target, null::varchar as staff_id, null::varchar as staff_name
     from (values ('1', 'INBOX', 0), ('1', 'COMMENT', 5000), ('2', 'INBOX', -150))
         as of(page_id, kind, added),
         range(1, 151) as numbers(number)

@@ -55,27 +55,11 @@ select page_id, sum(closes_minute - opens_minute) = 1440 * count(distinct date_d
 from int_pancake__working_time
 group by page_id
 """
-# Who is meant by a Facebook id or a name, as in `pancake__staff_daily`.
 WAITS = """
-select waits.page_id, coalesce(waits.conversation_type, 'UNKNOWN') as type, waits.date_day,
-    waits.hour_of_day, waits.is_open, waits.is_within_target, waits.wait_minutes,
-    waits.working_minutes,
-    case
-        when waits.is_open then null
-        when waits.answered_by_kind = 'staff'
-            then coalesce(people.staff_id, waits.staff_id, waits.staff_name, 'unknown')
-        else 'unknown'
-    end as staff_id,
-    waits.staff_name
-from pancake__response_times as waits
-left join (
-    select page_id, coalesce(fb_id, name) as told_id, min(staff_id) as staff_id
-    from int_pancake__staff_ids
-    where user_id is null
-    group by 1, 2
-) as people
-    on people.page_id = waits.page_id
-    and people.told_id = coalesce(waits.staff_id, waits.staff_name)
+select page_id, coalesce(conversation_type, 'UNKNOWN') as type, date_day, hour_of_day, is_open,
+    is_within_target, wait_minutes, working_minutes,
+    case when not is_open then coalesce(staff_id, 'unknown') end as staff_id, staff_name
+from pancake__response_times
 """
 MESSAGES = """
 select page_id, conversation_type as type, date_day,
