@@ -86,7 +86,7 @@ def tap_says(*arguments: str) -> Any:
 
 
 def tap_catalog() -> Any:
-    """Give the tap's catalog with just the three streams selected."""
+    """Return the tap's catalog with just the three streams selected."""
     catalog = tap_says("--discover")
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
@@ -114,7 +114,7 @@ def tap_command(job: Job, *, by_default: bool = False) -> list[str | Path]:
 
 
 def lines(file: Path) -> Iterator[bytes]:
-    """Give the lines of a file, without those of STATE, which may be large."""
+    """Return the lines of a file, without those of STATE, which may be large."""
     with file.open("rb") as output:
         for line in output:
             if not line.startswith(STATE_BEGINS):

@@ -35,7 +35,7 @@ IDS = {"id", "conversation_id"}
 
 
 def copied(stream: str, row: Json, number: int) -> Json:
-    """Give a row under another id."""
+    """Return a row under another id."""
     row = row | {name: f"{row[name]}-{number}" for name in IDS & row.keys()}
     if stream == "conversations" and row.get("page_customer"):
         customer = row["page_customer"]
@@ -105,7 +105,7 @@ def build(project: Project, *arguments: str) -> tuple[float, float]:
 
 
 def peak_of(pid: int) -> float:
-    """Give the most memory that a process has had, in MB; Linux only."""
+    """Return the most memory that a process has had, in MB; Linux only."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     return int(found[1]) / 1024 if found else 0

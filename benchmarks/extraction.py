@@ -185,7 +185,7 @@ def report(what: str, outcome: Outcome) -> None:
 
 
 def middle(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> float:
-    """Give the median of a figure over rounds."""
+    """Return the median of a figure over rounds."""
     return median(value(outcome) for outcome in outcomes)
 
 

@@ -145,7 +145,7 @@ class Reading:
         )
 
     def parts(self) -> Iterator[Part]:
-        """Give what is read; what is noted of it is in the state when the next one is asked for."""
+        """Return what is read, each part noted in the state before the next is asked for."""
         for part in self._reader.parts():
             yield part
             part.then()

@@ -46,7 +46,7 @@ def first_run(
 
 
 def last_state(output: Path) -> str:
-    """Give the value of the last STATE that a run wrote, as a target would."""
+    """Return the value of the last STATE that a run wrote, as a target would."""
     with output.open("rb") as file:
         states = [line for line in file if line.startswith(STATE_BEGINS)]
     if not states:

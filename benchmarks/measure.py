@@ -120,7 +120,7 @@ def run(
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """Give the variables of this process, less settings of other projects, with a scratch place."""
+    """Return the process's variables without other projects' settings and a scratch directory."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -148,7 +148,7 @@ class Server:
         self.token: str = hello["token"]
 
     def ask(self, command: str) -> Any:
-        """Give it a command, see `benchmarks.server`."""
+        """Return it a command, see `benchmarks.server`."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()

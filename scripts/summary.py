@@ -77,7 +77,7 @@ def show(rows: list[tuple[object, ...]]) -> None:
 
 
 def width(text: str) -> int:
-    """Give the columns that a text takes in a terminal."""
+    """Return the columns that a text takes in a terminal."""
     return sum(
         0
         if unicodedata.category(letter) in {"Mn", "Me", "Cf"}

@@ -97,7 +97,7 @@ def _try_maps(stream: PancakeStream, row: dict[str, Any], context: Context | Non
 
 
 def _reason(refusal: PageFailed) -> str:
-    """Give the text of a refusal without the page and stream, of which it is told anyway."""
+    """Return the text of a refusal without the page and stream, of which it is told anyway."""
     where, colon, reason = str(refusal).partition(": ")
     return reason if colon else where
 

@@ -91,7 +91,7 @@ def read_flattened(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Lo
 
 
 def program(environment: str, name: str) -> Path:
-    """Give a program of a target's environment."""
+    """Return a program of a target's environment."""
     return ROOT / f".venv-{environment}" / "bin" / name
 
 
@@ -217,7 +217,7 @@ def load_duckdb(environment: str, directory: Path, loaded: Loaded) -> Path:
 
 
 def duckdb_tables(path: Path) -> dict[str, list[Json]]:
-    """Give the rows of all tables."""
+    """Return the rows of all tables."""
     found = {}
     with duckdb.connect(str(path), read_only=True) as connection:
         for (table,) in connection.sql("select table_name from duckdb_tables()").fetchall():

@@ -72,7 +72,7 @@ class Tab:
             self._next()
 
     def run(self, script: str) -> Any:
-        """Give the value of an expression in the page."""
+        """Return the value of an expression in the page."""
         found = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -92,7 +92,7 @@ class Tab:
         file.write_bytes(base64.b64decode(found["data"]))
 
     def _next(self) -> dict[str, Any]:
-        """Give the next message, after a note of what happened."""
+        """Return the next message, after a note of what happened."""
         text = bytearray()
         while (byte := self.answers.read(1)) != b"\0":
             assert byte, "the browser ended"

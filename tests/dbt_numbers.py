@@ -69,7 +69,7 @@ def minutes(number: int) -> timedelta:
 
 
 def account_with_all_cases() -> Account:
-    """Give an account with what is invented, and with each case that the rules name."""
+    """Return an account with what is invented, and with each case that the rules name."""
     account = Account.generate(
         seed=23, pages=4, conversations=22, messages=(1, 22), start=BEGINS, end=LAST
     )
@@ -284,7 +284,7 @@ def assert_holds(rows: list[Json], key: tuple[str, ...], counted: Rows) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Give a value without a time zone: times are in UTC, or of the page."""
+    """Return a value without a time zone: times are in UTC, or of the page."""
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).replace(tzinfo=None)
     return float(value) if isinstance(value, Decimal) else value
@@ -394,7 +394,7 @@ class Reading:
         return (at + timedelta(hours=page.timezone)).date()
 
     def days(self, low: datetime = MAY, high: datetime = END) -> dict[str, set[date]]:
-        """Give the days of each page that are between two times."""
+        """Return the days of each page that are between two times."""
         return {page.id: self.days_of(page, low, high) for page in self.account.pages[:2]}
 
     def days_of(self, page: Page, low: datetime, high: datetime) -> set[date]:
@@ -402,7 +402,7 @@ class Reading:
         return days_between(first, self.day(page, high) - timedelta(days=1))
 
     def touched(self, page: Page, low: datetime, high: datetime) -> set[date]:
-        """Give the days of a page in which something of a stretch is."""
+        """Return the days of a page in which something of a stretch is."""
         return days_between(self.day(page, low), self.day(page, high))
 
 
@@ -605,5 +605,5 @@ def test_incremental_builds_of_all_models_equal_a_full_refresh(
 
 
 def sorted_rows(project: Project, model: str) -> list[Json]:
-    """Give the rows of a model in an order that is always the same."""
+    """Return the rows of a model in an order that is always the same."""
     return sorted(project.rows(model), key=repr)

@@ -189,7 +189,7 @@ def each_engine(request: pytest.FixtureRequest, builds: dict[str, Project]) -> P
 
 
 def files_of_project() -> set[Path]:
-    """Give all that is in the project's directory."""
+    """Return all that is in the project's directory."""
     return set(TRANSFORM.rglob("*"))
 
 
@@ -220,14 +220,14 @@ def test_a_stream_has_the_rows_that_the_server_holds(project: Project, shop: Sho
 
 
 def staged_key(stream: str, columns: list[Column]) -> Callable[[Json], tuple[str, ...]]:
-    """Give what finds the key of a row of a staging model, as the stream has it."""
+    """Return what finds the key of a row of a staging model, as the stream has it."""
     staged = {column.name: column.staged for column in columns}
     names = [staged[name] for name in ALL_KEYS[stream]]
     return lambda row: tuple(as_label(row[name]) for name in names)
 
 
 def as_label(cell: Any) -> str:
-    """Give a part of a key as text; an hour as the API has it."""
+    """Return a part of a key as text; an hour as the API has it."""
     if isinstance(cell, datetime):
         return f"{cell:%Y-%m-%dT%H:%M:%S}"
     return str(cell)
@@ -256,7 +256,7 @@ def test_both_engines_have_the_same_rows(builds: dict[str, Project]) -> None:
 
 
 def as_text(cell: Any) -> str:
-    """Give a cell in the form that it has in both engines."""
+    """Return a cell in the form that it has in both engines."""
     if isinstance(cell, (str, dict, list)):
         try:
             value = json.loads(cell) if isinstance(cell, str) and cell[:1] in "[{" else cell
@@ -272,7 +272,7 @@ def as_text(cell: Any) -> str:
 
 
 def models(project: Project) -> dict[str, Json]:
-    """Give the models of the manifest, by name."""
+    """Return the models of the manifest, by name."""
     nodes = project.manifest()["nodes"].values()
     return {node["name"]: node for node in nodes if node["resource_type"] in {"model", "seed"}}
 

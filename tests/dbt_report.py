@@ -184,7 +184,7 @@ class Choice:
     minutes: str = "working_minutes"
 
     def rows(self, shop: Shop, model: str) -> list[Row]:
-        """Give the rows of a model that pass them."""
+        """Return the rows of a model that pass them."""
         return [
             row
             for row in shop.project.rows(model)
@@ -194,7 +194,7 @@ class Choice:
         ]
 
     def before(self) -> Choice:
-        """Give the period before, of the same length."""
+        """Return the period before, of the same length."""
         days = self.last - self.first + timedelta(days=1)
         return Choice(self.pages, self.type, self.first - days, self.last - days, self.minutes)
 
@@ -230,7 +230,7 @@ CHOICES: dict[str, tuple[dict[str, str], Callable[[Shop], Choice]]] = {
 
 
 def ids(shop: Shop, platform: str = "") -> frozenset[str]:
-    """Give the pages, or those of a channel."""
+    """Return the pages, or those of a channel."""
     pages = shop.project.rows("pancake__pages")
     return frozenset(row["page_id"] for row in pages if platform in {"", row["platform"]})
 
@@ -683,7 +683,7 @@ def test_postgresql_gives_the_same_numbers(shop: Shop, database: str, tmp_path: 
 
 
 def comparable(data: Row) -> Row:
-    """Give tables as sorted rows of names: each engine has an order of its own."""
+    """Return tables as sorted rows of names: each engine has an order of its own."""
     lists = {"page": [page["name"] for page in data["pages"]], "type": data["types"]}
     lists |= {"staff": data["staff"], "ad": data["ads"]}
     # A column of the name of a list, and it counts.

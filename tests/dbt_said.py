@@ -29,7 +29,7 @@ INBOX = ("pages", "users", "conversations", "messages")
 
 
 def senders(project: Project) -> dict[tuple[str, str], str | None]:
-    """Give who said each message."""
+    """Return who said each message."""
     found = project.rows("int_pancake__messages")
     kinds = {(row["conversation_id"], row["message_id"]): row["sender_kind"] for row in found}
     assert len(found) == len(kinds)
@@ -194,7 +194,7 @@ def build(directory: Path, database: str, *arguments: str) -> Rows:
 
 
 def rows_of(found: Rows) -> Rows:
-    """Give the rows without when the database has written them."""
+    """Return the rows without when the database has written them."""
     return {
         key: {name: value for name, value in row.items() if name != "xmin"}
         for key, row in found.items()

@@ -30,7 +30,7 @@ INSTALLED = Path(os.environ["INSTALLED"], "bin")
 
 
 def tracked(*paths: str) -> set[str]:
-    """Give the files that git tracks."""
+    """Return the files that git tracks."""
     command = ["git", "ls-files", "-z", "--", *paths]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return set(listed.stdout.split("\0")) - {""}

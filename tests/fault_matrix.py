@@ -129,7 +129,7 @@ HTML = "<!DOCTYPE html><html><head><title>Pancake</title></head><body>nginx</bod
 
 
 def answer(body: object = None, status: int = 200, **headers: str) -> Answer:
-    """Give an answer with a body of JSON, or the very text of one."""
+    """Return an answer with a body of JSON, or the very text of one."""
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     kind = "text/html" if text == HTML else "application/json"
@@ -137,7 +137,7 @@ def answer(body: object = None, status: int = 200, **headers: str) -> Answer:
 
 
 def refusal(status: int = 200, **more: object) -> Answer:
-    """Give an answer with the envelope of an error."""
+    """Return an answer with the envelope of an error."""
     return answer({"success": False, "message": "Đã có lỗi", **more}, status)
 
 
@@ -324,7 +324,7 @@ def short_answers(stream: str) -> Iterator[None]:
 
 
 def serve(account: Account, stream: str) -> PancakeServer:
-    """Give a server whose answers for a stream are short."""
+    """Return a server whose answers for a stream are short."""
     server = PancakeServer(account)
     server.desk.cuts = {stream: CUT}
     if stream == "conversations":
@@ -389,7 +389,7 @@ def began(at: datetime) -> datetime:
 
 
 def account_of(stream: str, idle: Iterable[bool]) -> Account:
-    """Give an account of pages that are alike, but that some are idle."""
+    """Return an account of pages that are alike, but that some are idle."""
     account = Account(3)
     for is_idle in idle:
         page = account.add_page(timezone=7)

@@ -238,7 +238,7 @@ class World:
         )
 
     def messages(self, row_id: str, since: int) -> Iterator[str]:
-        """Give the messages of a row, from the newest back to a time."""
+        """Return the messages of a row, from the newest back to a time."""
         row = self.rows.get(row_id)
         if row is None:
             return

@@ -80,7 +80,7 @@ def make_difficult(account: Account) -> None:
 
 
 def flattened(row: Json, columns: Collection[str]) -> Json:
-    """Give a row with a column for each value of its objects, but those without columns."""
+    """Return a row with a column for each value of its objects, but those without columns."""
     return {
         path: value
         for name, part in row.items()
@@ -103,7 +103,7 @@ def assert_holds(loaded: Loaded, tables: Mapping[str, list[Json]], same: Same) -
 
 
 def by_text_key(stream: str, rows: Iterable[Json]) -> Rows:
-    """Give rows by key, whose parts are texts in any target."""
+    """Return rows by key, whose parts are texts in any target."""
     return {tuple(map(str, key_of(stream, row))): row for row in rows}
 
 
@@ -147,7 +147,7 @@ def same_but_empty_text(cell: Any, value: Any, column: Json) -> bool:
 
 
 def from_table(cell: Any) -> Any:
-    """Give a value of a table as the tap's JSON has it."""
+    """Return a value of a table as the tap's JSON has it."""
     match cell:
         case datetime():  # a timestamp without a zone, in UTC
             assert cell.tzinfo is None
@@ -160,7 +160,7 @@ def from_table(cell: Any) -> Any:
 
 
 def documented(heading: str) -> dict[str, str]:
-    """Give a column of the document's tables, by the first one."""
+    """Return a column of the document's tables, by the first one."""
     for table in re.findall(r"(?:^\|.*\n)+", DOCUMENT, flags=re.MULTILINE):
         head, _, *rows = (
             [cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()

@@ -55,7 +55,7 @@ def bundled_server() -> Iterator[PancakeServer]:
 
 
 def settings_for(server: PancakeServer) -> dict[str, str]:
-    """Give what of the environment leads to the bundled server."""
+    """Return what of the environment leads to the bundled server."""
     packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     return {
         "TAP_PANCAKE_API_URL": server.url,
@@ -83,7 +83,7 @@ def with_meltano(project: Project) -> None:
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Give all commands of the document: the section that they are in, and what they are."""
+    """Return all commands of the document: the section that they are in, and what they are."""
     text = DOCUMENT.read_text(encoding="utf-8")
     found = []
     for section in text.split("\n## ")[1:]:
@@ -99,7 +99,7 @@ INBOX = ("pages", "conversations", "messages", "conversation_details")
 
 
 def held(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
-    """Give what the server holds of a stream, since the document's `start_date`."""
+    """Return what the server holds of a stream, since the document's `start_date`."""
     rows = records(server, stream) if stream in OTHERS else rows_of(server)[stream]
     if stream == "ads":
         conversations = held(server, "conversations").values()
@@ -134,13 +134,13 @@ class Steps:
         self.server = server
 
     def arrived(self, stream: str) -> dict[tuple[str, ...], Json]:
-        """Give the rows of a stream by key; none may be there twice."""
+        """Return the rows of a stream by key; none may be there twice."""
         rows = {key_of(stream, row): row for row in self.project.rows(stream)}
         assert len(rows) == len(self.project.rows(stream)), stream
         return rows
 
     def streams(self) -> set[str]:
-        """Give the streams of which there are rows."""
+        """Return the streams of which there are rows."""
         return {path.stem for path in (self.project.directory / "output").glob("*.jsonl")}
 
     def forget(self) -> None:
@@ -261,12 +261,12 @@ class Steps:
 
 
 def hashed(form: str) -> str:
-    """Give the hash that docs/personal-data.md describes."""
+    """Return the hash that docs/personal-data.md describes."""
     return hmac.new(SEED.encode(), form.encode(), hashlib.sha256).hexdigest()
 
 
 def shown() -> Json:
-    """Give the entry of a state that the document shows."""
+    """Return the entry of a state that the document shows."""
     text = DOCUMENT.read_text(encoding="utf-8")
     (example,) = re.findall(r"^```json\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     bookmarks = json.loads(example)["singer_state"]["bookmarks"]

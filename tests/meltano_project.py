@@ -53,16 +53,16 @@ class Project:
             assert done.returncode == 0, self.output
 
     def rows(self, stream: str) -> list[dict[str, Any]]:
-        """Give a stream's rows, in the order in which target-jsonl wrote them."""
+        """Return a stream's rows, in the order in which target-jsonl wrote them."""
         lines = (self.directory / "output" / f"{stream}.jsonl").read_text(encoding="utf-8")
         return [json.loads(line) for line in lines.splitlines()]
 
     def written(self, stream: str, key: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Give the keys of a stream's rows, in the order in which they were written."""
+        """Return the keys of a stream's rows, in the order in which they were written."""
         return [tuple(row[name] for name in key) for row in self.rows(stream)]
 
     def files(self) -> list[Path]:
-        """Give all files but those of the plugins' environments."""
+        """Return all files but those of the plugins' environments."""
         return [
             path
             for path in self.directory.rglob("*")
@@ -71,14 +71,14 @@ class Project:
 
 
 def own_definition() -> str:
-    """Give this project's `meltano.yml`, as it must be in another directory."""
+    """Return this project's `meltano.yml`, as it must be in another directory."""
     text = (ROOT / "meltano.yml").read_text(encoding="utf-8")
     assert text.count("pip_url: -e .\n") == 1
     return text.replace("pip_url: -e .\n", f"pip_url: -e '{ROOT}'\n")
 
 
 def new_project(directory: Path, home: Path) -> Project:
-    """Give a project without a `meltano.yml` yet, apart from what this process is told."""
+    """Return a project without a `meltano.yml` yet, apart from what this process is told."""
     directory.mkdir()
     home.mkdir()
     inherited = {

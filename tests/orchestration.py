@@ -101,7 +101,7 @@ def run_dag(project: Project, **environment: str) -> subprocess.CompletedProcess
 
 
 def rows_in(database: str, schema: str, stream: str) -> dict[tuple[str, ...], Any]:
-    """Give what a table holds, by key, without the columns of the target."""
+    """Return what a table holds, by key, without the columns of the target."""
     with psycopg.connect(database) as connection:
         found = connection.execute(
             "SELECT to_jsonb(t) FROM {}.{} t".format(schema, stream)  # noqa: UP032
@@ -167,7 +167,7 @@ def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
 
 
 def states_of(project: Project) -> dict[str, str]:
-    """Give the state of each task of the last run; of mapped ones the worst."""
+    """Return the state of each task of the last run; of mapped ones the worst."""
     last = airflow_list(project, "dags", "list-runs", "pancake")[0]["run_id"]
     states: dict[str, str] = {}
     for task in airflow_list(project, "tasks", "states-for-dag-run", "pancake", last):
@@ -264,7 +264,7 @@ def test_three_shards_become_five_as_the_document_says(
 
 
 def as_many(commands: str, count: int) -> str:
-    """Give the document's commands for two shards for more."""
+    """Return the document's commands for two shards for more."""
     shards = " ".join(map(str, range(count)))
     return (
         commands.replace("for shard in 0 1;", f"for shard in {shards};")

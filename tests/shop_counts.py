@@ -91,7 +91,7 @@ class Wait:
 
 
 def letters(text: str) -> str:
-    """Give the letters, accents, digits and question marks of a text."""
+    """Return the letters, accents, digits and question marks of a text."""
     text = unicodedata.normalize("NFC", text.lower().replace("\ufe0f", ""))
     return "".join(one for one in text if one == "?" or unicodedata.category(one)[0] in "LMN")
 
@@ -1002,7 +1002,7 @@ def is_click(message: Message) -> bool:
 
 
 def histogram(waits: list[tuple[float, float]]) -> Json:
-    """Give the columns of response times, of working and calendar minutes."""
+    """Return the columns of response times, of working and calendar minutes."""
     working = [one for one, _ in waits]
     row: Json = {
         f"response_under_{high}_minutes_count": len([one for one in working if low <= one < high])
@@ -1019,7 +1019,7 @@ def histogram(waits: list[tuple[float, float]]) -> Json:
 
 
 def part_of(values: Iterable[float], part: float) -> float | None:
-    """Give a percentile, between two values if need be."""
+    """Return a percentile, between two values if need be."""
     ordered = sorted(values)
     if not ordered:
         return None

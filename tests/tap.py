@@ -132,7 +132,7 @@ class Run:
 
 
 def hours_later(state: Json, hours: float = 6) -> Json:
-    """Give a state whose lookbacks of statistics were read so many hours earlier than it says."""
+    """Return a state whose lookbacks of statistics were read so many hours earlier than it says."""
     state = copied(state)
     for bookmark in state["bookmarks"].values():
         for part in (bookmark, *bookmark.get("partitions", [])):
@@ -143,7 +143,7 @@ def hours_later(state: Json, hours: float = 6) -> Json:
 
 
 def key_of(stream: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give a record's primary key."""
+    """Return a record's primary key."""
     return tuple(row[name] for name in ALL_KEYS[stream])
 
 
@@ -176,12 +176,12 @@ def read_output(stdout: str, returncode: int = 0, stderr: str = "") -> Run:
 
 
 def lines_of(url: str) -> list[bytes]:
-    """Give the lines of a file that a BATCH names."""
+    """Return the lines of a file that a BATCH names."""
     return gzip.decompress(Path(urlparse(url).path).read_bytes()).splitlines()
 
 
 def config_for(server: PancakeServer, **settings: Any) -> Json:
-    """Give settings for a server: its user token, its page tokens where it does not list them."""
+    """Return settings for a server: its user token, its page tokens where it does not list them."""
     config: Json = {
         "api_url": server.url,
         "access_token": server.account.user_token,
@@ -292,7 +292,7 @@ def run_here(
 
 
 def copied(content: Mapping[str, Any]) -> Json:
-    """Give a copy of JSON, in a tenth of the time of a deep copy."""
+    """Return a copy of JSON, in a tenth of the time of a deep copy."""
     copy: Json = msgspec.json.decode(msgspec.json.encode(content))
     return copy
 
@@ -380,7 +380,7 @@ def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
 
 
 def select(*streams: str) -> Json:
-    """Give the catalog, as the snapshots have it, in which just these streams are selected."""
+    """Return the catalog, as the snapshots have it, in which just these streams are selected."""
     entries = [msgspec.json.decode(snapshot) for snapshot in snapshots()]
     for entry in entries:
         metadata_of({"streams": [entry]}, entry["tap_stream_id"])["selected"] = (
@@ -452,13 +452,13 @@ def _completed(
 
 
 def log_lines(run: Run, level: str) -> list[str]:
-    """Give the messages that a run logged at a level."""
+    """Return the messages that a run logged at a level."""
     lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
     return [parts[3] for parts in lines if len(parts) == 4 and parts[1].strip() == level]
 
 
 def patched(directory: Path, source: str) -> dict[str, str]:
-    """Give the environment in which the tap's process runs some Python of a test first."""
+    """Return the environment in which the tap's process runs some Python of a test first."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sitecustomize.py").write_text(source, encoding="utf-8")
     return {"PYTHONPATH": os.pathsep.join([str(directory), os.getcwd()])}  # noqa: PTH109
@@ -479,7 +479,7 @@ time_machine.travel(now + datetime.timedelta(seconds={}), tick=True).start()
 
 
 def hurried(directory: Path, *, ahead: timedelta = timedelta(0)) -> dict[str, str]:
-    """Give the environment in which waits of the tap take no time, so that a test can see them end.
+    """Return the environment in which the tap's waits take no time, so that tests see their end.
 
     For tests of what happens after the last try; how long the tap waits is tested elsewhere. The
     clock of the tap's machine may be ahead of that of the test.

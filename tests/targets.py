@@ -61,12 +61,12 @@ def postgres() -> Iterator[str]:
 
 
 def for_target(database: str) -> str:
-    """Give the URL as target-postgres takes it."""
+    """Return the URL as target-postgres takes it."""
     return database.replace("postgresql://", "postgresql+psycopg://")
 
 
 def tables(database: str) -> dict[str, list[Json]]:
-    """Give the rows of all tables in the schema `pancake`, without the target's own columns."""
+    """Return the rows of all tables in the schema `pancake`, without the target's own columns."""
     with psycopg.connect(database, row_factory=dict_row) as connection:
         names = connection.execute(
             "select table_name from information_schema.tables where table_schema = 'pancake'"
@@ -81,7 +81,7 @@ def tables(database: str) -> dict[str, list[Json]]:
 
 
 def types_of(database: str) -> dict[tuple[str, str], str]:
-    """Give the type of each column in the schema `pancake`."""
+    """Return the type of each column in the schema `pancake`."""
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "select relname::text, attname::text, format_type(atttypid, null)"
@@ -98,7 +98,7 @@ def empty(database: str) -> None:
 
 
 def csv_rows(directory: Path) -> dict[str, list[Json]]:
-    """Give the rows of files by stream, as they stand there."""
+    """Return the rows of files by stream, as they stand there."""
     found = {}
     for path in directory.glob("*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
@@ -107,7 +107,7 @@ def csv_rows(directory: Path) -> dict[str, list[Json]]:
 
 
 def json_lines(directory: Path) -> dict[str, list[Json]]:
-    """Give the rows of files by stream."""
+    """Return the rows of files by stream."""
     return {
         path.stem: [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
         for path in directory.glob("*.jsonl")

@@ -41,7 +41,7 @@ NO_LOOKBACK = {"lookback_days": 0, "message_lookback_minutes": 0}
 
 
 def shop(ads: int, *, platform: str = "facebook") -> tuple[Account, Page]:
-    """Give a page with so many advertisements, each named by two conversations."""
+    """Return a page with so many advertisements, each named by two conversations."""
     account = Account(seed=7)
     page = account.add_page(platform=platform)
     for number in range(ads):

@@ -51,7 +51,7 @@ def test_all_rows_are_in_files_and_none_in_a_record(tmp_path: Path, server: Panc
 
 
 def named(run: Run) -> set[str]:
-    """Give the files that a run's BATCH messages name."""
+    """Return the files that a run's BATCH messages name."""
     messages = [json.loads(line) for line in run.stdout.splitlines()]
     return {url for one in messages if one["type"] == "BATCH" for url in one["manifest"]}
 

@@ -25,7 +25,7 @@ BY_DEFAULT = len(KEYS) - len({"pages", "multi_page_user_statistics", "call_logs"
 
 
 def shop(pages: int) -> Account:
-    """Give an account whose pages have a conversation each."""
+    """Return an account whose pages have a conversation each."""
     account = Account(5)
     for _ in range(pages):
         account.add_page().add_conversation()
@@ -50,7 +50,7 @@ class Checked(NamedTuple):
     pages: dict[str, Page]
 
     def about(self, name: str) -> list[str]:
-        """Give the lines about a page."""
+        """Return the lines about a page."""
         page, lines = self.pages[name], self.run.stdout.splitlines()
         at = next(n for n, line in enumerate(lines) if line.startswith(f"page {page.id} ("))
         rest = lines[at + 1 :]

@@ -63,7 +63,7 @@ def conversations(server: PancakeServer) -> list[Conversation]:
 
 
 def days_earlier(run: Run) -> Run:
-    """Give a run whose state has set everything aside two days earlier."""
+    """Return a run whose state has set everything aside two days earlier."""
     state = copy.deepcopy(run.state)
     for stream in (DETAILS, "messages"):
         for part in state["bookmarks"].get(stream, {}).get("partitions", []):

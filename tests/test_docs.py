@@ -31,7 +31,7 @@ PAGES = [
 
 
 def name_of(document: Path) -> str:
-    """Give a document's path in the project."""
+    """Return a document's path in the project."""
     return document.relative_to(ROOT).as_posix()
 
 
@@ -62,7 +62,7 @@ def test_every_part_has_its_place() -> None:
 
 
 def anchors(document: Path) -> set[str]:
-    """Give the anchors that GitHub makes of a document's headings."""
+    """Return the anchors that GitHub makes of a document's headings."""
     headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -119,7 +119,7 @@ def test_the_diagram_joins_columns_that_are_there() -> None:
 
 
 def texts(node: ast.AST) -> Iterator[str]:
-    """Give the texts that an expression may make, with "…" for what is filled in."""
+    """Return the texts that an expression may make, with "…" for what is filled in."""
     match node:
         case ast.Constant(value=str(text)):
             yield text
@@ -136,7 +136,7 @@ def texts(node: ast.AST) -> Iterator[str]:
 
 
 def said() -> Iterator[str]:
-    """Give what the tap says when something is wrong."""
+    """Return what the tap says when something is wrong."""
     for path in sorted((ROOT / "tap_pancake").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
@@ -156,12 +156,12 @@ def said() -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    """Give a text with single spaces."""
+    """Return a text with single spaces."""
     return " ".join(text.split())
 
 
 def pieces(message: str) -> list[str]:
-    """Give the parts of a message between what is filled in, that are long enough to be known."""
+    """Return the parts of a message between what is filled in, that are long enough to be known."""
     parts = [part.strip(" ,;") for part in re.split(r"…|: |; or ", plain(message))]
     return [part for part in parts if len(part) > 12] or [max(parts, key=len)]
 
@@ -198,7 +198,7 @@ TWO_COMMANDS = {"sh scripts/demo.sh", "sh scripts/test.sh", "cd tap-pancake"}
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """Give the fenced blocks of a language."""
+    """Return the fenced blocks of a language."""
     text = document.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
@@ -277,7 +277,7 @@ def test_the_translated_messages_are_those_of_the_tap() -> None:
 
 
 def commands(text: str) -> list[str]:
-    """Give the commands of a document, without what is said beside them."""
+    """Return the commands of a document, without what is said beside them."""
     found = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     lines = "".join(found).splitlines()
     return [line.partition("  #")[0].strip() for line in lines if line]

@@ -42,7 +42,7 @@ CODES: dict[int, tuple[type[PancakeError], type[PancakeError]]] = {
 
 
 def told(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
-    """Give the class of a code's error, and its text without the code."""
+    """Return the class of a code's error, and its text without the code."""
     body = {"success": False, "error_code": code, "message": "x"}
     with pytest.raises(PancakeError) as error:
         errors.check(200, body, where="here", user_api=user_api)

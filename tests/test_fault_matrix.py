@@ -129,7 +129,7 @@ def assert_told(run: Run, level: str, place: str, remedy: str) -> None:
 
 
 def struck_pages(form: Form, at: int, times: int | None = None) -> tuple[PancakeServer, list[int]]:
-    """Give a server whose list-pages is refused from the n-th call on, and the calls it had."""
+    """Return a server whose list-pages is refused from the n-th call on, and the calls it had."""
     server = PancakeServer(account_of("tags", [False] * 3))
     asked: list[int] = []
 
@@ -206,7 +206,7 @@ SEVERAL = "multi_page_user_statistics"
 
 
 def several() -> PancakeServer:
-    """Give a server with statistics of several pages."""
+    """Return a server with statistics of several pages."""
     return PancakeServer(account_of("user_statistics", [False] * 2))
 
 

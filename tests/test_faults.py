@@ -96,7 +96,7 @@ ENDPOINTS = ("conversations", "messages")
 
 
 def inbox(pages: int, conversations: int = 12, messages: int = 40) -> Account:
-    """Give the same account each time."""
+    """Return the same account each time."""
     account = Account(3)
     for _ in range(pages):
         account.add_page().fill(conversations, (1, messages), *YEAR)
@@ -262,7 +262,7 @@ def test_a_page_with_a_fault_that_does_not_end_keeps_its_bookmarks_or_one_conver
 
 
 def entry_of(run: Run, page_id: str) -> Json:
-    """Give what the last state holds of the messages of a page."""
+    """Return what the last state holds of the messages of a page."""
     (entry,) = [
         one
         for one in run.state["bookmarks"]["messages"]["partitions"]

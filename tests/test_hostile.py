@@ -38,7 +38,7 @@ BODY = b'{"success": true, "pages": []}'
 
 
 def answer(body: bytes, status: str = "200 OK", *lines: str) -> bytes:
-    """Give a whole answer as it is sent."""
+    """Return a whole answer as it is sent."""
     head = [f"HTTP/1.1 {status}", *lines, f"content-length: {len(body)}"]
     return "\r\n".join([*head, "", ""]).encode("latin-1") + body
 
@@ -62,7 +62,7 @@ def ask(server: PancakeServer, transport: Transport | None = None, **query: str)
 
 
 def for_ever(first: bytes, more: bytes, wait: float = 0.0) -> Iterator[bytes]:
-    """Give the pieces of an answer that does not end."""
+    """Return the pieces of an answer that does not end."""
     yield first
     while True:
         yield more
@@ -333,7 +333,7 @@ SHARED = {"user_engagements": "customer_engagements", "conversation_details": "m
 
 
 def spoiled(schema: Json, value: str, depth: int) -> Any:
-    """Give what a schema describes, down to some depth, with a value in place of all below."""
+    """Return what a schema describes, down to some depth, with a value in place of all below."""
     if depth and "items" in schema:
         return [spoiled(schema["items"], value, depth - 1)]
     if depth and schema.get("properties"):
@@ -420,7 +420,7 @@ FIRST = utc(2025, 12, 1, 3)
 
 
 def crowd(stream: str) -> Account:
-    """Give an account with one page that has many rows of a stream."""
+    """Return an account with one page that has many rows of a stream."""
     account = Account(seed=5)
     page = account.add_page(timezone=7)
     page.statistics.since, page.statistics.until = FIRST, utc(2026, 1, 10)
@@ -570,7 +570,7 @@ def test_a_row_without_a_proper_key_or_time_is_written_or_told_of_in_one_line(
 
 
 def inbox(ids: list[str]) -> Account:
-    """Give an account whose one page has a conversation for each of some ids of the API."""
+    """Return an account whose one page has a conversation for each of some ids of the API."""
     account = Account(seed=5)
     page = account.add_page()
     for number in range(len(ids)):
@@ -579,7 +579,7 @@ def inbox(ids: list[str]) -> Account:
 
 
 def renamed(ids: list[str], **fields: Any) -> Callable[[Call, bytes], bytes]:
-    """Give what changes the ids, and more, of the conversations that are listed."""
+    """Return what changes the ids, and more, of the conversations that are listed."""
 
     def alter(call: Call, content: bytes) -> bytes:
         if call.endpoint != "conversations":

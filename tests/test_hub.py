@@ -44,7 +44,7 @@ def test_the_definition_is_current() -> None:
 
 
 def maps(value: Any) -> Iterator[dict[str, Any]]:
-    """Give all maps in a value."""
+    """Return all maps in a value."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())

@@ -300,7 +300,7 @@ def shared() -> Shared:
 
 
 def ended(shared: Shared) -> str:
-    """Give what a run ends with; nothing if it is no error."""
+    """Return what a run ends with; nothing if it is no error."""
     shared.summarise()
     try:
         shared.raise_for_failed_pages()

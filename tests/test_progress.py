@@ -53,14 +53,14 @@ def number(text: str) -> int:
 
 
 def quiet(run: Run) -> dict[str, int]:
-    """Give the calls of the streams without rows."""
+    """Return the calls of the streams without rows."""
     told = [line for line in log_lines(run, "INFO") if line.startswith("No rows: ")]
     found = re.findall(r"(\w+) \((\d+) calls?\)", " ".join(told))
     return {stream: int(calls) for stream, calls in found}
 
 
 def summary(run: Run) -> dict[str, tuple[int, int, int]]:
-    """Give the rows, calls and retries of each stream, as the run's last lines have them."""
+    """Return the rows, calls and retries of each stream, as the run's last lines have them."""
     found = [STREAM.fullmatch(line) for line in log_lines(run, "INFO")]
     return {one[1]: (number(one[2]), number(one[3]), number(one[4])) for one in found if one}
 

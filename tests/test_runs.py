@@ -42,7 +42,7 @@ DIALECTS = ("observed", "documented", "older")
 
 
 def told(run: Run) -> dict[str, Json]:
-    """Give the rows of a run, by page; each has just one."""
+    """Return the rows of a run, by page; each has just one."""
     rows = run.records["sync_runs"]
     assert len({row["run_id"] for row in rows}) == 1
     assert len({row["page_id"] for row in rows}) == len(rows)
@@ -55,7 +55,7 @@ def by_stream(row: Json) -> dict[str, Json]:
 
 
 def read(account: Account) -> list[Page]:
-    """Give the pages that are in use, as the tap reads them."""
+    """Return the pages that are in use, as the tap reads them."""
     return [page for page in account.pages if page.category == "activated"]
 
 

@@ -22,7 +22,7 @@ SERVER = PancakeServer(Account.generate(seed=3, pages=2, conversations=12, **MAY
 
 
 def settings_of(server: PancakeServer) -> dict[str, Any]:
-    """Give settings with which every stream has something to read."""
+    """Return settings with which every stream has something to read."""
     pages = server.account.pages
     packages = {page.id: page.belongings.sip_package_id for page in pages}
     return config_for(server, sip_package_ids=packages, **SETTINGS)

@@ -27,7 +27,7 @@ PIECES = ("sertokenhead", "sertokentail", "agetokenhead", "agetokentail", "secre
 
 
 def leaks(*texts: str) -> list[str]:
-    """Give the lines in which a token can be seen, or one of the server's `SECRET-` values."""
+    """Return the lines in which a token can be seen, or one of the server's `SECRET-` values."""
     return [
         line
         for text in texts
@@ -52,7 +52,7 @@ def server() -> Iterator[PancakeServer]:
 
 
 def settings(server: PancakeServer, **more: Any) -> Json:
-    """Give settings that hold both kinds of token."""
+    """Return settings that hold both kinds of token."""
     tokens = {page.id: page.token for page in server.account.pages[:1]}
     return config_for(server, page_access_tokens=tokens, **more)
 
@@ -344,7 +344,7 @@ def test_what_is_told_about_the_tap_shows_no_token(option: str) -> None:
 
 
 def echoed(text: str) -> list[str]:
-    """Give forms in which a token may come back."""
+    """Return forms in which a token may come back."""
     return [
         text,
         quote(text),

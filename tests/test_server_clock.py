@@ -34,7 +34,7 @@ def patient() -> Transport:
 
 
 def dated(ahead: float) -> list[bytes]:
-    """Give an answer of a server whose clock is so many seconds ahead of this machine's."""
+    """Return an answer of a server whose clock is so many seconds ahead of this machine's."""
     return [answer(BODY, "200 OK", f"date: {formatdate(time.time() + ahead, usegmt=True)}")]
 
 

@@ -46,7 +46,7 @@ ALL = select(*KEYS)
 
 
 def shop(pages: int = 7) -> Account:
-    """Give an account of a few days, whose pages spread over the shards."""
+    """Return an account of a few days, whose pages spread over the shards."""
     account = Account.generate(
         seed=5, pages=pages, conversations=4, start=START, end=START + timedelta(days=3)
     )
@@ -86,7 +86,7 @@ def shard_of(page: Page, count: int) -> int:
 
 
 def pages_in(state: Json) -> set[str]:
-    """Give the pages of which a state knows something."""
+    """Return the pages of which a state knows something."""
     return {
         partition["context"]["page_id"]
         for bookmark in state["bookmarks"].values()
@@ -236,7 +236,7 @@ def test_what_this_version_does_not_know_stays_in_one_shard() -> None:
 
 
 def bookmarks_of(state: Json) -> dict[tuple[str, str | None], Json]:
-    """Give what a state says of each stream and page, but for what a page learnt from others."""
+    """Return what a state says of each stream and page, but for what a page learnt from others."""
     return {
         (stream, part.get("context", {}).get("page_id")): {
             **part,

@@ -44,7 +44,7 @@ def account_of(*, days: int = 1) -> Account:
 
 
 def names(line: str) -> tuple[str, set[str]]:
-    """Give the page and the streams that a line names."""
+    """Return the page and the streams that a line names."""
     place = line.removeprefix("Skipped: ").partition(": ")[0]
     page, *streams = place.split(", ")
     assert len(streams) == len({*streams})
@@ -135,7 +135,7 @@ def test_a_run_and_a_test_say_the_same_of_a_page_without_traffic(tmp_path: Path)
 
 @pytest.fixture(name="dag")
 def without_airflow(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Give what the DAG's file has, with something in the place of Airflow."""
+    """Return what the DAG's file has, with something in the place of Airflow."""
     for name in ("airflow", "airflow.sdk", "airflow.sdk.exceptions"):
         monkeypatch.setitem(sys.modules, name, MagicMock())
     return runpy.run_path(str(ROOT / "orchestrate" / "pancake.py"))

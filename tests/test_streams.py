@@ -57,7 +57,7 @@ def account_of(
     pages: int = 3,
     messages: tuple[int, int] = (1, 4),
 ) -> Account:
-    """Give an account with something of everything, on pages in different times."""
+    """Return an account with something of everything, on pages in different times."""
     account = Account.generate(
         seed=31, pages=pages, conversations=12, messages=messages, start=first, end=last
     )
@@ -71,7 +71,7 @@ def account_of(
 
 
 def settings_of(server: PancakeServer, **settings: Any) -> Json:
-    """Give settings with which every stream has something to read."""
+    """Return settings with which every stream has something to read."""
     packages = {
         page.id: page.belongings.sip_package_id
         for page in server.account.pages

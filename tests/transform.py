@@ -114,27 +114,27 @@ class Project:
         return self.directory / "pancake.duckdb"
 
     def manifest(self) -> Json:
-        """Give what dbt knows of the project after a run."""
+        """Return what dbt knows of the project after a run."""
         return dict(json.loads((self.built / "manifest.json").read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, str]:
-        """Give how each model and test of the last run ended."""
+        """Return how each model and test of the last run ended."""
         text = (self.built / "run_results.json").read_text(encoding="utf-8")
         return {result["unique_id"]: result["status"] for result in json.loads(text)["results"]}
 
     def compiled(self) -> dict[str, str]:
-        """Give the SQL of each model and test, by its file."""
+        """Return the SQL of each model and test, by its file."""
         return {
             path.relative_to(self.built).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted((self.built / "compiled").rglob("*.sql"))
         }
 
     def notes(self) -> list[str]:
-        """Give which files dbt wrote, and which hosts it asked."""
+        """Return which files dbt wrote, and which hosts it asked."""
         return (self.directory / "notes").read_text(encoding="utf-8").splitlines()
 
     def query(self, sql: str) -> list[Json]:
-        """Give the rows of a query, in which `{schema}` stands for that of the models."""
+        """Return the rows of a query, in which `{schema}` stands for that of the models."""
         if self.target == "postgres":
             with psycopg.connect(self._database, row_factory=dict_row) as connection:
                 text = sql.format(schema=self.environment["PANCAKE_DBT_SCHEMA"])
@@ -146,11 +146,11 @@ class Project:
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def rows(self, model: str) -> list[Json]:
-        """Give the rows of a model."""
+        """Return the rows of a model."""
         return self.query(f"select * from {{schema}}.{model}")
 
     def columns(self) -> dict[str, set[str]]:
-        """Give the columns of each model, as they are in the database."""
+        """Return the columns of each model, as they are in the database."""
         found: dict[str, set[str]] = {}
         for row in self.query(
             "select table_name, column_name from information_schema.columns"
@@ -167,12 +167,12 @@ class Project:
 
 
 def in_duckdb(directory: Path, files: Path, **variables: Any) -> Project:
-    """Give the project that reads files of target-jsonl."""
+    """Return the project that reads files of target-jsonl."""
     return Project(directory, variables={"pancake_files": str(files), **variables})
 
 
 def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -> Project:
-    """Give the project that reads tables of target-postgres, and makes a schema."""
+    """Return the project that reads tables of target-postgres, and makes a schema."""
     known = conninfo_to_dict(database)
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
     environment = {names[name]: str(value) for name, value in known.items() if name in names}
@@ -181,5 +181,5 @@ def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -
 
 
 def without_comments(sql: str) -> str:
-    """Give the text of a model without what is said beside it."""
+    """Return the text of a model without what is said beside it."""
     return re.sub(r"--.*", "", re.sub(r"(?s)\{#.*?#\}|/\*.*?\*/", "", sql))

@@ -34,7 +34,7 @@ PAGE_OF_URL = re.compile(r"/public_api/v\d/pages/([^/]+)/")
 
 
 def settings(directory: Path, workers: int) -> dict[str, str]:
-    """Give dlt's settings, as the environment variables that it reads."""
+    """Return dlt's settings, as the environment variables that it reads."""
     return {
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "RUNTIME__REQUEST_MAX_ATTEMPTS": "30",

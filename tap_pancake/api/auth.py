@@ -46,7 +46,7 @@ class PageTokens:
         self._listed.update(listed)
 
     def of(self, page_id: str) -> str:
-        """Give a page's token.
+        """Return a page's token.
 
         Raises:
             PageLost: there is none.

@@ -88,7 +88,7 @@ def is_id(value: object) -> bool:
 
 
 def page_of(context: Context | None) -> str | None:
-    """Give the page of a context; None for all pages together."""
+    """Return the page of a context; None for all pages together."""
     return context["page_id"] if context else None
 
 
@@ -152,7 +152,7 @@ class _RunTimer(metrics.Timer):
 
     @property
     def seconds(self) -> float:
-        """Give the time of all contexts, those under way included."""
+        """Return the time of all contexts, those under way included."""
         return self._sum + self._under_way * time.monotonic()
 
     @override
@@ -417,7 +417,7 @@ class PancakeStream(SDKStream):
         return reply
 
     def _said(self, body: Body | None, token: str) -> str | None:
-        """Give what the API says about an error, if that is a line without an address or token."""
+        """Return the reason that the API gives, if it is one line without an address or token."""
         message = body.get("message") if body else None
         if not isinstance(message, str) or self.run.redactor.clean(message) != message:
             return None

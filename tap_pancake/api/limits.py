@@ -187,7 +187,7 @@ class Limiter:
             self._pace.accept(call, self._clock())
 
     def _next(self) -> float:
-        """Give when the next call may leave, counted from when those before it really left."""
+        """Return when the next call may leave, counted from when those before it really left."""
         with self._noting:
             if not self._left:
                 return self._paused_until
@@ -209,7 +209,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def of(self, page_id: str | None) -> Limiter:
-        """Give a page's limiter; None is the user API."""
+        """Return a page's limiter; None is the user API."""
         limiter = self._limiters.get(page_id)
         if limiter is None:
             with self._lock:

@@ -29,7 +29,7 @@ _NAMED = re.compile(r"""(access_token["']?\s*[=:]\s*["']?)[^&\s"',}]+""")
 
 @lru_cache(maxsize=10_000)
 def forms_of(token: str) -> tuple[str, ...]:
-    """Give what a token looks like, plain, in a URL and in JSON; of too short a one, nothing."""
+    """Return what a token looks like, plain, in a URL and in JSON; of too short a one, nothing."""
     if len(token) < _SHORTEST:
         return ()
     plain = {token, json.dumps(token)[1:-1], json.dumps(token, ensure_ascii=False)[1:-1]}
@@ -60,14 +60,14 @@ class Redactor(logging.Filter):
             self._known = self._known.union(forms_of(token))
 
     def clean(self, text: str) -> str:
-        """Give the text without any token."""
+        """Return the text without any token."""
         text = _NAMED.sub(rf"\g<1>{BLOT}", text)
         for token in self._known:
             text = text.replace(token, BLOT)
         return text
 
     def line(self, text: str) -> str:
-        """Give the text without any token, as one line that can be shown."""
+        """Return the text without any token, as one line that can be shown."""
         cleaned = self.clean(text)
         if not cleaned.isprintable():
             # Names and ids are the API's: none may begin a line, or tell a terminal what to do.

@@ -179,7 +179,7 @@ class _Response(HTTPResponse):
 
 @cache
 def _reading(connection: type) -> type:
-    """Give a kind of connection, of which a proxy may have its own, whose answers are those."""
+    """Return a kind of connection, of which a proxy may have its own, whose answers are those."""
     return type(connection.__name__, (connection,), {"response_class": _Response})
 
 

@@ -76,7 +76,7 @@ class Aside:
         self._earlier = [*self._entries]
 
     def due(self) -> Iterator[Entry]:
-        """Give those of earlier runs that are to be tried again now."""
+        """Return those of earlier runs that are to be tried again now."""
         now = self.now()
         entries = [self._entries[each] for each in self.waiting]
         yield from [entry for entry in entries if entry.is_due(now)]

@@ -55,7 +55,7 @@ class StepDown:
         self._end = ListEnd(live, self._known)
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
-        """Give the rows of each answer that are in the stretch and were not given before.
+        """Return the rows of each answer that are in the stretch and were not given before.
 
         Args:
             head: the list's first answer, if the stretch begins there.
@@ -192,7 +192,7 @@ class StepDown:
         return self._enter()
 
     def _places(self) -> Iterator[int]:
-        """Give times to go on from: of the last row, then of rows before it, which may stay."""
+        """Return times to go on from: of the last row, then of rows before it, which may stay."""
         known = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
         yield from [self._place] * 2
         for share in (8, 2, 1):

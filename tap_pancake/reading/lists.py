@@ -122,7 +122,7 @@ class ListStream(PancakeStream):
         raise PageFailed(msg)
 
     def records(self, part: Part, context: Context) -> Iterator[Record]:
-        """Give the record of a part, if it has one that is written."""
+        """Return the record of a part, if it has one that is written."""
         if part.row is not None and part.is_wanted:
             record = self.shape(whole(part.row), context)
             if record is not None:

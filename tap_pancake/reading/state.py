@@ -225,7 +225,7 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
 
 
 def pages_in(state: Mapping[str, Any]) -> set[str]:
-    """Give the pages of which a state that was checked keeps something."""
+    """Return the pages of which a state that was checked keeps something."""
     streams = [one for one in state.get("bookmarks", {}).values() if isinstance(one, dict)]
     parts = [part for one in streams for part in one.get("partitions") or []]
     contexts = [part.get("context") for part in parts if isinstance(part, dict)]

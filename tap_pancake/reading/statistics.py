@@ -239,7 +239,7 @@ class StatisticsStream(PancakeStream):
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
     ) -> list[Record]:
-        """Give the records of an answer that belong to its span and are wanted."""
+        """Return the records of an answer that belong to its span and are wanted."""
         wanted = (
             row
             for at, row in self.found(body, span, context)
@@ -248,7 +248,7 @@ class StatisticsStream(PancakeStream):
         return self.records_from(wanted, context)
 
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
-        """Give the rows in an answer, each with its hour or day.
+        """Return the rows in an answer, each with its hour or day.
 
         Raises:
             PageFailed: it has no known shape.
@@ -261,7 +261,7 @@ class StatisticsStream(PancakeStream):
 
 
 def rows_in(value: object) -> list[Row]:
-    """Give what must be a list of rows.
+    """Return what must be a list of rows.
 
     Raises:
         TypeError: it is none.
@@ -272,7 +272,7 @@ def rows_in(value: object) -> list[Row]:
 
 
 def map_in(value: object) -> Row:
-    """Give what must be a map.
+    """Return what must be a map.
 
     Raises:
         TypeError: it is none.

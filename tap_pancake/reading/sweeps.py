@@ -71,7 +71,7 @@ class Sweeps:
         """Whether an answer before the last one was short, as that of a copy that lags may be."""
 
     def rows(self) -> Iterator[list[Row]]:
-        """Give the rows of each answer that no answer before it had, or that have moved since.
+        """Return the rows of each answer that no answer before it had, or that have moved since.
 
         Raises:
             Unsettled: each sweep finds more.
@@ -192,7 +192,7 @@ class WholeList:
         yield self._close(1)
 
     def _marks(self, rows: Sequence[Row]) -> set[tuple[object, ...]] | None:
-        """Give ids and times of rows; None if they cannot be those of a whole list."""
+        """Return ids and times of rows; None if they cannot be those of a whole list."""
         live, listing = self._live, self._live.listing
         if not listing.is_read_at_once or any(live.at(row) is None for row in rows):
             return None

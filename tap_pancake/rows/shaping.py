@@ -117,7 +117,7 @@ class RowShaper:
         )
 
     def shape(self, row: Mapping[str, Any], page_id: object = None) -> dict[str, Any]:
-        """Give the row of a page as the schema says."""
+        """Return the row of a page as the schema says."""
         if self._protection is not None:
             self._protection.begin(row, page_id)
         shaped = dict(row)
@@ -163,7 +163,7 @@ class _Shapes:
         self._known: dict[tuple[object, ...], tuple[list[tuple[str, _Field]], list[str]]] = {}
 
     def of(self, value: Mapping[str, Any]) -> tuple[list[tuple[str, _Field]], list[str]]:
-        """Give the declared fields that need something, and the names that are not declared."""
+        """Return the declared fields that need something, and the names that are not declared."""
         shape = (*value, *map(type, value.values()))
         known = self._known.get(shape)
         if known is None:
@@ -200,7 +200,7 @@ class _Build:
         return value if self._protection is None else self._protection.free(value, name, person)
 
     def name(self, name: str, above: str = "") -> str | None:
-        """Give the name of a field that no schema describes; None if it may not be told."""
+        """Return the name of a field that no schema describes; None if it may not be told."""
         return name if self._protection is None else self._protection.name(name, above)
 
     def field(self, schema: Schema, path: Path, person: str) -> _Field:

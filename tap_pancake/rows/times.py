@@ -88,12 +88,12 @@ def normalised_or_none(value: object) -> str | None:
 
 
 def unix(value: str) -> float:
-    """Give the Unix seconds, with fraction, of a time of the API."""
+    """Return the Unix seconds, with fraction, of a time of the API."""
     return parse(value).timestamp()
 
 
 def micros(value: str) -> int:
-    """Give the whole microseconds since 1970 of a time of the API, which compare exactly.
+    """Return the whole microseconds since 1970 of a time of the API, which compare exactly.
 
     Raises:
         ValueError: the text is not a time.
@@ -106,7 +106,7 @@ def micros(value: str) -> int:
 
 
 def micros_or_none(value: object) -> int | None:
-    """Give the microseconds since 1970 of a row's time; None if it has none that can be read."""
+    """Return the microseconds since 1970 of a row's time; None if it has none that can be read."""
     try:
         return micros(value) if isinstance(value, str) else None
     except ValueError:
@@ -124,12 +124,12 @@ def instant(at: int) -> datetime:
 
 
 def from_unix(seconds: float) -> datetime:
-    """Give the aware UTC time of Unix seconds, at most the last second of the year 9999."""
+    """Return the aware UTC time of Unix seconds, at most the last second of the year 9999."""
     return datetime.fromtimestamp(min(seconds, _LAST), UTC)
 
 
 def before(value: str, *, days: float = 0, minutes: float = 0) -> str:
-    """Give the time so much before another, both in the tap's form; never before the year 1."""
+    """Return the time so much before another, both in the tap's form; never before the year 1."""
     try:
         return text(parse(value) - timedelta(days=days, minutes=minutes))
     except OverflowError:

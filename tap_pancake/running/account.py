@@ -219,7 +219,7 @@ class RunAccount:
             return sorted(self._pages, key=lambda page_id: page_id == ACCOUNT)
 
     def tell(self, page_id: str) -> PageRun:
-        """Give what was done of a page, for the last time; only the totals remember it then."""
+        """Return what was done of a page, for the last time; only the totals remember it then."""
         with self._lock:
             page = self._pages.pop(page_id)
             self._told.add(page_id)

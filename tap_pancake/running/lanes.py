@@ -187,13 +187,13 @@ class Backlog:
         return room._replace(size=size)
 
     def release(self, room: Room) -> None:
-        """Give back what was taken."""
+        """Return back what was taken."""
         with self._changed:
             self._subtract(room)
             self._changed.notify()
 
     def forget(self, room: Room) -> None:
-        """Give back what was taken, without the lock: who holds it may be who forgets."""
+        """Return back what was taken, without the lock: who holds it may be who forgets."""
         self._forgotten.put(room)
 
     def _size_of(self, stream: str) -> int:
@@ -436,7 +436,7 @@ class Lanes:
         page: str | None = None,
         stream: str | None = None,
     ) -> Iterator[T]:
-        """Give the items of a source, which is read ahead for a page; see `Ahead`."""
+        """Return the items of a source, which is read ahead for a page; see `Ahead`."""
         return Ahead(source, room, size, self, self._helpers_of(page), stream=stream)
 
     def early(self, make: Callable[[], T], *, page: str | None, stream: str) -> Early[T] | None:

@@ -36,7 +36,7 @@ _NAMED = 5
 
 
 def without_facts(reason: str) -> str:
-    """Give a reason without the facts at its end, such as the id of the one request."""
+    """Return a reason without the facts at its end, such as the id of the one request."""
     return _FACTS.sub("", reason)
 
 
@@ -83,7 +83,7 @@ class _Wait:
 
 
 def counted(number: int, one: str, more: str = "") -> str:
-    """Give a number of things."""
+    """Return a number of things."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 

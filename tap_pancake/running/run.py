@@ -38,7 +38,7 @@ _AHEAD_PER_SECOND = 8
 
 
 def reach_at(latency: float) -> int:
-    """Give how many things of a page to ask for ahead where an answer takes so many seconds."""
+    """Return how many things of a page to ask for ahead where an answer takes so many seconds."""
     return min(AHEAD, _AHEAD_AT_LEAST + round(latency * _AHEAD_PER_SECOND))
 
 
@@ -138,14 +138,14 @@ class Run:
         )
 
     def reach(self) -> int:
-        """Give how many things of a page to ask for ahead, so that its limit is reached.
+        """Return how many things of a page to ask for ahead, so that its limit is reached.
 
         No more than that: what is read before it can be written takes memory.
         """
         return reach_at(self.transport.latency)
 
     def _calls_of_page(self, page_id: str | None) -> int:
-        """Give how many calls of a page can be under way: one of them waits for its turn."""
+        """Return how many calls of a page can be under way: one of them waits for its turn."""
         pace = self.limits.of(page_id).pace
         return min(AHEAD, math.ceil(pace * self.transport.latency) + 2)
 

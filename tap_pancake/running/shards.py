@@ -14,7 +14,7 @@ _BYTES = 8
 
 
 def shard_of(page_id: str, count: int) -> int:
-    """Give the index of the one shard that a page is in.
+    """Return the index of the one shard that a page is in.
 
     SHA-256 of its id says which, so that it does not depend on the other pages, on the machine, or
     on the version of Python.
@@ -32,7 +32,7 @@ class Shard:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shard:
-        """Give the shard that the settings say; without them it is the only one."""
+        """Return the shard that the settings say; without them it is the only one."""
         return cls(int(config.get("shard_index") or 0), int(config.get("shard_count") or 1))
 
     def has_page(self, page_id: str) -> bool:

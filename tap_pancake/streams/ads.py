@@ -69,7 +69,7 @@ class _AdStream(StatisticsStream):
 
 
 def _ad_of(row: Row) -> str:
-    """Give what tells a row's advertisement apart, as far as that goes.
+    """Return what tells a row's advertisement apart, as far as that goes.
 
     Raises:
         ValueError: there is nothing.

@@ -65,7 +65,7 @@ class CustomerFeedbacksStream(StatisticsStream):
 
     @override
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
-        """Give the rows in an answer; if it was cut, those of smaller spans, down to a day.
+        """Return the rows in an answer; if it was cut, those of smaller spans, down to a day.
 
         Raises:
             PageFailed: it has no known shape, or a smaller span cannot be read.

@@ -204,7 +204,7 @@ class PagesStream(PancakeStream):
             )
 
     def records(self) -> Iterator[Record]:
-        """Give the records of the pages to read."""
+        """Return the records of the pages to read."""
         for page in self.readable.values():
             record = self.shape(page, None)
             if record is not None:

@@ -799,7 +799,7 @@ class Page:
             message.sender = self._sender(conversation, "order form")
 
     def _adorn(self, conversation: Conversation, last: datetime) -> None:
-        """Give some of the invented conversations tags, assignees, notes, orders."""
+        """Return some of the invented conversations tags, assignees, notes, orders."""
         rng = self.rng
         customer = conversation.customers[0]
         customer.gender = rng.choice(("male", "female", "female", None))

@@ -425,7 +425,7 @@ class PancakeServer:
             self._plans.append((when, move))
 
     def _due(self, call: Call) -> list[Callable[[], object]]:
-        """Give what is planned for this call, and forget it."""
+        """Return what is planned for this call, and forget it."""
         now = self.account.now()
 
         def is_due(when: When) -> bool:

@@ -127,7 +127,7 @@ class World:
         window: Window,
         bounds: Bounds,
     ) -> list[Row]:
-        """Give the rows of a list that are in a window, in its order.
+        """Return the rows of a list that are in a window, in its order.
 
         Args:
             endpoint: The list.
