@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,75 +31,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
-ROWS = {
-    "pages": "categorized.activated[]",
-    "tags": "tags[]",
-    "users": "users[]",
-    "posts": "posts[]",
-    "call_logs": "data[]",
-    "customers": "customers[]",
-    "ad_conversations": "data[]",
-    "page_statistics": "data[]",
-    "user_statistics": "data.statistics.{user_id}[]",
-    "tag_statistics": "data.series.tag_{tag_id}[]",
-    "new_customer_statistics": "data[]",
-    "customer_feedbacks": "customer_feedback[]",
-    "customer_engagements": "data.series[]",
-    "user_engagements": "users_engagements[]",
-    "ad_statistics": "data[]",
-    "campaign_statistics": "data[]",
-    "multi_page_user_statistics": "data.users.{user_id}",
-    "conversations": "conversations[]",
-    "messages": "messages[]",
-    "conversation_details": ".",
-    "ads": "data[]",
-}
-"""Where in an answer the rows of a stream are, in the form that was observed or is documented."""
-OTHER_ROWS = {
-    "ads": "The tap asks for each ad that it finds in `conversations.ad_ids`, and again if it finds"
-    " it a week later. An ad that Pancake does not know has its `id` alone. The list of"
-    " conversations is read for it even if `conversations` is not selected, and whole if `ads` is"
-    " selected later; a stream map that filters conversations filters no ads.",
-    "pages": "`categorized` may be called `categorized_pages`, or be a list of groups; the official"
-    " document has `pages[]`. A page of `page_access_tokens` that is not activated comes from its"
-    " own list.",
-    "users": "Disabled ones are in `disabled_users[]`; the lists may be one level down, in `data`.",
-    "conversation_details": "The answer is one row, without its `messages[]`.",
-    "new_customer_statistics": "May also be in `data.{page_id}[]`.",
-    "customer_engagements": "May also be in `statistics[]`, by the hour: hours are added up.",
-    "tag_statistics": "A value may be a number in place of an object: it is `total` then.",
-}
-"""What else is accepted."""
-SOURCES = {
-    ("conversation_details", "last_message_at"): "tap: the newest `messages[].inserted_at`",
-    ("users", "is_disabled"): "tap: in which list the row is",
-    ("users", "round_robin_inbox"): "tap: `round_robin_users.inbox`",
-    ("users", "round_robin_comment"): "tap: `round_robin_users.comment`",
-    ("pages", "category"): "tap: in which list the row is",
-    ("page_statistics", "hour_utc"): "tap: `hour` and `pages.timezone`",
-    ("user_statistics", "hour_utc"): "tap: `hour` and `pages.timezone`",
-    ("user_statistics", "user_id"): "key of `data.statistics`",
-    ("user_statistics", "user_name"): "`data.users.{user_id}.user_name`",
-    ("user_statistics", "user_fb_id"): "`data.users.{user_id}.user_fb_id`",
-    ("multi_page_user_statistics", "user_id"): "key of `data.users`",
-    ("multi_page_user_statistics", "date"): "tap: the day that was asked for",
-    ("tag_statistics", "tag_id"): "key of `data.series`, without `tag_`",
-    ("tag_statistics", "category"): "`data.categories[]`",
-    ("tag_statistics", "date"): "tap: `data.categories[]` and the days that were asked for",
-    ("tag_statistics", "tag_text"): "`tags[].text`",
-    ("tag_statistics", "tag_color"): "`tags[].color`",
-    ("tag_statistics", "tag_lighten_color"): "`tags[].lighten_color`",
-    ("tag_statistics", "tag_description"): "`tags[].description`",
-    ("customer_feedbacks", "inserted_at"): "tap: `inserted_at` and `pages.timezone`",
-    ("customer_feedbacks", "conversation_id"): "`conversation_id`",
-    ("customer_engagements", "date"): "`data.categories[]`, or `statistics[].hour`",
-    ("user_engagements", "date"): "tap: the day that was asked for",
-    ("ad_statistics", "date"): "tap: the day that was asked for",
-    ("ad_statistics", "ad_id"): "tap: `ad_id`, `id` or what else the row has",
-    ("campaign_statistics", "date"): "tap: the day that was asked for",
-    ("campaign_statistics", "ad_id"): "tap: `ad_id`, `id` or what else the row has",
-}
-"""(Stream, column) → where its value comes from, if not from the field of that name."""
 JOINS = (
     ("conversations", "messages", "page_id, conversation_id", "||--o{"),
     ("conversations", "conversation_details", "page_id, conversation_id", "||--o|"),
@@ -118,8 +48,8 @@ JOINS = (
     ("users", "multi_page_user_statistics", "user_id", "}o--o{"),
     ("tags", "tag_statistics", "page_id, tag_id", "|o--o{"),
 )
-"""Two streams, the columns of the second that name a row of the first, and how many there are of
-each, as Mermaid writes it. That each stream of a page names its page goes without saying."""
+"""Two streams, the columns of the second that name a row of the first, and the cardinality as
+Mermaid writes it. `page_id`, which leads from every stream to `pages`, is left out."""
 
 CONVERSATIONS = (1_000, 5_000, 20_000, 50_000, 100_000, 250_000)
 """Of a page, for the table of hours."""
@@ -180,7 +110,7 @@ def table(head: str, rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Streams and their columns
+# Streams
 
 
 def streams_table() -> str:
@@ -246,75 +176,15 @@ def fields_of(schema: Schema, before: str = "") -> Iterator[tuple[str, Schema]]:
         yield from fields_of(deeper, f"{path}.")
 
 
-def source_of(stream: PancakeStream, column: str) -> str:
-    """Say where the value of a column comes from."""
-    if (stream.name, column) in SOURCES:
-        return SOURCES[stream.name, column]
-    if not stream.path:
-        return "tap"
-    if column in {"page_id", "conversation_id"}:
-        return "tap: what was asked for"
-    return f"`{column}`"
-
-
-def columns() -> str:
-    """Return a section for each stream, with all its columns."""
-    return "\n".join(map(section, streams().values()))
-
-
-def section(stream: PancakeStream) -> str:
-    """Return the section of one stream."""
-    (what, *_) = (type(stream).__doc__ or "").splitlines()
-    keys = ", ".join(f"`{name}`" for name in stream.primary_keys)
-    facts = [
-        f"Key: {keys}.",
-        f"Replication: by `{stream.replication_key}`."
-        if stream.replication_key
-        else "Replication: the full table.",
-        f"Rows in an answer: `{ROWS[stream.name]}`." if stream.path else "",
-        OTHER_ROWS.get(stream.name, ""),
-        f"Needs the right to {stream.right}." if stream.right else "",
-        "" if stream.selected_by_default else "Not selected by default.",
-    ]
-    rows = (
-        [
-            f"`{path}`",
-            type_of(schema),
-            "yes" if "null" in as_list(schema["type"]) else "no",
-            schema["description"].replace("|", "\\|"),
-            source_of(stream, path) if "." not in path else "",
-        ]
-        for path, schema in fields_of(stream.schema)
-    )
-    return f"## {stream.name}\n\n{what}\n\n{' '.join(filter(None, facts))}\n\n" + table(
-        "column | type | null | meaning | source", rows
-    )
+def contents() -> str:
+    """Return links to the section of each stream."""
+    return " · ".join(f"[{name}](#{name})" for name in streams()) + "\n"
 
 
 def diagram() -> str:
-    """Return the diagram of all streams: their keys, and what leads from one to another."""
-    lines = ["```mermaid", "erDiagram"]
-    foreign: dict[str, set[str]] = {}
-    for _, child, by, _ in JOINS:
-        foreign.setdefault(child, set()).update(
-            re.split(r"[.\[]", path)[0] for path in by.split(", ")
-        )
-    for stream in streams().values():
-        ones = foreign.get(stream.name, set()) | {"page_id", "conversation_id"}
-        lines.append(f"    {stream.name} {{")
-        for name, schema in stream.schema["properties"].items():
-            marks = ["PK"] * (name in stream.primary_keys) + ["FK"] * (name in ones)
-            if marks:
-                lines.append(f"        {type_of(schema).split()[0]} {name} {', '.join(marks)}")
-        lines.append("    }")
-    of_pages = [
-        ("pages", stream.name, "page_id", "||--o{")
-        for stream in streams().values()
-        if "page_id" in stream.schema["properties"]
-    ]
-    for parent, child, by, many in chain(of_pages, JOINS):
-        lines.append(f'    {parent} {many} {child} : "{by}"')
-    return "\n".join([*lines, "```"]) + "\n"
+    """Return the diagram of the columns that lead from one stream to another."""
+    lines = [f'    {parent} {many} {child} : "{by}"' for parent, child, by, many in JOINS]
+    return "\n".join(["```mermaid", "erDiagram", *lines, "```"]) + "\n"
 
 
 # Settings
@@ -466,7 +336,7 @@ def variable_of(default: Any) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "streams": streams_table,
-    "columns": columns,
+    "contents": contents,
     "diagram": diagram,
     "settings": settings_table,
     "personal": personal_table,

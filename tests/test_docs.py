@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from jsonschema import Draft202012Validator, FormatChecker
 
-from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, ROWS, SOURCES, current, fields_of, streams
+from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, current, fields_of, streams
+from tap_pancake.api.client import USER_API
 from tests.pancake_api import Account, PancakeServer
 from tests.test_check import BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 PAGES = [
@@ -82,29 +85,59 @@ def test_links_lead_somewhere(document: Path) -> None:
 # Streams
 
 
-def test_columns_that_are_said_to_come_from_elsewhere_are_there() -> None:
-    assert ROWS.keys() == {name for name, stream in streams().items() if stream.path}
-    for name, column in SOURCES:
-        assert column in streams()[name].schema["properties"]
+STREAMS = ROOT / "docs" / "streams.md"
+UNLISTED = {"page_id", "other_fields"}
+"""Columns that the page explains once for all streams."""
 
 
-def test_what_the_tap_adds_is_said_to_be_of_the_tap() -> None:
-    added = {
-        (stream.name, column)
-        for stream in streams().values()
-        for column, schema in stream.schema["properties"].items()
-        if schema["description"].startswith("Added by the tap")
-    }
-    assert added <= SOURCES.keys()
+def section_of(name: str) -> str:
+    """Return a stream's section of docs/streams.md."""
+    text = STREAMS.read_text(encoding="utf-8")
+    return text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
 
 
-def test_every_column_is_in_the_document_once() -> None:
-    text = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
-    sections = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
-    for stream in streams().values():
-        found = re.findall(r"^\| `([^`]+)` \|", sections[stream.name], flags=re.MULTILINE)
-        assert found == [path for path, _ in fields_of(stream.schema)]
-        assert len(set(found)) == len(found)
+@pytest.mark.parametrize("name", streams())
+def test_a_stream_has_a_section_with_its_facts(name: str) -> None:
+    stream, section = streams()[name], section_of(name)
+    endpoint = stream.path.replace("/pages/{page_id}", "…/pages/{page_id}", 1)
+    endpoint = endpoint.replace("…/pages/{page_id}/conversations/{", "…/conversations/{")
+    if stream.api == USER_API:
+        endpoint = USER_API + endpoint
+    get = f"`GET {endpoint}`" if stream.path else "No endpoint"
+    keys = ", ".join(f"`{key}`" for key in stream.primary_keys)
+    replication = f"`{stream.replication_key}`" if stream.replication_key else "full table"
+    assert f"\n{get}. Key: {keys}. Replication: {replication}.\n" in section
+    assert section.startswith("\nGood for: ")
+    rights = re.findall(r"the right to (view [a-z ]+)\.", section)
+    assert rights == ([stream.right] if stream.right else [])
+    assert ("Not selected by default" in section) != stream.selected_by_default
+
+
+@pytest.mark.parametrize("name", streams())
+def test_a_section_has_each_column_once_and_nothing_else(name: str) -> None:
+    stream = streams()[name]
+    cells = re.findall(r"^\| (`.*?) \|", section_of(name), flags=re.MULTILINE)
+    found = [column for cell in cells for column in re.findall("`([^`]+)`", cell)]
+    assert len(set(found)) == len(found)
+    unlisted = UNLISTED - {*stream.primary_keys} if name == "sync_runs" else UNLISTED
+    columns = {column for column in found if "." not in column}
+    assert columns == stream.schema["properties"].keys() - unlisted
+    assert set(found) <= {path for path, _ in fields_of(stream.schema)}
+
+
+@pytest.mark.parametrize("name", streams())
+def test_a_sample_row_is_one_that_the_stream_could_write(name: str) -> None:
+    stream = streams()[name]
+    (sample,) = re.findall(r"^```json\n(.*?)^```", section_of(name), re.MULTILINE | re.DOTALL)
+    row = json.loads(sample)
+    closed = stream.schema | {"additionalProperties": False}
+    Draft202012Validator(closed, format_checker=FormatChecker()).validate(row)
+    keys = {*stream.primary_keys, stream.replication_key or stream.primary_keys[0]}
+    assert keys <= row.keys()
+
+
+def test_the_page_of_streams_is_one_that_can_be_read() -> None:
+    assert len(STREAMS.read_text(encoding="utf-8").split()) < 6_000
 
 
 def test_the_diagram_joins_columns_that_are_there() -> None:
