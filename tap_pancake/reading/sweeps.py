@@ -1,4 +1,4 @@
-"""A list that is read page after page, since its answers do not show that it can be walked."""
+"""Sweeps: reading a list answer after answer, if it does not show an order to walk by."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark
 
 WHOLE_AGAIN = 23 * 60 * MINUTE
-"""A list is read whole once a day; a daily run may start a little earlier than the one before."""
-# One that takes fewer calls is read whole by each run that may have met only a part of the news.
+"""The time after which a list is read whole again, in microseconds: a little less than a day, since
+a daily run may start earlier than the run before."""
+# Largest number of calls with which each run that may have news reads a list whole.
 _MANY = 500
-# And one that takes so few by each run.
+# Largest number of calls with which every run reads a list whole.
 _FEW = 50
-# So many sweeps may be led astray by rows that move.
+# Largest number of sweeps; moving rows can disturb some of them.
 _SWEEPS = 10
-# So many sweeps that find nothing new are enough where answers had different lengths.
+# Number of sweeps without a new row that are enough if the answers had different lengths.
 _QUIET = 3
-# So often is asked again for a page that brings nothing new.
+# Number of retries of an answer without a new row.
 _AGAIN = 2
 
 
@@ -37,10 +38,10 @@ class Unsettled(Exception):
 
 
 class Sweeps:
-    """Pages through a list, again and again until a sweep finds nothing new.
+    """Passes through all answers of a list, repeated until a sweep finds no new row.
 
-    A row that moves while it is the cursor, or between two pages, can hide others from one sweep;
-    it is in another place in the next one.
+    If a row moves while it is the cursor, or between two answers, a sweep may miss other rows. In
+    the next sweep, the row is in another place.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class Sweeps:
         *,
         may_be_empty: bool = False,
     ) -> None:
-        """Begin with nothing seen.
+        """Begin without rows.
 
         Args:
             live: the list.
-            query: asks for its first answer.
-            is_past: tells of a row that neither it nor what follows it is wanted.
+            query: the query for the first answer.
+            is_past: a function that returns whether a row, and all rows after it, need not be read.
             may_be_empty: whether no other answer has shown that there are rows.
         """
         self._live = live
@@ -68,13 +69,13 @@ class Sweeps:
         self._began = 0
         self._reached = False
         self._ragged = False
-        """Whether an answer before the last one was short, as that of a copy that lags may be."""
+        """Whether an answer before the last one was short, as an old copy of the data may cause."""
 
     def rows(self) -> Iterator[list[Row]]:
-        """Return the rows of each answer that no answer before it had, or that have moved since.
+        """Yield the rows of each answer that are new, or that have another time than before.
 
         Raises:
-            Unsettled: each sweep finds more.
+            Unsettled: too many sweeps find new rows, or do not reach the end.
         """
         quiet = 0
         for sweep in range(_SWEEPS):
@@ -95,12 +96,12 @@ class Sweeps:
         raise Unsettled(msg)
 
     def _counts(self, row: Row) -> bool:
-        """Tell whether a new row asks for one more sweep; one touched meanwhile does not."""
+        """Return whether a new row requires one more sweep: not if it changed during the sweep."""
         at = self._live.at(row)
         return at is None or at < self._began
 
     def _sweep(self) -> Iterator[list[Row]]:
-        """Page from the top to what is past, or to where nothing more comes."""
+        """Yield the answers from the top to a row that is past, or to the end of the list."""
         self._reached, self._ragged, self._began = False, False, self._live.now
         query, asked_again, longest = self._query, 0, 0
         here: set[str] = set()
@@ -110,17 +111,17 @@ class Sweeps:
             ids = {self._live.id(row) for row in rows}
             if here.issuperset(ids):
                 if asked_again == _AGAIN:
-                    # An API may answer with its last page again. But a cursor may lead back, too,
-                    # and where one is not heeded, a full answer comes again and again.
+                    # This is the end if the API repeats its last answer. It is not the end if a
+                    # cursor leads back, or if the API ignores it and repeats a full answer.
                     last = {self._live.id(row) for row in before[1]} if before else set()
                     self._reached = last.issuperset(ids) and not (ids and self._live.is_full)
                     self._reached &= bool(here) or self._may_be_empty
                     return
                 asked_again += 1
-                if rows:  # pushed down by rows that moved to the top
+                if rows:  # rows that moved to the top have pushed these down
                     query = self._live.follow(rows)
                 elif before is not None and len(before[1]) > 1:
-                    # From one row further up: the last one may be gone, or have moved.
+                    # Begin one row further up: the last row may be gone, or have moved.
                     query = before[0].after(before[1][:-1], self._live.listing.row_id)
                 continue
             if before is not None and len(before[1]) < longest:
@@ -136,38 +137,39 @@ class Sweeps:
 
 
 class WholeList:
-    """Reads all of a list in whose order nothing can be trusted."""
+    """A reader of a whole list whose order is not proven."""
 
     def __init__(
         self, live: LiveList, selection: Selection, head: Head, warn: Callable[[str], object]
     ) -> None:
-        """Ask for nothing yet.
+        """Begin without a request.
 
         Args:
             live: the list.
-            selection: decides what is read of each row.
-            head: is told when all was read.
-            warn: says something about the list to the user.
+            selection: decides how much of each row is read.
+            head: checks and records the newest row when the list is read.
+            warn: a function to log a WARNING about the list.
         """
         self._live = live
         self._selection = selection
         self._head = head
         self._warn = warn
         self._known = {share.bookmark.fact("rows") for share in selection.shares} - {None}
-        """Tells the rows of the list when it was read whole."""
+        """The digests of the rows of the list when it was last read whole."""
         self._in_one: set[tuple[object, ...]] | None = None
-        """The ids and times of the rows, if one answer may have held all of them."""
+        """The ids and times of the rows, if one answer may have had all of them."""
         self._is_read = False
-        """Whether the head did."""
+        """Whether the head had all of them."""
 
     def is_head(self, head: Answer) -> bool:
-        """Tell whether the first head of a run is all of a list that shows no order.
+        """Return whether the first head of a run is the whole list, if the list shows no order.
 
-        It is if it holds the rows that the list had when it was read whole: by whichever time it
-        sorts, newest first, a new row would be above the lowest of them, and a row that was touched
-        is one of them, with another time. Oldest first, it would follow. Or if the head is short,
-        nothing follows it, and it is the same after that: no row has moved up to the top from where
-        it was not seen.
+        It is, if it has the same rows and times as the list when it was last read whole. If the
+        list is newest first, by whichever time, a new row would be above the oldest row, and a
+        changed row would have another time. If it is oldest first, a new row would follow the head.
+
+        It also is, if the head is short, nothing follows it, and a second request returns the same
+        head: then no row has moved to the top without being seen.
         """
         live, listing = self._live, self._live.listing
         self._in_one = self._marks(head.rows)
@@ -183,16 +185,16 @@ class WholeList:
         return self._is_read
 
     def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
-        """Read a list that is all in its head.
+        """Yield the rows of a list whose head is the whole list.
 
         Raises:
-            HeadFault: all of it is older than what was read before.
+            HeadFault: all rows are older than rows read before.
         """
         yield from map(self._selection.part, head)
         yield self._close(1)
 
     def _marks(self, rows: Sequence[Row]) -> set[tuple[object, ...]] | None:
-        """Return ids and times of rows; None if they cannot be those of a whole list."""
+        """Return the ids and times of rows; None if they cannot be the rows of a whole list."""
         live, listing = self._live, self._live.listing
         if not listing.is_read_at_once or any(live.at(row) is None for row in rows):
             return None
@@ -202,17 +204,17 @@ class WholeList:
         }
 
     def _digest(self) -> str | None:
-        """Tell the rows from others; None if they did not come in one answer, or are ordered."""
+        """Return a digest of the rows; None if they are not from one answer, or have an order."""
         if self._in_one is None or self._live.evidence.ordered:
             return None
         text = "\n".join(sorted(map(repr, self._in_one)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _close(self, calls: int) -> Part:
-        """Note that all was read.
+        """Return a part that records that the whole list is read, with a number of calls.
 
         Raises:
-            HeadFault: all of it is older than what was read before.
+            HeadFault: all rows are older than rows read before.
         """
         self._head.check()
         read, sorts = [times.from_micros(self._live.now), calls], self._live.evidence.sorts
@@ -229,11 +231,11 @@ class WholeList:
         return Part(then=self._selection.note(note))
 
     def parts(self) -> Iterator[Part]:
-        """Page through all of the list; one that shows its order, down to what was read.
+        """Yield the rows of the whole list; if it shows its order, down to the rows read before.
 
         Raises:
-            HeadFault: all of it is older than what was read before.
-            Unsettled: it moves too fast.
+            HeadFault: all rows are older than rows read before.
+            Unsettled: the list changes too fast.
         """
         live, shares = self._live, self._selection.shares
         low = min(share.plan.lowest for share in shares)
@@ -264,7 +266,7 @@ class WholeList:
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
-            # A row may have moved out of a stretch of time that was to come, to where all was read.
+            # A row may have moved from a range still to be read to a range already read.
             queries = [live.query()]
         else:
             msg = "changes faster than it can be read"
@@ -272,13 +274,14 @@ class WholeList:
         yield self._close(live.calls - calls)
 
     def _queries(self, low: int) -> Iterator[Query]:
-        """Return what asks for all of the list: one query, unless its bounds are limited."""
+        """Yield the queries for the whole list: one, unless its bounds must be close together."""
         listing = self._live.listing
         if listing.longest is None:
             since = None if listing.is_read_at_once else max(FIRST_SECOND, second(low))
             yield self._live.query(since=since)
             return
-        # By which time bounds filter may not be known: then an old row may be one touched today.
+        # If it is not shown by which time bounds filter, a row that changed today may be in an old
+        # range.
         last = second(low) if self._live.evidence.filters_shown else listing.first
         query = self._live.query()
         while query.until is not None and query.until >= last:
@@ -287,12 +290,12 @@ class WholeList:
 
     @property
     def _has_news(self) -> bool:
-        """Whether there may be more to read; the head of a list that sorts otherwise lacks it."""
+        """Whether the list may have news: a row was unread, or the head may not have the newest."""
         evidence = self._live.evidence
         return bool(self._selection.unread) or not (evidence.allows(1) or evidence.allows(-1))
 
     def is_due(self) -> bool:
-        """Tell whether the list was not read whole within a day, or may have news and is short."""
+        """Return whether to read the whole list: after a day, or sooner if it takes few calls."""
         if self._is_read:
             return False
         for share in self._selection.shares:
