@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 MOST = 1_000
 """Largest number of entries of a page; with more, the cause is not single conversations or ads."""
-_KEPT_FOR = 30 * DAY
+_DROP_AFTER = 30 * DAY
 # If the first 3 conversations of a page are all denied, all messages of the page are.
-_DENIED = 3
+_DENIED_LIMIT = 3
 # Number of transient errors in a row that do not belong to single conversations, by whether they
 # concern the whole page.
-_FAULTS = {True: 2, False: 3}
+_FAULT_LIMITS = {True: 2, False: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,9 @@ class Aside:
     """The time to read each one from, by id. The thread that reads the list uses it, too."""
     _entries: dict[str, Entry] = field(default_factory=dict)
     _denied: list[tuple[Entry, PageFailed]] = field(default_factory=list)
-    _faults: int = 0
+    _faults_in_a_row: int = 0
     _any_read: bool = False
-    _earlier: list[str] = field(default_factory=list)
+    _from_earlier_runs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Load the entries of the state."""
@@ -77,7 +77,7 @@ class Aside:
             )
             self._entries[conversation_id] = entry
             self.since[conversation_id] = low
-        self._earlier = [*self._entries]
+        self._from_earlier_runs = [*self._entries]
 
     def due(self) -> Iterator[Entry]:
         """Yield the entries of earlier runs that are due for a new try."""
@@ -88,19 +88,19 @@ class Aside:
     @property
     def waiting(self) -> list[str]:
         """The ids that earlier runs have set aside and that are still set aside."""
-        return [each for each in self._earlier if each in self._entries]
+        return [each for each in self._from_earlier_runs if each in self._entries]
 
     def read(self, conversation_id: str, since: int) -> None:
         """Record that the messages of a conversation were read from a time on."""
-        self._any_read, self._faults = True, 0
+        self._any_read, self._faults_in_a_row = True, 0
         denied, self._denied = self._denied, []
         for entry, failure in denied:
-            self._put(entry, failure)
+            self._add(entry, failure)
         kept = self._entries.get(conversation_id)
         if kept is not None and since <= kept.since:
             del self._entries[conversation_id]
             del self.since[conversation_id]
-            self._keep()
+            self._save()
 
     def failed(
         self, conversation_id: str, customer_id: str | None, since: int, failure: PageFailed
@@ -115,28 +115,28 @@ class Aside:
         entry = Entry(conversation_id, customer_id, since, now, now)
         if isinstance(failure, PageSkipped) and not self._any_read:
             self._denied.append((entry, failure))
-            self._keep()  # a signal may end the run before the next conversation
-            if len(self._denied) >= _DENIED:
+            self._save()  # a signal may end the run before the next conversation
+            if len(self._denied) >= _DENIED_LIMIT:
                 raise failure
             return
         if isinstance(failure, TransientError):
-            self._faults += 1
-            if self._faults >= _FAULTS[failure.whole_page]:
+            self._faults_in_a_row += 1
+            if self._faults_in_a_row >= _FAULT_LIMITS[failure.whole_page]:
                 raise failure
         else:
-            self._faults = 0
-        self._put(entry, failure)
+            self._faults_in_a_row = 0
+        self._add(entry, failure)
 
     def failed_again(self, entry: Entry) -> bool:
         """Keep an entry whose new try failed; return whether it is dropped instead."""
         now = self.now()
-        if now - entry.first > _KEPT_FOR:
+        if now - entry.first > _DROP_AFTER:
             del self._entries[entry.conversation_id]
             del self.since[entry.conversation_id]
-            self._keep()
+            self._save()
             return True
         self._entries[entry.conversation_id] = replace(entry, last=now)
-        self._keep()
+        self._save()
         return False
 
     def end(self) -> None:
@@ -148,10 +148,10 @@ class Aside:
         if self._denied:
             raise self._denied[0][1]
 
-    def _put(self, entry: Entry, failure: PageFailed) -> None:
-        known = self._entries.get(entry.conversation_id)
-        if known is not None:
-            entry = replace(known, since=min(known.since, entry.since), last=entry.last)
+    def _add(self, entry: Entry, failure: PageFailed) -> None:
+        earlier = self._entries.get(entry.conversation_id)
+        if earlier is not None:
+            entry = replace(earlier, since=min(earlier.since, entry.since), last=entry.last)
         else:
             self.new(failure)
         self._entries[entry.conversation_id] = entry
@@ -162,9 +162,9 @@ class Aside:
                 " wrong"
             )
             raise PageFailed(msg)
-        self._keep()
+        self._save()
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         """Write the entries into the state."""
         denied = {entry.conversation_id: entry for entry, _ in self._denied}
         entries = [

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 _SHORTEST_FULL = 20
 # Number of messages in a row, at the older end of a batch, that must be older than `since` before
 # the conversation ends: a single message may have a wrong time.
-_PAST = 3
+_PAST_LIMIT = 3
 # Number of messages to step back towards the newest if a batch lacks an overlap; each retry goes 8
 # times as far.
-_FURTHER = 8
+_STEP = 8
 # Number of retries of an empty first batch: if the conversation has a message count, and if the
 # count is 0, which the API also returns for many conversations with messages.
-_EMPTY, _EMPTY_UNTOLD = 3, 1
+_EMPTY_RETRIES, _UNCOUNTED_RETRIES = 3, 1
 # Number of tries for a batch that lacks messages or an overlap, before the walk goes back to the
 # newest message.
 _TRIES = 5
 # Number of repeats of the same batch, without a new message in between, that show the end.
-_SAME = 2
+_REPEAT_LIMIT = 2
 # Number of times that the walk may go back and find nothing new, before such a batch is the end.
-_AGAIN = 2
+_RETURN_LIMIT = 2
 # Number of batches in a row that may bring nothing new, beyond the number that did.
-_IDLE = 20
+_IDLE_LIMIT = 20
 # Number of times to doubt an end if at least `_SHORTEST_FULL` counted messages are missing.
-_DOUBTS = 2
+_DOUBT_LIMIT = 2
 
 
 class BatchSizes:
@@ -65,7 +65,7 @@ class BatchSizes:
         full = self._largest[False]
         return full if full >= _SHORTEST_FULL else 0
 
-    def is_shown_short(self, size: int, *, first: bool) -> bool:
+    def is_shorter(self, size: int, *, first: bool) -> bool:
         """Return whether a batch is shorter than another batch of its kind."""
         return size < self._largest[first]
 
@@ -87,19 +87,19 @@ class MessageBatches:
         self._since = since
         self._expected = expected
         self._sizes = sizes
-        self._seen: set[str] = set()
-        self._given: set[str] = set()
+        self._seen_ids: set[str] = set()
+        self._unproven_ids: set[str] = set()
         """The ids of messages from batches without an overlap; they are returned once."""
-        self._last: set[str] = set()
+        self._last_ids: set[str] = set()
         self._offset = 0
-        self._overlaps = True
-        self._missed = 0
-        self._same = 0
+        self._expects_overlap = True
+        self._misses = 0
+        self._repeats = 0
         self._furthest = 0
-        self._again = 0
-        self._doubted = 0
-        self._brought = 0
-        self._idle = 0
+        self._idle_returns = 0
+        self._doubts = 0
+        self._useful_batches = 0
+        self._idle_batches = 0
         self.finished = False
         self.lacks = 0
         """Number of counted messages that did not come, once the conversation is read to its end;
@@ -113,12 +113,12 @@ class MessageBatches:
     @property
     def came_to_nothing(self) -> bool:
         """Whether several messages are counted and none came. A single one may be removed."""
-        return self.finished and not self._seen and self._expected > 1
+        return self.finished and not self._seen_ids and self._expected > 1
 
     @property
     def is_stuck(self) -> bool:
         """Whether too many batches bring nothing new, and none is the end."""
-        return not self.finished and self._idle > _IDLE + self._brought
+        return not self.finished and self._idle_batches > _IDLE_LIMIT + self._useful_batches
 
     @property
     def coming(self) -> range:
@@ -127,7 +127,7 @@ class MessageBatches:
         Empty if not all messages are read, or if the page size is not clear yet.
         """
         full = self._sizes.later
-        if self._since > BEGINNING or not full or len(self._last) != full:
+        if self._since > BEGINNING or not full or len(self._last_ids) != full:
             return range(0)
         return range(self._offset + full - 1, self._expected, full - 1)
 
@@ -145,78 +145,81 @@ class MessageBatches:
         first = not self._offset
         size = len(rows) if size is None else size
         sent = {id(row): times.micros_or_none(row.get("inserted_at")) for row in rows}
-        new = [row for row in rows if str(row["id"]) not in self._seen]
+        new = [row for row in rows if str(row["id"]) not in self._seen_ids]
         new.sort(key=lambda row: sent[id(row)] or 0)
-        if self._is_missing(ids):
-            self._ask_again(ids)
-            self._idle += 1
+        if self._lacks_messages(ids):
+            self._step_back(ids)
+            self._idle_batches += 1
             # An overlap may never come, so these messages are returned now.
-            given, self._given = self._given, self._given | ids
-            return [row for row in new if str(row["id"]) not in given]
-        self._idle = 0 if new else self._idle + 1
-        self._brought += bool(new)
-        self._again += self._missed > 1
-        self._missed = 0
-        self._seen |= ids
+            unproven, self._unproven_ids = self._unproven_ids, self._unproven_ids | ids
+            return [row for row in new if str(row["id"]) not in unproven]
+        self._idle_batches = 0 if new else self._idle_batches + 1
+        self._useful_batches += bool(new)
+        self._idle_returns += self._misses > 1
+        self._misses = 0
+        self._seen_ids |= ids
         self._sizes.see(size, first=first)
         short = self._sizes.is_short(size, first=first)
         # After going back, the walk may not have reached its earlier place again.
         reached = self._offset + size
-        self._again = 0 if new else self._again
-        is_behind = reached <= self._furthest and 0 < self._again <= _AGAIN
+        self._idle_returns = 0 if new else self._idle_returns
+        is_behind = reached <= self._furthest and 0 < self._idle_returns <= _RETURN_LIMIT
         self._furthest = max(reached, self._furthest)
         # An API without an empty last batch returns its last batch again and again. A single repeat
         # has other causes: as many new messages as the batch holds pushed it down, or the walk went
         # back because messages were deleted.
-        self._same = 0 if new else self._same + (ids == self._last)
-        end = not rows or (not new and not is_behind and (short or self._same >= _SAME))
-        self._doubted = 0 if new else self._doubted
-        doubted = end and self._may_be_cut(rows)
+        self._repeats = 0 if new else self._repeats + (ids == self._last_ids)
+        end = not rows or (not new and not is_behind and (short or self._repeats >= _REPEAT_LIMIT))
+        self._doubts = 0 if new else self._doubts
+        is_doubtful = end and self._may_be_truncated(rows)
         # If the count is too low, as 0 often is, messages may follow a short batch. Then only a
         # batch without a new message is the end. Many counts are too low by one.
-        is_told = self._expected > 0 and 0 <= len(self._seen) - self._expected <= 1
-        is_last = is_told and (short if first else self._sizes.is_shown_short(size, first=first))
-        is_end = (end and not doubted) or is_last
+        is_counted = self._expected > 0 and 0 <= len(self._seen_ids) - self._expected <= 1
+        is_last = is_counted and (short if first else self._sizes.is_shorter(size, first=first))
+        is_end = (end and not is_doubtful) or is_last
         is_past = self._is_past([at for at in sent.values() if at])
         self.finished = is_end or is_past
-        missing = self._expected - len(self._seen)
+        missing = self._expected - len(self._seen_ids)
         self.lacks = missing if is_end and not is_past and missing >= _SHORTEST_FULL else 0
-        self._last = ids
-        self._overlaps = size > 1  # an overlap of one message would request the same batch again
+        self._last_ids = ids
+        # An overlap of a single message would request the same batch again.
+        self._expects_overlap = size > 1
         self._offset += max(1, size - 1)
-        if doubted:
-            self._doubted += 1
-            self._overlaps = bool(self._seen)
-            self._offset = max(0, reached - _FURTHER)
-        return [row for row in new if str(row["id"]) not in self._given]
+        if is_doubtful:
+            self._doubts += 1
+            self._expects_overlap = bool(self._seen_ids)
+            self._offset = max(0, reached - _STEP)
+        return [row for row in new if str(row["id"]) not in self._unproven_ids]
 
-    def _may_be_cut(self, rows: list[Row]) -> bool:
+    def _may_be_truncated(self, rows: list[Row]) -> bool:
         """Return whether an apparent end may be truncated, or from an old copy of the data."""
-        lacks = self._expected - len(self._seen) >= _SHORTEST_FULL
+        lacks = self._expected - len(self._seen_ids) >= _SHORTEST_FULL
         # An empty batch that should have an overlap has had enough retries.
-        return lacks and bool(rows or not self._overlaps) and self._doubted < _DOUBTS
+        return lacks and bool(rows or not self._expects_overlap) and self._doubts < _DOUBT_LIMIT
 
-    def _is_missing(self, ids: set[str]) -> bool:
+    def _lacks_messages(self, ids: set[str]) -> bool:
         """Return whether a batch lacks messages or an overlap that should be there."""
-        if not self._seen:
-            return not ids and self._missed < (_EMPTY if self._expected else _EMPTY_UNTOLD)
-        if not self._overlaps:
+        if not self._seen_ids:
+            return not ids and self._misses < (
+                _EMPTY_RETRIES if self._expected else _UNCOUNTED_RETRIES
+            )
+        if not self._expects_overlap:
             return False
         # If the batch at the newest message has no overlap either, all messages read are deleted.
-        gone = not self._offset and self._missed >= (1 if ids else _TRIES)
-        return ids.isdisjoint(self._seen) and not gone
+        gone = not self._offset and self._misses >= (1 if ids else _TRIES)
+        return ids.isdisjoint(self._seen_ids) and not gone
 
-    def _ask_again(self, ids: set[str]) -> None:
+    def _step_back(self, ids: set[str]) -> None:
         """Repeat the request, then step back towards the newest: messages may have been deleted."""
-        self._missed += 1
-        if self._seen and (ids or self._missed > 1):
-            further = _FURTHER**self._missed if self._missed < _TRIES else self._offset
+        self._misses += 1
+        if self._seen_ids and (ids or self._misses > 1):
+            further = _STEP**self._misses if self._misses < _TRIES else self._offset
             self._offset = max(0, self._offset - further)
 
     def _is_past(self, sent: list[int]) -> bool:
         """Return whether the times of a batch reach back past `since`."""
         # Most pairs of messages show which end is the older one: single messages may have been
         # stored long after their time.
-        up = sum(later >= earlier for earlier, later in pairwise(sent))
-        far = sent[:_PAST] if 2 * up >= len(sent) - 1 else sent[-_PAST:]
-        return bool(far) and all(at < self._since for at in far)
+        ascending = sum(later >= earlier for earlier, later in pairwise(sent))
+        oldest = sent[:_PAST_LIMIT] if 2 * ascending >= len(sent) - 1 else sent[-_PAST_LIMIT:]
+        return bool(oldest) and all(at < self._since for at in oldest)

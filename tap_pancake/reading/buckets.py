@@ -49,8 +49,8 @@ LOOKBACK_INTERVAL = timedelta(hours=6)
 HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 # Time zones differ from UTC by whole quarters of an hour, and by at most 14 hours.
-_ZONES_DIFFER = timedelta(minutes=15)
-_FURTHEST = timedelta(hours=14)
+_ZONE_STEP = timedelta(minutes=15)
+_LARGEST_OFFSET = timedelta(hours=14)
 _DAY_MONTH = re.compile(r"(\d{1,2})/(\d{1,2})(?:/(\d{4}))?")
 
 
@@ -114,7 +114,7 @@ def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
     except ValueError:
         return None
     ahead = at.replace(tzinfo=UTC) - instant
-    return ahead if abs(ahead) <= _FURTHEST and not ahead % _ZONES_DIFFER else None
+    return ahead if abs(ahead) <= _LARGEST_OFFSET and not ahead % _ZONE_STEP else None
 
 
 def is_day_and_month(label: str) -> bool:
@@ -281,13 +281,13 @@ class Bounds:
             slack: the time to begin before `start_date`.
         """
         # A page has nothing before it was added, and the requests for it can cost a call a day.
-        known = [BEGINNING]
+        starts = [BEGINNING]
         if config.get("start_date"):
-            known += [_before(times.parse(config["start_date"]), slack / _DAY)]
-        known += [_before(times.parse(added), 1)] if added is not None else []
+            starts += [_days_before(times.parse(config["start_date"]), slack / _DAY)]
+        starts += [_days_before(times.parse(added), 1)] if added is not None else []
         end = times.parse(config["end_date"]) if config.get("end_date") else None
         return cls(
-            unit.floor(local(max(known), zone)),
+            unit.floor(local(max(starts), zone)),
             unit.floor(local(now if end is None else min(now, end), zone)),
             None if end is None else unit.floor(local(end, zone)),
         )
@@ -336,13 +336,13 @@ class BucketWalk:
         self.read = False
         """Whether this run has read at least one span."""
         self._unit = unit
-        self._tell = tell
+        self._log_aside = tell
         self._pending: list[_Failure] = []
         form = unit.form
         self._aside = [
             Stretch(form.read(low), form.read(high)) for low, high in bookmark.fact("aside")
         ]
-        self._looked: list[Any] | None = None
+        self._lookback_fact: list[Any] | None = None
         """The start of this run and the seconds of its lookback; None if it reads no lookback."""
         coverage, running = bookmark.coverage, unit.place(bounds.running)
         coverage.move_floor()
@@ -365,7 +365,7 @@ class BucketWalk:
             assert self.zone is not None  # noqa: S101 - local times have one
             back += max(0, top - self._unit.place(self._unit.floor(local(at, self.zone))))
         if reaches_top:
-            self._looked = [times.text(now), seconds]
+            self._lookback_fact = [times.text(now), seconds]
         return back
 
     @property
@@ -401,7 +401,7 @@ class BucketWalk:
         coverage.close(low, high)
         # The state has the beginnings of buckets only.
         coverage.stretches = [
-            Stretch(stretch.low, max(stretch.low, self._whole(stretch.high)))
+            Stretch(stretch.low, max(stretch.low, self._bucket_start(stretch.high)))
             for stretch in coverage.stretches
         ]
         self._aside = without(self._aside, low, high)
@@ -445,7 +445,7 @@ class BucketWalk:
             return
         for one in self._pending:
             if not one.told:
-                self._tell(one.failure, self._is_aside(one.span))
+                self._log_aside(one.failure, self._is_aside(one.span))
         self._put_aside()
         self._save()
 
@@ -453,15 +453,15 @@ class BucketWalk:
         for one in self._pending:
             low, high = self._range(one.span)
             if not self._is_aside(one.span):
-                self._aside.append(Stretch(low, self._whole(high)))
+                self._aside.append(Stretch(low, self._bucket_start(high)))
         self._pending = []
 
     def _save(self) -> None:
         text = self._unit.form.text
         self.bookmark.save()
-        if self._looked is not None:
+        if self._lookback_fact is not None:
             # The state can have it already, since its days that are not read yet are open.
-            self.bookmark.note("lookback", self._looked)
+            self.bookmark.note("lookback", self._lookback_fact)
         self.bookmark.note(
             "aside", [[text(stretch.low), text(stretch.high)] for stretch in sorted(self._aside)]
         )
@@ -479,7 +479,7 @@ class BucketWalk:
         assert self.zone is not None  # noqa: S101 - local times have one
         return self._unit.at(place, self.zone)
 
-    def _whole(self, place: int) -> int:
+    def _bucket_start(self, place: int) -> int:
         """Return the beginning of the bucket of a value in the coverage."""
         return self._unit.place(self._unit.floor(self._at(place)))
 
@@ -512,7 +512,7 @@ def spans_of(walks: Sequence[BucketWalk], most: int) -> Iterator[Span]:
             *(mine - walk.aside_days() for mine, walk in zip(opened, walks, strict=True))
         )
         for part in (first, days - first):
-            for low, high in _cut(part, most):
+            for low, high in _without_gaps(part, most):
                 after = datetime.combine(high + _DAY, datetime.min.time(), zone)
                 yield Span(
                     datetime.combine(low, datetime.min.time(), zone),
@@ -521,7 +521,7 @@ def spans_of(walks: Sequence[BucketWalk], most: int) -> Iterator[Span]:
                 )
 
 
-def _cut(days: set[date], most: int) -> Iterator[tuple[date, date]]:
+def _without_gaps(days: set[date], most: int) -> Iterator[tuple[date, date]]:
     """Yield the first and the last day of runs of days without a gap, the newest run first."""
     left = sorted(days)
     while left:
@@ -539,7 +539,7 @@ def local(at: datetime, zone: tzinfo) -> datetime:
         return at.replace(tzinfo=zone)
 
 
-def _before(at: datetime, days: float) -> datetime:
+def _days_before(at: datetime, days: float) -> datetime:
     """Return the time a number of days before another; `BEGINNING` if that is before year 1."""
     try:
         return at - timedelta(days=days)

@@ -137,7 +137,7 @@ class Coverage:
         # The new `top` may be below the old one, if a clock went back, or if an old copy of the
         # data answered. The stretch includes the time in between.
         self.top = top if self.top is None else max(top, self.top)
-        stretch = Stretch(min(low, top), self._within(self.top))
+        stretch = Stretch(min(low, top), self._capped(self.top))
         self._set([*self.stretches, stretch])
         return stretch
 
@@ -162,21 +162,21 @@ class Coverage:
 
     def read(self, low: int, high: int) -> None:
         """Record that everything above `low`, up to `high`, is read; more rows may be at `low`."""
-        self._take(low + 1, high)
+        self._remove(low + 1, high)
 
     def read_up(self, low: int, high: int) -> None:
         """Record that everything from `low` to below `high` is read; more may be at `high`."""
-        self._take(low, high - 1)
+        self._remove(low, high - 1)
 
     def close(self, low: int, high: int) -> None:
         """Record that everything from `low` to `high` is read."""
-        self._take(low, high)
+        self._remove(low, high)
 
-    def _within(self, at: int) -> int:
+    def _capped(self, at: int) -> int:
         return at if self.end is None else min(at, self.end)
 
-    def _take(self, low: int, high: int) -> None:
-        if low <= (high := self._within(high)):
+    def _remove(self, low: int, high: int) -> None:
+        if low <= (high := self._capped(high)):
             self.stretches = without(self.stretches, low, high)
 
     def _set(self, stretches: Iterable[Stretch]) -> None:

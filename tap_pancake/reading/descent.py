@@ -34,7 +34,7 @@ class StepDown:
 
     sign = 1
     """The direction: 1 for a walk down, -1 for a walk up."""
-    ends = 2
+    end_checks = 2
     """Number of answers without a new row that confirm the end: a walk down reaches it only once
     in the life of a page."""
 
@@ -53,7 +53,7 @@ class StepDown:
         self._live = live
         self._place = high
         self._known = KnownRows(live)
-        self._end = ListEnd(live, self._known)
+        self._list_end = ListEnd(live, self._known)
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
         """Yield the rows of each answer that are in the stretch and are new.
@@ -110,7 +110,7 @@ class StepDown:
         at = self._live.at(row)
         return at is not None and at < self.low
 
-    def _is_out(self, row: Row, query: Query) -> bool:
+    def _is_outside(self, row: Row, query: Query) -> bool:
         """Return whether a row is outside of the bound of a query."""
         at = self._live.at(row)
         assert query.until is not None  # noqa: S101 - of `_query`
@@ -132,7 +132,7 @@ class StepDown:
         while place is not None:
             self._place = place
             for _ in range(tries if self._live.listing.longest is None else 2):
-                if rows := self._asked(self._query(place)):
+                if rows := self._request(self._query(place)):
                     return rows
             place = self._next_gap()
         return None
@@ -142,40 +142,40 @@ class StepDown:
         live = self._live
         if live.size < live.listing.page_size and self._is_end():
             return None
-        for at in self._places():
+        for at in self._restart_times():
             query = self._query(at)
-            rows = self._asked(query)
+            rows = self._request(query)
             if not any(map(self._known.has, rows)):
                 continue
-            if self._leads_on(rows):
+            if self._leads_beyond(rows):
                 return rows
             if live.is_full or at != self._place:
-                return self._page_through(query)
+                return self._read_second(query)
             # This seems to be the end.
             follows = live.follow(rows)
             if self._is_end():
                 return None
             # Check the rows that follow, and the rows from a second further on.
             beyond = self._query(self._place - self.sign * SECOND)
-            if self._goes_on(follows, rows) or self._leads_on(self._asked(beyond)):
-                return self._page_through(query)
+            if self._has_more(follows, rows) or self._leads_beyond(self._request(beyond)):
+                return self._read_second(query)
             return self._after_gap()
         msg = "does not go on where an answer ended"
         raise Stray(msg)
 
     def _is_end(self) -> bool:
         """Return whether one more answer shows the end of the list."""
-        if self.sign < 0 or not self._end.is_shown():
+        if self.sign < 0 or not self._list_end.is_shown():
             return False
         self._check_order()
         return True
 
-    def _goes_on(self, query: Query, rows: list[Row]) -> bool:
-        """Return whether new rows follow an answer; `ends` answers without one confirm the end."""
+    def _has_more(self, query: Query, rows: list[Row]) -> bool:
+        """Return whether new rows follow an answer; `end_checks` answers without one say no."""
         seen, quiet = set(map(self._live.id, rows)), 0
-        while quiet < self.ends:
-            rows = self._asked(query)
-            if self._leads_on(rows):
+        while quiet < self.end_checks:
+            rows = self._request(query)
+            if self._leads_beyond(rows):
                 return True
             if seen.issuperset(map(self._live.id, rows)):
                 quiet += 1
@@ -187,19 +187,19 @@ class StepDown:
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
             if self.sign > 0:
-                self._end.look_past()
+                self._list_end.look_past()
             return None
         self._place = place
         return self._enter()
 
-    def _places(self) -> Iterator[int]:
+    def _restart_times(self) -> Iterator[int]:
         """Yield times to go on from: the one of the last row, then those of rows before it."""
-        known = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
+        read = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
         yield from [self._place] * 2
         for share in (8, 2, 1):
-            yield known[len(known) // share - 1] if len(known) >= share else self._place
+            yield read[len(read) // share - 1] if len(read) >= share else self._place
 
-    def _page_through(self, query: Query) -> list[Row] | None:
+    def _read_second(self, query: Query) -> list[Row] | None:
         """Read all rows of one second if they fill an answer, sweep by sweep, and one row past it.
 
         Returns:
@@ -215,15 +215,15 @@ class StepDown:
         # All rows of the answer may have moved away meanwhile.
         sweeps = Sweeps(self._live, query, is_past, may_be_empty=True)
         rows = [row for some in sweeps.rows() for row in some]
-        if any(self._is_out(row, query) for row in rows):
-            raise Stray(self._outside())
+        if any(self._is_outside(row, query) for row in rows):
+            raise Stray(self._filter_fault())
         rows.sort(key=lambda row: self._live.at(row) or 0, reverse=self.sign > 0)
         # Keep only the nearest row past it: an old copy of the data may lack rows in between.
         inside = [row for row in rows if not is_past(row)]
         rows = inside + [row for row in rows if is_past(row)][:1]
         return rows if self._known.new(rows) else self._after_gap()
 
-    def _asked(self, query: Query) -> list[Row]:
+    def _request(self, query: Query) -> list[Row]:
         """Return the rows of one answer, and record what they show of the list.
 
         Raises:
@@ -231,8 +231,8 @@ class StepDown:
         """
         rows = self._live.ask(query).rows
         self._check_order()
-        if any(self._is_out(row, query) for row in rows):
-            raise Stray(self._outside())
+        if any(self._is_outside(row, query) for row in rows):
+            raise Stray(self._filter_fault())
         before = [*self._live.head, *self._known.rows]
         self._live.evidence.see_bounds(query, rows, before)
         self._known.meet(rows)
@@ -243,10 +243,10 @@ class StepDown:
             msg = f"is not sorted by `{self._live.listing.key}`"
             raise Stray(msg)
 
-    def _outside(self) -> str:
+    def _filter_fault(self) -> str:
         return f"does not filter by `{self._live.listing.key}`"
 
-    def _leads_on(self, rows: list[Row]) -> bool:
+    def _leads_beyond(self, rows: list[Row]) -> bool:
         """Return whether an answer has a new row at or beyond the place of the walk."""
         return any(
             (at := self._live.at(row)) is not None and (at - self._place) * self.sign <= 0
@@ -258,7 +258,7 @@ class StepUp(StepDown):
     """A walk through a stretch of a list that is oldest first, from its oldest row up."""
 
     sign = -1
-    ends = 3  # each run reaches the end
+    end_checks = 3  # each run reaches the end
 
     def __init__(self, live: LiveList, low: int, high: int) -> None:
         """Begin outside of the stretch; the walk ends above `high`."""
@@ -275,7 +275,7 @@ class StepUp(StepDown):
         return at is not None and at > self.high
 
     @override
-    def _is_out(self, row: Row, query: Query) -> bool:
+    def _is_outside(self, row: Row, query: Query) -> bool:
         at = self._live.at(row)
         assert query.since is not None  # noqa: S101 - of `_query`
         return at is not None and at < query.since * SECOND

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Number of requests in a run for a head that is older than rows read before.
 _TRIES = 3
 # Number of runs, over at least a day, after which such a head is accepted: its rows may be deleted.
-_DOUBTS = 3
+_DOUBTING_RUNS = 3
 
 
 class HeadFault(Exception):
@@ -49,12 +49,12 @@ class Head:
         self._end = end
         self._warn = warn
         bookmarks = [share.bookmark for share in selection.shares]
-        known = [str(newest) for bookmark in bookmarks if (newest := bookmark.fact("newest"))]
-        self.newest = max(map(times.micros, known), default=None)
+        kept = [str(newest) for bookmark in bookmarks if (newest := bookmark.fact("newest"))]
+        self.newest = max(map(times.micros, kept), default=None)
         """The newest time of a row that was read, in microseconds."""
         # A list that came in one answer may do so again.
-        self._is_short = any(bookmark.fact("rows") for bookmark in bookmarks)
-        self._since = 0
+        self._came_in_one_answer = any(bookmark.fact("rows") for bookmark in bookmarks)
+        self._lower_bound = 0
         """The lower bound of the head, in Unix seconds; 0 if there is none."""
         self._doubt: list[Any] = max((b.fact("doubt") for b in bookmarks), key=len, default=[])
 
@@ -69,9 +69,9 @@ class Head:
         """
         live = self._live
         low = min(share.next_low for share in self._selection.shares)
-        from_top = live.listing.newest_first or self._is_short
+        from_top = live.listing.newest_first or self._came_in_one_answer
         query = live.query(since=None if from_top else max(1, second(low)))
-        self._since = 0 if query.since is None else query.since
+        self._lower_bound = 0 if query.since is None else query.since
         answer = live.ask(query)
         tries = 1
         if self._expected is not None and self._is_doubtful(answer):
@@ -84,15 +84,15 @@ class Head:
             live.evidence.see_bounds(query, answer.rows, ())
         asked, found = live.passed(answer.asked - SECOND), live.newest_in(answer.rows)
         if self._expected is not None and self._is_doubtful(answer):
-            lags_little = found is not None and found >= self._expected - self._back
+            lags_little = found is not None and found >= self._expected - self._lookback
             if not answer.rows or (live.evidence.ordered and not lags_little):
-                self._doubted(answer.asked)
+                self._accept_or_fail(answer.asked)
             # The next run reads what an old copy lacks, if that is not older than its lookback.
             # In a list without a proven order, the newest row may be in another answer.
             if live.evidence.ordered and found is not None:
                 asked = min(asked, found)
         if live.evidence.ordered:
-            self._see(found)
+            self._record(found)
         return answer, asked if self._end is None else min(asked, self._end)
 
     def check(self) -> None:
@@ -104,11 +104,11 @@ class Head:
         if not self._live.listing.newest_first:
             return
         met, expected = self._live.newest, self._expected
-        if expected is not None and (met is None or met < expected - self._back):
-            self._doubted(self._live.now)
-        self._see(met)
+        if expected is not None and (met is None or met < expected - self._lookback):
+            self._accept_or_fail(self._live.now)
+        self._record(met)
 
-    def _see(self, at: int | None) -> None:
+    def _record(self, at: int | None) -> None:
         """Record the newest time, unless it is in the future."""
         if at is not None and at >= self._live.now + MINUTE:
             return
@@ -117,12 +117,12 @@ class Head:
     @property
     def _expected(self) -> int | None:
         """The newest time that was read; None if it may be below the lower bound of the head."""
-        if self.newest is None or self.newest < (self._since + 1) * SECOND:
+        if self.newest is None or self.newest < (self._lower_bound + 1) * SECOND:
             return None
         return self.newest
 
     @property
-    def _back(self) -> int:
+    def _lookback(self) -> int:
         return min(share.back for share in self._selection.shares)
 
     def note(self, bookmark: Bookmark) -> None:
@@ -139,14 +139,14 @@ class Head:
         found = self._live.newest_in(answer.rows)
         return found is not None and self._live.evidence.allows(1) and found < self._expected
 
-    def _doubted(self, asked: int) -> None:
+    def _accept_or_fail(self, asked: int) -> None:
         """Accept a head that is older than rows read before, once several runs have seen it.
 
         Raises:
             HeadFault: too few runs have seen it, or all within a day.
         """
         first, count = self._doubt or [times.from_micros(asked), 0]
-        if count + 1 < _DOUBTS or asked - times.micros(first) < DAY:
+        if count + 1 < _DOUBTING_RUNS or asked - times.micros(first) < DAY:
             raise HeadFault([first, count + 1])
         self._warn(
             "its newest rows, which were read before, are not there any more, as several runs over"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 # Number of rows to remember for the overlap; an answer with more rows is remembered whole.
-_KNOWN = 120
+_REMEMBERED = 120
 # Number of rows to try as the cursor, since a row may be gone.
 _CURSORS = 3
 
@@ -27,8 +27,8 @@ class KnownRows:
         """Begin without rows."""
         self._live = live
         self._known: OrderedDict[str, Row] = OrderedDict()
-        self._timeless: set[str] = set()
-        self._loose: dict[str, Row] = {}
+        self._timeless_read: set[str] = set()
+        self._timeless_met: dict[str, Row] = {}
 
     @property
     def rows(self) -> list[Row]:
@@ -42,7 +42,7 @@ class KnownRows:
 
     def new(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that were not read, or that have another time now."""
-        ids = self._timeless
+        ids = self._timeless_read
         return [row for row in rows if not self.has(row) and self._live.id(row) not in ids]
 
     def read(self, rows: list[Row]) -> int | None:
@@ -51,23 +51,27 @@ class KnownRows:
         for row in rows:
             at = self._live.at(row)
             if at is None:
-                self._timeless.add(self._live.id(row))
+                self._timeless_read.add(self._live.id(row))
                 continue
             self._known[self._live.id(row)] = row
             self._known.move_to_end(self._live.id(row))
             place = at
-        while len(self._known) > max(_KNOWN, len(rows)):
+        while len(self._known) > max(_REMEMBERED, len(rows)):
             self._known.popitem(last=False)
         return place
 
     def meet(self, rows: Iterable[Row]) -> None:
         """Keep the rows without a time of an answer, until they are read."""
-        self._loose |= {self._live.id(row): row for row in rows if self._live.at(row) is None}
+        self._timeless_met |= {
+            self._live.id(row): row for row in rows if self._live.at(row) is None
+        }
 
     @property
     def loose(self) -> list[Row]:
         """The rows without a time that were met and not read."""
-        return [row for row_id, row in self._loose.items() if row_id not in self._timeless]
+        return [
+            row for row_id, row in self._timeless_met.items() if row_id not in self._timeless_read
+        ]
 
 
 class ListEnd:

@@ -98,13 +98,13 @@ class LateRows:
             # The list contradicts this order, or does not show it.
             if began - selection.stored_since < WHOLE_AGAIN:
                 return
-            yield from self._look_through()
+            yield from self._read_whole()
         mark = max(selection.stored_since, began - max(share.back for share in selection.shares))
         selection.stored_since = mark
         text = times.from_micros(mark)
         yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
 
-    def _look_through(self) -> Iterator[Part]:
+    def _read_whole(self) -> Iterator[Part]:
         """Yield all rows of the list, or the rows within its bounds."""
         live = self._main if self._live.listing.longest is None else self._live
         empty = self._may_be_empty

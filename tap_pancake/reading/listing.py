@@ -141,7 +141,7 @@ class Evidence:
             if sorts == _order_text((listing.key, sign)):
                 self._orders = {(listing.key, sign)}
         self._filters = {filters} if filters == listing.key else set(listing.times)
-        self._stepped = False
+        self._bound_used = False
 
     @property
     def sorts(self) -> str | None:
@@ -161,7 +161,7 @@ class Evidence:
     @property
     def filters_shown(self) -> bool:
         """Whether the answers show that the bounds filter by the key, or no bound was used."""
-        return not self._stepped or self._filters == {self._listing.key}
+        return not self._bound_used or self._filters == {self._listing.key}
 
     @property
     def sure(self) -> bool:
@@ -189,7 +189,7 @@ class Evidence:
             rows: the rows of the answer.
             before: rows of earlier answers.
         """
-        self._stepped = True
+        self._bound_used = True
         key, ids = self._listing.key, {row[self._listing.row_id] for row in rows}
         missing = [row for row in before if row[self._listing.row_id] not in ids]
         for name in self._filters - {key}:
@@ -267,7 +267,7 @@ class LiveList:
         """The rows of the head. The rows that a bound leaves out show by which time it filters."""
         self._is_probed = False
         self._is_timed = True
-        self._longest = 0
+        self._longest_answer = 0
         self._ask = ask
 
     def passed(self, asked: int) -> int:
@@ -320,16 +320,16 @@ class LiveList:
 
     def ask(self, query: Query) -> Answer:
         """Make a request; if the answer has only rows without a time, add the answers after it."""
-        first = answer = self._asked(query)
+        first = answer = self._request(query)
         rows = list(answer.rows)
-        known = {self.id(row) for row in rows}
+        ids = {self.id(row) for row in rows}
         while answer.rows and all(self.at(row) is None for row in answer.rows):
-            answer = self._asked(self.follow(answer.rows))
-            new = [row for row in answer.rows if self.id(row) not in known]
+            answer = self._request(self.follow(answer.rows))
+            new = [row for row in answer.rows if self.id(row) not in ids]
             if not new:
                 break
             rows += new
-            known.update(map(self.id, new))
+            ids.update(map(self.id, new))
         return replace(first, rows=rows)
 
     def is_all(self, head: Answer) -> bool:
@@ -373,34 +373,34 @@ class LiveList:
                 # A bound between the two times of the row: below its key, above the other time.
                 if at is not None and other is not None and second(at) - 2 > second(other):
                     self._is_probed = True
-                    self._ask_aside(self.query(until=second(at) - 2))
+                    self._ask_between_steps(self.query(until=second(at) - 2))
                     return
 
-    def _ask_aside(self, query: Query) -> None:
+    def _ask_between_steps(self, query: Query) -> None:
         """Make a request between two steps of a walk, and restore the place of the walk."""
         before = self.asked, self.size, self.is_full, self.is_steady
         rows = self.ask(query).rows
-        is_whole = self.size == self.listing.page_size or not self._lacks(query, rows)
+        is_whole = self.size == self.listing.page_size or not self._lacks_head_rows(query, rows)
         self.asked, self.size, self.is_full, self.is_steady = before
         self.is_steady &= is_whole
         self.evidence.see_bounds(query, rows, self.head)
 
-    def _lacks(self, query: Query, rows: Sequence[Row]) -> bool:
+    def _lacks_head_rows(self, query: Query, rows: Sequence[Row]) -> bool:
         """Return whether an answer lacks a row of the head that is certainly within its bound."""
         assert query.until is not None  # noqa: S101 - the caller asks down from a row
-        known = set(map(self.id, rows))
-        missing = [self.at(row) for row in self.head if self.id(row) not in known]
+        ids = set(map(self.id, rows))
+        missing = [self.at(row) for row in self.head if self.id(row) not in ids]
         return any(at is not None and second(at) < query.until for at in missing)
 
-    def _asked(self, query: Query) -> Answer:
+    def _request(self, query: Query) -> Answer:
         self.is_steady &= not self.calls or self.size == self.listing.page_size
         self.calls += 1
         self.asked = query
         answer = self._ask(query)
         self.evidence.see(answer.rows)
         self.size = len(answer.rows) if answer.size is None else answer.size
-        self._longest = max(self._longest, self.size)
-        self.is_full = self.size == self._longest
+        self._longest_answer = max(self._longest_answer, self.size)
+        self.is_full = self.size == self._longest_answer
         self._is_timed &= answer.is_timed
         # The first answer replaces the machine's time, which may be hours ahead.
         self.now = answer.asked if self.calls == 1 else max(self.now, answer.asked)

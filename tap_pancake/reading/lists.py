@@ -38,10 +38,10 @@ RECENT = 28 * 86_400
 """The largest age of rows that show whether a page is in use, in seconds. The bounds of v1 may be a
 month apart."""
 # The largest expected difference of clocks, in seconds.
-_AHEAD = 86_400
+_CLOCK_DIFFERENCE = 86_400
 
 
-def _size(part: Part) -> int:
+def _bytes_of(part: Part) -> int:
     return len(part.row.json) if isinstance(part.row, KeptRow) else 0
 
 
@@ -55,7 +55,7 @@ class ListStream(PancakeStream):
     @override
     def recent(self, context: Context | None) -> Query:
         now = int(time.time())
-        return Query(self.listing.key, now - RECENT, now + _AHEAD)
+        return Query(self.listing.key, now - RECENT, now + _CLOCK_DIFFERENCE)
 
     @cached_property
     def sizes(self) -> PageSizes:
@@ -106,7 +106,7 @@ class ListStream(PancakeStream):
         """Yield the records of the list, until the page size changes."""
         try:
             parts, page = self.parts(context), context["page_id"]
-            ahead = self.run.lanes.ahead(parts, self.room, _size, page=page, stream=self.name)
+            ahead = self.run.lanes.ahead(parts, self.room, _bytes_of, page=page, stream=self.name)
             for part in ahead:
                 yield from self.records(part, context)
                 part.then()

@@ -43,7 +43,7 @@ class MetAds:
         self.bookmark = bookmark
         self._today = DATE.text(now)
         lately = DATE.text(now - ASK_AGAIN)
-        self._earlier: dict[str, str] = {
+        self._from_earlier_runs: dict[str, str] = {
             ad_id: day for ad_id, day in bookmark.fact("ads") if not day or day > lately
         }
         """The ads of earlier runs: the day of the request by id, empty while it waits.
@@ -53,7 +53,7 @@ class MetAds:
 
     @property
     def _all(self) -> dict[str, str]:
-        return self._met | self._earlier
+        return self._met | self._from_earlier_runs
 
     @property
     def waiting(self) -> list[str]:
@@ -64,26 +64,26 @@ class MetAds:
         """Add ads, which wait for a request unless they were requested recently."""
         for ad_id in ad_ids:
             if ad_id not in self._met:
-                self._met[ad_id] = self._earlier.pop(ad_id, "")
-                self._keep()
+                self._met[ad_id] = self._from_earlier_runs.pop(ad_id, "")
+                self._save()
 
     def asked(self, ad_ids: Iterable[str]) -> None:
         """Record that ads were requested, and that their rows are written."""
         for ad_id in ad_ids:
-            known = self._met if ad_id in self._met else self._earlier
-            known[ad_id] = self._today
-        self._keep()
+            ads = self._met if ad_id in self._met else self._from_earlier_runs
+            ads[ad_id] = self._today
+        self._save()
 
     def refused(self) -> int:
         """Keep only the newest ads that wait; return the number of ads that were dropped."""
         rest = self.waiting[MOST:]
         for ad_id in rest:
             self._met.pop(ad_id, None)
-            self._earlier.pop(ad_id, None)
-        self._keep()
+            self._from_earlier_runs.pop(ad_id, None)
+        self._save()
         return len(rest)
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         """Write the ads into the state."""
         entries = self._all.items()
         waiting = [[ad_id, day] for ad_id, day in entries if not day]

@@ -114,15 +114,15 @@ class ListReader:
         """A function that the lane calls when the first head is written."""
         self._walks: list[Walk] = []
         """The walks that are not at their end, the newest first."""
-        self._walked: list[Walk] = []
+        self._finished_walks: list[Walk] = []
         """The walks at their end, whose rows may have moved to the head meanwhile."""
         self._unread_low = NEVER
         """The low end of the range that earlier runs have not read."""
-        self._lowest = NEVER
+        self._lowest_met = NEVER
         """The lowest time of a row of this run."""
-        self._began = 0
+        self._first_head_at = 0
         """The time of the first head."""
-        self._head_read: float | None = None
+        self._head_read_at: float | None = None
         """The time of the last reading of the head, by `time.monotonic`; None during a reading."""
 
     def parts(self) -> Iterator[Part]:
@@ -153,7 +153,7 @@ class ListReader:
                 self._warn(f"it {stray}: it is read page after page")
             yield from self._read_whole()
         else:
-            if is_unproven or self._walked:  # no answer has shown their filter
+            if is_unproven or self._finished_walks:  # no answer has shown their filter
                 yield from self._read_whole()
 
     def _read_whole(self) -> Iterator[Part]:
@@ -166,7 +166,7 @@ class ListReader:
     def _read_first_head(self) -> Iterator[Part]:
         """Yield the rows of the first head, and begin the walks through all open stretches."""
         answer, asked = self._ask_head()
-        self._began = asked
+        self._first_head_at = asked
         selection = self._selection
         self._unread_low = min(share.unread_low for share in selection.shares)
         note_begin = selection.begin(asked)
@@ -195,12 +195,14 @@ class ListReader:
         low = min(share.next_low for share in self._selection.shares)
         yield Part(then=self._selection.begin(asked))
         if deep:  # down to the lowest place that an unread row may have moved up to
-            low = min(low, max(self._unread_low, self._lowest + 1, self._began - self._reach))
+            low = min(
+                low, max(self._unread_low, self._lowest_met + 1, self._first_head_at - self._reach)
+            )
         high = max(share.plan.top or asked for share in self._selection.shares)
         yield from self._walk([Stretch(min(low, asked), high)], answer)
 
     def _ask_head(self) -> tuple[Answer, int]:
-        self._head_read = None
+        self._head_read_at = None
         return self._head.ask()
 
     def _walk(self, stretches: Sequence[Stretch], head: Answer) -> Iterator[Part]:
@@ -211,15 +213,15 @@ class ListReader:
         listing, sign = self._live.listing, 1 if self._live.evidence.allows(1) else -1
         in_head = sign > 0 or not listing.newest_first
         first = Walk(self._live, stretches[0], sign, head=head if in_head else None, is_newest=True)
-        before = [*self._walked]
+        before = [*self._finished_walks]
         self._walks[:0] = [first, *(Walk(self._live, stretch, sign) for stretch in stretches[1:])]
         yield from self._step()
         if self._live.evidence.ordered:
             yield Part(then=self._selection.note(self._head.note))
-        self._head_read = time.monotonic()
+        self._head_read_at = time.monotonic()
         if self._must_read_whole and (listing.bounded or not listing.newest_first):
             self._walks.clear()
-        elif first in self._walked:
+        elif first in self._finished_walks:
             yield from self._close([*before, first])
 
     @property
@@ -237,8 +239,8 @@ class ListReader:
             proven = self._live.evidence.sure
             note = self._selection.note(partial(self._note_row, walk, self._live.at(row)))
             yield self._selection.part(row, note if proven else nothing)
-            self._lowest = min(self._lowest, self._live.at(row) or NEVER)
-            if self._head_read and time.monotonic() - self._head_read >= self._refresh:
+            self._lowest_met = min(self._lowest_met, self._live.at(row) or NEVER)
+            if self._head_read_at and time.monotonic() - self._head_read_at >= self._refresh:
                 yield from self._read_head()
                 if self._late is not None:
                     yield from self._late.parts()
@@ -246,7 +248,7 @@ class ListReader:
             self._live.probe()
         if rows is None or walk.steps.finished:
             self._walks.remove(walk)
-            self._walked.append(walk)
+            self._finished_walks.append(walk)
 
     def _note_row(self, walk: Walk, at: int | None, bookmark: Bookmark) -> None:
         walk.note(at, bookmark)
@@ -263,9 +265,9 @@ class ListReader:
         Raises:
             Unsettled: the list changes faster than it can be read.
         """
-        if all(walk.steps.sign < 0 for walk in self._walked):
+        if all(walk.steps.sign < 0 for walk in self._finished_walks):
             # In a walk up, a row moves to a range that is still to be read.
-            yield from self._close(self._walked)
+            yield from self._close(self._finished_walks)
             return
         for reading in range(READINGS):
             unread = self._selection.unread
@@ -277,7 +279,7 @@ class ListReader:
             while self._walks:
                 yield from self._step()
             if self._selection.unread == unread:
-                yield from self._close(self._walked)
+                yield from self._close(self._finished_walks)
                 return
         msg = "changes faster than it can be read"
         raise Unsettled(msg)
@@ -287,7 +289,7 @@ class ListReader:
         evidence = self._live.evidence
         if not walks or not evidence.sure:
             return
-        self._walked = [walk for walk in self._walked if walk not in walks]
+        self._finished_walks = [walk for walk in self._finished_walks if walk not in walks]
         self._head.check()
 
         def note(bookmark: Bookmark) -> None:

@@ -128,7 +128,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _Reading:
     """The last reading of a row in this run."""
 
     at: int | None
@@ -149,18 +149,18 @@ class Memory:
     def __init__(self, most: int = 150_000) -> None:
         """Begin without rows; remember at most `most`."""
         self._most = most
-        self._rows: dict[int, _Read] = {}
+        self._rows: dict[int, _Reading] = {}
 
     @property
     def is_full(self) -> bool:
         """Whether the limit is reached, so that some rows may not be remembered."""
         return len(self._rows) >= self._most
 
-    def get(self, page_id: str, row_id: str) -> _Read | None:
+    def get(self, page_id: str, row_id: str) -> _Reading | None:
         """Return the last reading of a row; None if there was none, or it is not remembered."""
         return self._rows.get(hash((page_id, row_id)))
 
-    def put(self, page_id: str, row_id: str, read: _Read) -> None:
+    def put(self, page_id: str, row_id: str, read: _Reading) -> None:
         """Remember a row. At the limit, the earlier rows stay, since they are the newest ones."""
         key = hash((page_id, row_id))
         if key in self._rows or len(self._rows) < self._most:
@@ -222,20 +222,22 @@ class Selection:
         if not (is_wanted or is_met) and since == NEVER:
             return Part(then=then)
         read = self._memory.get(self._page_id, row_id)
-        whole, is_news = since, True
+        whole_since, is_news = since, True
         if read is not None and read.since <= since:
             is_news = read.at != at
             if not is_news and not self._may_have_news(at, read):
                 return Part(then=then)
-            whole = read.since
+            whole_since = read.since
             if since != NEVER:
                 since = max(since, read.asked - self._back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
-        self._memory.put(self._page_id, row_id, _Read(at, self._live.passed(self._live.now), whole))
+        self._memory.put(
+            self._page_id, row_id, _Reading(at, self._live.passed(self._live.now), whole_since)
+        )
         self.unread += is_news
         return Part(row, is_wanted, None if since == NEVER else since, then)
 
-    def _may_have_news(self, at: int | None, read: _Read) -> bool:
+    def _may_have_news(self, at: int | None, read: _Reading) -> bool:
         """Return whether to read a row again although its time is the same.
 
         A row without a time never shows a new message. And a late message does not change the time

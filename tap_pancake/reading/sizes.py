@@ -6,7 +6,7 @@ from collections import Counter
 
 # Number of HTTP 500 answers in a row that halves the page size: a passing fault gives one or two.
 # `--test` makes as many tries, so it must not be higher.
-_FAULTS = 3
+_FAULTS_TO_HALVE = 3
 
 
 class ShorterAnswers(Exception):
@@ -43,7 +43,7 @@ class PageSizes:
         """Record an HTTP 500 answer; return whether the page size is halved now."""
         self._faults[page_id] += 1
         size = self.of(page_id)
-        if self._faults[page_id] < _FAULTS or not self._least or size <= self._least:
+        if self._faults[page_id] < _FAULTS_TO_HALVE or not self._least or size <= self._least:
             return False
         self._sizes[page_id] = max(size // 2, self._least)
         self.answered(page_id)

@@ -105,21 +105,23 @@ class Bookmark:
         Args:
             part: the entry, to which `save` and `note` write.
             key: the stream's replication key; empty if it has none.
-            incremental: whether to use the entry; false for replication method FULL_TABLE.
+            incremental: whether the stream keeps a state; if not, as for a full table, the entry is
+                not used.
             form: the text form of its times.
             start: the earliest time that this run reads.
             end: the latest time that this run reads; None is no end.
         """
         self._part = part if incremental else {}
-        self._before = dict(self._part)
+        self._original = dict(self._part)
         self._key = key
         self._form = form
         top, floor = self._part.get(TOP), self._part.get(FLOOR)
         self.coverage = Coverage(
             top=form.read(top) if top else None,
-            floor=None if floor is None else self._floor(floor),
+            floor=None if floor is None else self._read_floor(floor),
             stretches=[
-                Stretch(self._floor(low), form.read(high)) for low, high in self._part.get(OPEN, [])
+                Stretch(self._read_floor(low), form.read(high))
+                for low, high in self._part.get(OPEN, [])
             ],
             start=start,
             end=end,
@@ -137,10 +139,10 @@ class Bookmark:
     def take_back(self) -> None:
         """Restore the entry of before this run, and keep it."""
         self._part.clear()
-        self._part.update(self._before)
+        self._part.update(self._original)
         self.freeze()
 
-    def _floor(self, value: str) -> int:
+    def _read_floor(self, value: str) -> int:
         return self._form.read(value) if value else BEGINNING
 
     def _floor_text(self, at: int) -> str:
@@ -247,7 +249,7 @@ _NAMES = frozenset({"context", "partitions", KEY, TOP, OPEN, FLOOR, *FACTS})
 # The streams that set conversations or ads aside. Others set days aside.
 _INBOX = frozenset({"ads", "conversations", "messages", "conversation_details"})
 # The names of earlier versions, which had no coverage. None was released.
-_EARLIER = frozenset({"resume", "ordered"})
+_EARLIER_NAMES = frozenset({"resume", "ordered"})
 
 
 def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: bool) -> None:
@@ -259,13 +261,13 @@ def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: b
     if (by := part.get(KEY, key)) != key:
         msg = f"the state of {what} is by `{by}`, which is not of this stream: {_REMEDY}"
         raise ConfigurationError(msg)
-    if unknown := part.keys() - _NAMES - _EARLIER:
+    if unknown := part.keys() - _NAMES - _EARLIER_NAMES:
         msg = (
             f"the state of {what} has `{min(unknown)}`, which this version does not know:"
             f" use the version that wrote it, or a newer one; or {_REMEDY}"
         )
         raise ConfigurationError(msg)
-    if _EARLIER & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
+    if _EARLIER_NAMES & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
         msg = (
             f"the state of {what} has no `{FLOOR}`: an earlier version wrote it, whose states are"
             " not read any more, or another tap: run once without state"
@@ -300,15 +302,15 @@ def _readers(form: Form, *, of_inbox: bool) -> dict[str, Callable[[Any], object]
         OPEN: partial(_read_stretches, form),
         "aside": _read_conversations if of_inbox else partial(_read_stretches, form),
         "ads": _read_ads,
-        "doubt": _read_counted,
+        "doubt": _read_time_and_count,
         "filters": _read_text,
         "late": _read_time,
-        "lookback": _read_counted,
+        "lookback": _read_time_and_count,
         "newest": _read_time,
         "pages": _read_list,
         "rows": _read_text,
         "sorts": _read_text,
-        "whole": _read_counted,
+        "whole": _read_time_and_count,
         "zone": _read_text,
     }
 
@@ -329,7 +331,7 @@ def _read_time(value: Any) -> None:
         times.micros(value)
 
 
-def _read_counted(value: Any) -> None:
+def _read_time_and_count(value: Any) -> None:
     if _read_list(value):
         at, count = value
         times.micros(at)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Bucket = tuple[datetime | None, Row]
 
-_LONGEST = 31
+_MOST_DAYS = 31
 """Largest number of days of one call: a month, which is the most that other clients request."""
 # Largest number and length of names of an answer in an error.
 _MOST_KEYS = 12
@@ -56,7 +56,7 @@ class StatisticsStream(PancakeStream):
     def days_a_call(self) -> int:
         """The number of days whose rows one call brings."""
         days = 1 if self.daily else int(self.config["statistics_window_days"])
-        return min(days, _LONGEST - 2) if self.tells else days
+        return min(days, _MOST_DAYS - 2) if self.tells else days
 
     @abc.abstractmethod
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -142,7 +142,7 @@ class StatisticsStream(PancakeStream):
             now=now,
             lookback=float(self.config["statistics_lookback_days"]),
             slack=slack,
-            tell=lambda failure, known: self._tell(failure, context, known=known),
+            tell=lambda failure, earlier: self._log_aside(failure, context, earlier=earlier),
         )
         unknown = not added and not self.config.get("start_date")
         begins = unknown and bounds.start.date() in walk.open_days()
@@ -186,10 +186,10 @@ class StatisticsStream(PancakeStream):
             yield span, (self.fetch(context, one) for one in [span])
             if proven():
                 break
-        asked, page = self._asked(spans, context), context["page_id"]
+        asked, page = self._requests(spans, context), context["page_id"]
         yield from self.run.lanes.ahead(asked, self.run.reach, page=page)
 
-    def _asked(
+    def _requests(
         self, spans: Iterator[Span], context: Context
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
         for span in spans:
@@ -231,9 +231,9 @@ class StatisticsStream(PancakeStream):
         judged: PageFailed = self.run.streams["pages"].judged(failure, self, context)
         return judged
 
-    def _tell(self, failure: PageFailed, context: Context | None, *, known: bool) -> None:
-        """Log that a span is set aside: for the first time, or still (`known`)."""
-        if known:
+    def _log_aside(self, failure: PageFailed, context: Context | None, *, earlier: bool) -> None:
+        """Log that a span is set aside: for the first time, or by an earlier run too."""
+        if earlier:
             self.run.still_aside(str(failure), self.name, page_of(context))
         elif isinstance(idle := self._judged(failure, context), PageIdle):
             self.run.page_skipped(idle, self.name, page_of(context))
@@ -244,12 +244,12 @@ class StatisticsStream(PancakeStream):
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
     ) -> list[Record]:
         """Return the records of an answer that are in its span and within the bounds of the run."""
-        wanted = (
+        rows = (
             row
             for at, row in self.found(body, span, context)
             if at is None or (span.holds(at) and walk.bounds.hold(at))
         )
-        return self.records_from(wanted, context)
+        return self.records_from(rows, context)
 
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
         """Return the rows of an answer, each with its hour or day.

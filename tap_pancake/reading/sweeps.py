@@ -22,15 +22,15 @@ WHOLE_AGAIN = 23 * 60 * MINUTE
 """The time after which a list is read whole again, in microseconds: a little less than a day, since
 a daily run may start earlier than the run before."""
 # Largest number of calls with which each run that may have news reads a list whole.
-_MANY = 500
+_MOST_CALLS_WITH_NEWS = 500
 # Largest number of calls with which every run reads a list whole.
-_FEW = 50
+_MOST_CALLS = 50
 # Largest number of sweeps; moving rows can disturb some of them.
-_SWEEPS = 10
+_MOST_SWEEPS = 10
 # Number of sweeps without a new row that are enough if the answers had different lengths.
-_QUIET = 3
+_QUIET_SWEEPS = 3
 # Number of retries of an answer without a new row.
-_AGAIN = 2
+_RETRIES = 2
 
 
 class Unsettled(Exception):
@@ -64,11 +64,11 @@ class Sweeps:
         self._query = query
         self._is_past = is_past
         self._may_be_empty = may_be_empty
-        self._ids: set[int] = set()
-        self._seen: set[int] = set()
+        self._seen_ids: set[int] = set()
+        self._seen_keys: set[int] = set()
         self._began = 0
-        self._reached = False
-        self._ragged = False
+        self._reached_end = False
+        self._had_short_answer = False
         """Whether an answer before the last one was short, as an old copy of the data may cause."""
 
     def rows(self) -> Iterator[list[Row]]:
@@ -78,44 +78,46 @@ class Sweeps:
             Unsettled: too many sweeps find new rows, or do not reach the end.
         """
         quiet = 0
-        for sweep in range(_SWEEPS):
+        for sweep in range(_MOST_SWEEPS):
             found = False
             for rows in self._sweep():
                 keys = [hash((self._live.id(row), self._live.at(row))) for row in rows]
-                new = [row for key, row in zip(keys, rows, strict=True) if key not in self._seen]
-                self._seen.update(keys)
+                new = [
+                    row for key, row in zip(keys, rows, strict=True) if key not in self._seen_keys
+                ]
+                self._seen_keys.update(keys)
                 ids = {hash(self._live.id(row)): row for row in rows}
-                unmet = [row for key, row in ids.items() if key not in self._ids]
-                self._ids.update(ids)
-                found = found or any(self._counts(row) or not sweep for row in unmet)
+                unmet = [row for key, row in ids.items() if key not in self._seen_ids]
+                self._seen_ids.update(ids)
+                found = found or any(self._needs_sweep(row) or not sweep for row in unmet)
                 yield new
-            quiet = quiet + 1 if self._reached and not found else 0
-            if quiet and (quiet == _QUIET or not self._ragged):
+            quiet = quiet + 1 if self._reached_end and not found else 0
+            if quiet and (quiet == _QUIET_SWEEPS or not self._had_short_answer):
                 return
         msg = "changes faster than it can be read, or gives the same rows again and again"
         raise Unsettled(msg)
 
-    def _counts(self, row: Row) -> bool:
+    def _needs_sweep(self, row: Row) -> bool:
         """Return whether a new row requires one more sweep: not if it changed during the sweep."""
         at = self._live.at(row)
         return at is None or at < self._began
 
     def _sweep(self) -> Iterator[list[Row]]:
         """Yield the answers from the top to a row that is past, or to the end of the list."""
-        self._reached, self._ragged, self._began = False, False, self._live.now
+        self._reached_end, self._had_short_answer, self._began = False, False, self._live.now
         query, asked_again, longest = self._query, 0, 0
-        here: set[str] = set()
+        sweep_ids: set[str] = set()
         before: tuple[Query, list[Row]] | None = None
         while True:
             rows = self._live.ask(query).rows
             ids = {self._live.id(row) for row in rows}
-            if here.issuperset(ids):
-                if asked_again == _AGAIN:
+            if sweep_ids.issuperset(ids):
+                if asked_again == _RETRIES:
                     # This is the end if the API repeats its last answer. It is not the end if a
                     # cursor leads back, or if the API ignores it and repeats a full answer.
                     last = {self._live.id(row) for row in before[1]} if before else set()
-                    self._reached = last.issuperset(ids) and not (ids and self._live.is_full)
-                    self._reached &= bool(here) or self._may_be_empty
+                    self._reached_end = last.issuperset(ids) and not (ids and self._live.is_full)
+                    self._reached_end &= bool(sweep_ids) or self._may_be_empty
                     return
                 asked_again += 1
                 if rows:  # rows that moved to the top have pushed these down
@@ -125,12 +127,12 @@ class Sweeps:
                     query = before[0].after(before[1][:-1], self._live.listing.row_id)
                 continue
             if before is not None and len(before[1]) < longest:
-                self._ragged = True
+                self._had_short_answer = True
             longest = max(longest, len(rows))
             yield rows
-            here |= ids
+            sweep_ids |= ids
             if any(map(self._is_past, rows)):
-                self._reached = True
+                self._reached_end = True
                 return
             before, asked_again = (self._live.asked, rows), 0
             query = self._live.follow(rows)
@@ -154,11 +156,11 @@ class WholeList:
         self._selection = selection
         self._head = head
         self._warn = warn
-        self._known = {share.bookmark.fact("rows") for share in selection.shares} - {None}
+        self._last_digests = {share.bookmark.fact("rows") for share in selection.shares} - {None}
         """The digests of the rows of the list when it was last read whole."""
-        self._in_one: set[tuple[object, ...]] | None = None
+        self._one_answer: set[tuple[object, ...]] | None = None
         """The ids and times of the rows, if one answer may have had all of them."""
-        self._is_read = False
+        self._head_is_all = False
         """Whether the head had all of them."""
 
     def is_head(self, head: Answer) -> bool:
@@ -172,17 +174,17 @@ class WholeList:
         head: then no row has moved to the top without being seen.
         """
         live, listing = self._live, self._live.listing
-        self._in_one = self._marks(head.rows)
-        may_be_all = not live.evidence.ordered and self._in_one is not None
+        self._one_answer = self._ids_and_times(head.rows)
+        may_be_all = not live.evidence.ordered and self._one_answer is not None
         if listing.newest_first and not live.evidence.allows(1):
             may_be_all = False
-        if may_be_all and self._digest() in self._known:
-            self._is_read = listing.newest_first or live.is_surely_all(head)
+        if may_be_all and self._digest() in self._last_digests:
+            self._head_is_all = listing.newest_first or live.is_surely_all(head)
         elif may_be_all and not listing.bounded and len(head.rows) < listing.page_size:
-            self._is_read = live.is_surely_all(head) and (
-                self._in_one == self._marks(live.ask(live.query()).rows)
+            self._head_is_all = live.is_surely_all(head) and (
+                self._one_answer == self._ids_and_times(live.ask(live.query()).rows)
             )
-        return self._is_read
+        return self._head_is_all
 
     def from_head(self, head: Sequence[Row]) -> Iterator[Part]:
         """Yield the rows of a list whose head is the whole list.
@@ -193,7 +195,7 @@ class WholeList:
         yield from map(self._selection.part, head)
         yield self._close(1)
 
-    def _marks(self, rows: Sequence[Row]) -> set[tuple[object, ...]] | None:
+    def _ids_and_times(self, rows: Sequence[Row]) -> set[tuple[object, ...]] | None:
         """Return the ids and times of rows; None if they cannot be the rows of a whole list."""
         live, listing = self._live, self._live.listing
         if not listing.is_read_at_once or any(live.at(row) is None for row in rows):
@@ -205,9 +207,9 @@ class WholeList:
 
     def _digest(self) -> str | None:
         """Return a digest of the rows; None if they are not from one answer, or have an order."""
-        if self._in_one is None or self._live.evidence.ordered:
+        if self._one_answer is None or self._live.evidence.ordered:
             return None
-        text = "\n".join(sorted(map(repr, self._in_one)))
+        text = "\n".join(sorted(map(repr, self._one_answer)))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _close(self, calls: int) -> Part:
@@ -252,17 +254,17 @@ class WholeList:
             return live.evidence.sorts == live.listing.key and at is not None and at < low
 
         calls, queries, first = live.calls, list(self._queries(low)), True
-        for sweep in range(_SWEEPS):
+        for sweep in range(_MOST_SWEEPS):
             unread = self._selection.unread
             for query in queries:
                 whole = live.listing.longest is None and query.since in {None, FIRST_SECOND}
                 may_be_empty = live.newest is None or not whole
                 for rows in Sweeps(live, query, is_past, may_be_empty=may_be_empty).rows():
-                    marks = self._marks(rows)
+                    marks = self._ids_and_times(rows)
                     if first:
-                        self._in_one, first = marks, False
-                    elif marks is None or not marks <= (self._in_one or set()):
-                        self._in_one = None
+                        self._one_answer, first = marks, False
+                    elif marks is None or not marks <= (self._one_answer or set()):
+                        self._one_answer = None
                     yield from map(self._selection.part, rows)
             if live.listing.longest is None or (sweep and self._selection.unread == unread):
                 break
@@ -296,12 +298,12 @@ class WholeList:
 
     def is_due(self) -> bool:
         """Return whether to read the whole list: after a day, or sooner if it takes few calls."""
-        if self._is_read:
+        if self._head_is_all:
             return False
         for share in self._selection.shares:
             at, calls = share.bookmark.fact("whole") or [None, 0]
             if at is None or self._live.now - times.micros(at) >= WHOLE_AGAIN:
                 return True
-            if calls <= (_MANY if self._has_news else _FEW):
+            if calls <= (_MOST_CALLS_WITH_NEWS if self._has_news else _MOST_CALLS):
                 return True
         return False
