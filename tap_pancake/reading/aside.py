@@ -1,8 +1,8 @@
 """Conversations whose messages could not be read: set aside, and tried again by later runs.
 
 A conversation that is always refused must not stop its page. The state of `messages` keeps it, with
-the time to read it from. Its wait before the next try is as long as it has already been set aside,
-at most a day. Ads that the API refuses are kept in the state of `ads` in the same way.
+the time to read it from. It waits for the next try as long as it has already been set aside, at
+most a day. Ads that the API refuses are kept in the state of `ads` in the same way.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Message batches: the messages of a conversation, from the newest back to a given time.
 
 The API has no time filter for messages, only an offset that counts from the newest. The page size
-is not certain: 30 on the present API, 20 and then 25 on the older one. So each batch must begin
+is not certain: 30 on the current API, 20 and then 25 on the older one. So each batch must begin
 with a message of the batch before. This proves that nothing was skipped, even if a message was
 deleted meanwhile. A message that arrives meanwhile makes the overlap larger. An empty batch is
 requested again if there should be messages.

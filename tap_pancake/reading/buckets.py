@@ -1,9 +1,9 @@
-"""Statistics: whole hours and days of a page's own time, and the walk over them.
+"""Statistics: whole hours and days in the page's time zone, and the walk over them.
 
-Pancake counts by the hour or the day in the page's own time, not in UTC, and expects ranges in that
-time. So a walk goes over whole local days, the newest first, and each day belongs to one call. The
-coverage (`coverage.py`) keeps what was read: its `top` is the hour or day that was in progress when
-the run read it. That bucket was not complete, so the next run begins with it.
+Pancake counts by hour or day in the page's time zone, not in UTC, and expects ranges in the same
+time zone. So a walk goes over whole local days, the newest first, and each day belongs to one call.
+The coverage (`coverage.py`) keeps what was read: its `top` is the hour or day that was in progress
+when the run read it. That bucket was not complete, so the next run begins with it.
 
 Pancake corrects numbers later. So a run reads the lookback, the last `statistics_lookback_days`,
 again, at most every 6 hours. The state keeps the time of that as `lookback`. If a run is killed,
@@ -104,7 +104,7 @@ class OwnTime:
 
 
 def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
-    """Return the difference of a local hour to the same hour in UTC, such as ``20240102030000``.
+    """Return the UTC offset of a local hour, given the same hour in UTC as ``20240102030000``.
 
     Returns:
         None if the digits are no time, or if no time zone has such a difference.
@@ -144,7 +144,7 @@ class Unit(Enum):
         return whole if self is Unit.HOUR else whole.replace(hour=0)
 
     def place(self, at: datetime) -> int:
-        """Return a local time as a `Coverage` has it: microseconds since 1970."""
+        """Return a local time in the unit of a `Coverage`: microseconds since 1970."""
         return times.micros(times.text(at.replace(tzinfo=UTC) if self is Unit.DAY else at))
 
     def at(self, place: int, zone: tzinfo) -> datetime:
@@ -208,11 +208,11 @@ class Span:
         return [Span(middle, self.after, self.newest), Span(self.first, middle)]
 
     def holds(self, at: datetime) -> bool:
-        """Return whether the local time of a bucket is in this span."""
+        """Return whether the local time of a bucket is in this span, or after it if `newest`."""
         return self.first <= at and (self.newest or at < self.after)
 
     def hour_of(self, text: str) -> datetime:
-        """Return the time of an hour of the API, which is local, even if it has a UTC offset.
+        """Return the local time of an hour in an answer; a UTC offset in the text is ignored.
 
         Raises:
             ValueError: the text is not a time.
@@ -351,7 +351,7 @@ class BucketWalk:
             coverage.begin(running, back)
 
     def _lookback(self, days: float, now: datetime) -> int:
-        """Return the time to begin before `top`, in microseconds; 0 if no lookback is due."""
+        """Return the lookback below `top`, in microseconds; 0 if none is due."""
         top, running = self.bookmark.coverage.top, self._unit.place(self.bounds.running)
         # With an end date, or a clock that went back, the run may end below `top`.
         reaches_top = top is None or top <= running
@@ -532,7 +532,7 @@ def _without_gaps(days: set[date], most: int) -> Iterator[tuple[date, date]]:
 
 
 def local(at: datetime, zone: tzinfo) -> datetime:
-    """Return a time in another time zone; near year 1 or 9999, the same digits with that zone."""
+    """Return a time in a time zone; near year 1 or 9999, the same digits in that zone."""
     try:
         return at.astimezone(zone)
     except OverflowError:

@@ -128,7 +128,7 @@ class Coverage:
 
         Args:
             top: the time when the answer was requested.
-            back: the time to begin before the last `top`, in microseconds.
+            back: the lookback below the last `top`, in microseconds.
 
         Returns:
             The stretch to read.

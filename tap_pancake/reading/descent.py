@@ -113,7 +113,7 @@ class StepDown:
     def _is_outside(self, row: Row, query: Query) -> bool:
         """Return whether a row is outside of the bound of a query."""
         at = self._live.at(row)
-        assert query.until is not None  # noqa: S101 - of `_query`
+        assert query.until is not None  # noqa: S101 - `_query` sets it
         return at is not None and at >= (query.until + 1) * SECOND
 
     def _next_gap(self) -> int | None:
@@ -171,7 +171,7 @@ class StepDown:
         return True
 
     def _has_more(self, query: Query, rows: list[Row]) -> bool:
-        """Return whether new rows follow an answer; `end_checks` answers without one say no."""
+        """Return whether new rows follow; `end_checks` answers without one confirm the end."""
         seen, quiet = set(map(self._live.id, rows)), 0
         while quiet < self.end_checks:
             rows = self._request(query)
@@ -277,7 +277,7 @@ class StepUp(StepDown):
     @override
     def _is_outside(self, row: Row, query: Query) -> bool:
         at = self._live.at(row)
-        assert query.since is not None  # noqa: S101 - of `_query`
+        assert query.since is not None  # noqa: S101 - `_query` sets it
         return at is not None and at < query.since * SECOND
 
     @override

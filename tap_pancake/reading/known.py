@@ -83,7 +83,7 @@ class ListEnd:
         self._known = known
 
     def is_shown(self) -> bool:
-        """Return whether one answer shows it, if the answers so far had the full page size.
+        """Return whether one request proves it; this needs answers of the full page size so far.
 
         The request begins above the last row, which must come: an empty answer proves nothing.
         """

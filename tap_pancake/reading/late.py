@@ -29,7 +29,8 @@ _TRIES = 3
 class LateRows:
     """A reader of late rows, by the time when Pancake stored them.
 
-    In this order, a list only grows at its top. A pass goes down to where the last pass began.
+    In this order, a list only grows at its top. A pass goes down to the time of the last pass, less
+    the lookback.
     """
 
     def __init__(

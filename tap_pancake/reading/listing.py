@@ -54,8 +54,8 @@ class Listing:
     least: int = 0
     """The smallest page size to request if full answers fail; 0 if the page size is fixed."""
     newest_first: bool = True
-    """Whether the newest row is expected first. If not, the head is requested from the time on at
-    which the run begins to read."""
+    """Whether the newest row is expected first. If not, the head has a lower bound: the time where
+    the run begins to read."""
 
     @property
     def key(self) -> str:
@@ -69,7 +69,7 @@ class Listing:
 
     def by_late(self) -> Listing:
         """Return the same list, sorted by the time when rows were stored."""
-        assert self.late is not None  # noqa: S101 - the caller asked
+        assert self.late is not None  # noqa: S101 - the caller checks it
         others = (name for name in self.times if name != self.late)
         return replace(self, times=(self.late, *others), late=None)
 

@@ -144,7 +144,7 @@ class ListReader:
             yield from self._read_first_head()
             while self._walks:
                 yield from self._step()
-            # If the list does not require bounds, the walks have gone on, and may have shown it.
+            # Walks without required bounds have gone on, and may have shown the order meanwhile.
             is_unproven = self._must_read_whole
             if not is_unproven:
                 yield from self._settle()

@@ -56,9 +56,8 @@ class Share:
         Args:
             bookmark: the bookmark of the stream; only the lane uses it.
             place: the stream and page, for messages to the user.
-            first_back: the time before `top` at which the first reading of the head begins, in
-                microseconds.
-            back: the same for later readings, in microseconds; at least a minute.
+            first_back: the lookback below `top` of the first reading of the head, in microseconds.
+            back: the lookback of later readings, in microseconds; at least a minute is used.
             end: the latest time to read; None is no end.
             opens_to_top: whether an earlier start opens everything up to `top`, because rows of any
                 time may have children as old as the start.

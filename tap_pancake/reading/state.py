@@ -137,7 +137,7 @@ class Bookmark:
         self._part = {}
 
     def take_back(self) -> None:
-        """Restore the entry of before this run, and keep it."""
+        """Restore the entry as it was before this run, and keep it."""
         self._part.clear()
         self._part.update(self._original)
         self.freeze()

@@ -166,12 +166,13 @@ class WholeList:
     def is_head(self, head: Answer) -> bool:
         """Return whether the first head of a run is the whole list, if the list shows no order.
 
-        It is, if it has the same rows and times as the list when it was last read whole. If the
-        list is newest first, by whichever time, a new row would be above the oldest row, and a
-        changed row would have another time. If it is oldest first, a new row would follow the head.
+        It is the whole list if it has the rows and times that the list had when it was last read
+        whole. In a list that is newest first, by whichever time, a new row would be above the
+        oldest row, and a changed row would have another time. In a list that is oldest first, a new
+        row would follow the head, so one more request checks that.
 
-        It also is, if the head is short, nothing follows it, and a second request returns the same
-        head: then no row has moved to the top without being seen.
+        It is also the whole list if it is short, nothing follows it, and a second request returns
+        the same head: then no row has moved to the top without being seen.
         """
         live, listing = self._live, self._live.listing
         self._one_answer = self._ids_and_times(head.rows)
