@@ -1,1 +1,1 @@
-"""How a list is read whole, and what was read."""
+"""Reading a list or statistics of a page completely, and recording what was read."""

@@ -1,8 +1,8 @@
 """Conversations whose messages could not be read: set aside, and tried again by later runs.
 
-One that is refused for ever must not stop its page. It is kept in the state of `messages`, with
-from where it is to be read, and waits as long again as it has been aside, up to a day. So are
-advertisements that the API refuses, in the state of `ads`.
+A conversation that is always refused must not stop its page. The state of `messages` keeps it, with
+the time to read it from. It waits for the next try as long as it has already been set aside, at
+most a day. Ads that the API refuses are kept in the state of `ads` in the same way.
 """
 
 from __future__ import annotations
@@ -21,49 +21,53 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark
 
 MOST = 1_000
-"""More than so many on a page are no matter of single ones."""
-_KEPT_FOR = 30 * DAY
-# Where the first conversations of a page are all denied, its messages are.
-_DENIED = 3
-# So many faults one after the other are not those of a conversation.
-_FAULTS = {True: 2, False: 3}
+"""Largest number of entries of a page; with more, the cause is not single conversations or ads."""
+_DROP_AFTER = 30 * DAY
+# If the first 3 conversations of a page are all denied, all messages of the page are.
+_DENIED_LIMIT = 3
+# Number of transient errors in a row that do not belong to single conversations, by whether they
+# concern the whole page.
+_FAULT_LIMITS = {True: 2, False: 3}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A conversation that is aside. Times are microseconds since 1970."""
+    """A conversation or an ad that is set aside. Times are microseconds since 1970."""
 
     conversation_id: str
-    """Of `ads`, that of an advertisement."""
+    """For `ads`, the id of the ad."""
     customer_id: str | None
     since: int
+    """The time from which to read its messages."""
     first: int
+    """The time when it was set aside."""
     last: int
+    """The time of the last try."""
 
     def is_due(self, now: int) -> bool:
-        """Tell whether it is to be tried again."""
+        """Return whether to try it again now."""
         return now - self.last >= min(DAY, self.last - self.first)
 
 
 @dataclass
 class Aside:
-    """What is set aside of one page."""
+    """The conversations or ads of one page that are set aside."""
 
     bookmarks: Sequence[Bookmark]
-    """Of `messages` and `conversation_details`, whichever is selected; or of `ads`."""
+    """The bookmarks of `messages` and `conversation_details`, if selected; or the one of `ads`."""
     now: Callable[[], int]
     new: Callable[[PageFailed], object]
-    """Is told of each conversation that is set aside for the first time."""
+    """A function to call with the error when an entry is set aside for the first time."""
     since: dict[str, int] = field(default_factory=dict)
-    """From where each one is to be read; the reading thread looks at it, too."""
+    """The time to read each one from, by id. The thread that reads the list uses it, too."""
     _entries: dict[str, Entry] = field(default_factory=dict)
     _denied: list[tuple[Entry, PageFailed]] = field(default_factory=list)
-    _faults: int = 0
+    _faults_in_a_row: int = 0
     _any_read: bool = False
-    _earlier: list[str] = field(default_factory=list)
+    _from_earlier_runs: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Take up what the state holds."""
+        """Load the entries of the state."""
         kept = chain.from_iterable(bookmark.fact("aside") for bookmark in self.bookmarks)
         for conversation_id, customer_id, since, first, last in kept:
             low = times.micros(since) if since else BEGINNING
@@ -73,81 +77,81 @@ class Aside:
             )
             self._entries[conversation_id] = entry
             self.since[conversation_id] = low
-        self._earlier = [*self._entries]
+        self._from_earlier_runs = [*self._entries]
 
     def due(self) -> Iterator[Entry]:
-        """Return those of earlier runs that are to be tried again now."""
+        """Yield the entries of earlier runs that are due for a new try."""
         now = self.now()
         entries = [self._entries[each] for each in self.waiting]
         yield from [entry for entry in entries if entry.is_due(now)]
 
     @property
     def waiting(self) -> list[str]:
-        """Which ones are aside since earlier runs."""
-        return [each for each in self._earlier if each in self._entries]
+        """The ids that earlier runs have set aside and that are still set aside."""
+        return [each for each in self._from_earlier_runs if each in self._entries]
 
     def read(self, conversation_id: str, since: int) -> None:
-        """Note that the messages of a conversation were read from a time on."""
-        self._any_read, self._faults = True, 0
+        """Record that the messages of a conversation were read from a time on."""
+        self._any_read, self._faults_in_a_row = True, 0
         denied, self._denied = self._denied, []
         for entry, failure in denied:
-            self._put(entry, failure)
+            self._add(entry, failure)
         kept = self._entries.get(conversation_id)
         if kept is not None and since <= kept.since:
             del self._entries[conversation_id]
             del self.since[conversation_id]
-            self._keep()
+            self._save()
 
     def failed(
         self, conversation_id: str, customer_id: str | None, since: int, failure: PageFailed
     ) -> None:
-        """Set a conversation aside.
+        """Set a conversation or an ad aside.
 
         Raises:
             PageSkipped: the messages of the whole page are denied.
-            PageFailed: something larger is wrong.
+            PageFailed: the cause is not a single conversation or ad.
         """
         now = self.now()
         entry = Entry(conversation_id, customer_id, since, now, now)
         if isinstance(failure, PageSkipped) and not self._any_read:
             self._denied.append((entry, failure))
-            self._keep()  # a signal may end the run before more is known
-            if len(self._denied) >= _DENIED:
+            self._save()  # a signal may end the run before the next conversation
+            if len(self._denied) >= _DENIED_LIMIT:
                 raise failure
             return
         if isinstance(failure, TransientError):
-            self._faults += 1
-            if self._faults >= _FAULTS[failure.whole_page]:
+            self._faults_in_a_row += 1
+            if self._faults_in_a_row >= _FAULT_LIMITS[failure.whole_page]:
                 raise failure
         else:
-            self._faults = 0
-        self._put(entry, failure)
+            self._faults_in_a_row = 0
+        self._add(entry, failure)
 
     def failed_again(self, entry: Entry) -> bool:
-        """Keep one that was tried in vain; return whether it is given up."""
+        """Keep an entry whose new try failed; return whether it is dropped instead."""
         now = self.now()
-        if now - entry.first > _KEPT_FOR:
+        if now - entry.first > _DROP_AFTER:
             del self._entries[entry.conversation_id]
             del self.since[entry.conversation_id]
-            self._keep()
+            self._save()
             return True
         self._entries[entry.conversation_id] = replace(entry, last=now)
-        self._keep()
+        self._save()
         return False
 
     def end(self) -> None:
         """End the page.
 
         Raises:
-            PageSkipped: all conversations that were asked for were denied.
+            PageSkipped: all conversations that were requested were denied.
         """
         if self._denied:
             raise self._denied[0][1]
 
-    def _put(self, entry: Entry, failure: PageFailed) -> None:
-        known = self._entries.get(entry.conversation_id)
-        if known is not None:
-            entry = replace(known, since=min(known.since, entry.since), last=entry.last)
+    def _add(self, entry: Entry, failure: PageFailed) -> None:
+        earlier = self._entries.get(entry.conversation_id)
+        if earlier is not None:
+            entry = replace(earlier, since=min(earlier.since, entry.since), last=entry.last)
         else:
             self.new(failure)
         self._entries[entry.conversation_id] = entry
@@ -158,10 +162,10 @@ class Aside:
                 " wrong"
             )
             raise PageFailed(msg)
-        self._keep()
+        self._save()
 
-    def _keep(self) -> None:
-        """Write into the state what is aside."""
+    def _save(self) -> None:
+        """Write the entries into the state."""
         denied = {entry.conversation_id: entry for entry, _ in self._denied}
         entries = [
             [

@@ -1,17 +1,17 @@
-"""Statistics: whole hours and days of a page's own time, and the walk over them.
+"""Statistics: whole hours and days in the page's time zone, and the walk over them.
 
-Pancake counts by the hour or the day of the page, not of UTC, and asks for ranges in the same time.
-So a walk goes over whole local days, the newest first, and each of them belongs to one call. What
-was read is kept as coverage (`coverage.py`): its `top` is the hour or day that was running when the
-run read it. That bucket was not complete, so the next run begins with it.
+Pancake counts by hour or day in the page's time zone, not in UTC, and expects ranges in the same
+time zone. So a walk goes over whole local days, the newest first, and each day belongs to one call.
+The coverage (`coverage.py`) keeps what was read: its `top` is the hour or day that was in progress
+when the run read it. That bucket was not complete, so the next run begins with it.
 
-Numbers are corrected later, too. So a run reads the lookback, the last `statistics_lookback_days`,
-again, but at most every 6 hours. The state keeps when that was, as `lookback`; what a killed run
-did not read of it is open. Each lookback begins so many days before the last one, not before the
-last run. So no correction that is made within these days is missed.
+Pancake corrects numbers later. So a run reads the lookback, the last `statistics_lookback_days`,
+again, at most every 6 hours. The state keeps the time of that as `lookback`. If a run is killed,
+the rest of the lookback stays open. Each lookback begins that many days before the last lookback,
+not before the last run. So no correction within these days is missed.
 
-A span of days that cannot be read is set aside: it stays open, the others are read, and each later
-run tries it again, after all else.
+A span of days that cannot be read is set aside: it stays open, the other days are read, and each
+later run tries it again after everything else.
 
 Source: reference, sections 3, 12 to 17 and 24.
 """
@@ -37,84 +37,84 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark, Form
 
 USUAL_TIMEZONE = 7.0
-"""Hours ahead of UTC of a page that does not say: Vietnam, Thailand and western Indonesia."""
+"""Hours ahead of UTC of a page without a time zone: Vietnam, Thailand and western Indonesia."""
 BEGINNING = datetime(2010, 1, 1, tzinfo=UTC)
-"""Where statistics begin if nothing tells: before Pancake and its channels did."""
+"""The start of statistics if no other is set: before Pancake and its channels existed."""
 MOST_FAILURES = 3
-"""So many spans in a row that cannot be read end the stream: the rest would hardly fare better."""
+"""Number of failed spans in a row that ends the stream: the rest would probably fail, too."""
 
 LOOKBACK_INTERVAL = timedelta(hours=6)
-"""The days of `statistics_lookback_days` are read again once in this time at most."""
+"""The shortest time between two readings of the lookback."""
 
 HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
-# Time zones are whole quarters of an hour, and none is further from UTC.
-_ZONES_DIFFER = timedelta(minutes=15)
-_FURTHEST = timedelta(hours=14)
+# Time zones differ from UTC by whole quarters of an hour, and by at most 14 hours.
+_ZONE_STEP = timedelta(minutes=15)
+_LARGEST_OFFSET = timedelta(hours=14)
 _DAY_MONTH = re.compile(r"(\d{1,2})/(\d{1,2})(?:/(\d{4}))?")
 
 
 def told_zone(hours: object) -> tzinfo | None:
-    """Return a page's own time from its `timezone`: hours ahead of UTC, negative or fractional.
+    """Return a page's time zone from its `timezone`: hours ahead of UTC, negative or fractional.
 
     Returns:
-        None if it does not say, or says what cannot be.
+        None if the value is missing or not a possible time zone.
     """
     try:
-        # What is no number, or so many hours that there is no such time, raises, as it should.
+        # A value that is not a number, or too large, raises one of these errors.
         return timezone(timedelta(hours=float(hours)))  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
 
 
 def zone_of(hours: object) -> tzinfo:
-    """Return a page's own time from its `timezone`, or the usual one if it does not say."""
+    """Return a page's time zone from its `timezone`; `USUAL_TIMEZONE` if that is not usable."""
     return told_zone(hours) or timezone(timedelta(hours=USUAL_TIMEZONE))
 
 
 @dataclass(frozen=True)
 class OwnTime:
-    """What is known of a page's own time, which list-pages may not tell.
+    """A page's time zone by its sources, since list-pages may not have it.
 
-    Rows of `user_statistics` show it, since they have their hour in UTC, too. That stream is read
-    first, and what it showed is kept in the state of each.
+    Rows of `user_statistics` show it, because they also have their hour in UTC. That stream is read
+    first. Each statistics stream keeps the time zone in its state.
     """
 
     told: tzinfo | None
-    """By list-pages."""
+    """The time zone from list-pages."""
     shown: str | None
-    """By rows of this run: hours ahead of UTC."""
+    """The one from rows of this run, as hours ahead of UTC."""
     kept: str | None
-    """By rows of an earlier run."""
+    """The one from rows of an earlier run, as hours ahead of UTC."""
 
     @property
     def zone(self) -> tzinfo:
-        """The page's own time, or the usual one."""
+        """The page's time zone, or `USUAL_TIMEZONE`."""
         return self.told or zone_of(self.shown or self.kept)
 
     @property
     def is_guessed(self) -> bool:
-        """Whether nothing tells it: hours may then be up to 19 from where they are looked for."""
+        """Whether no source has it: the assumed one may then be up to 19 hours off."""
         return self.told is None and self.shown is None and self.kept is None
 
     @property
     def is_news(self) -> bool:
-        """Whether rows showed what the state does not have."""
+        """Whether rows of this run show a time zone that the state does not have."""
         return self.told is None and self.shown is not None and self.shown != self.kept
 
 
 def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
-    """Return how far a local hour is ahead of the same hour in UTC, such as ``20240102030000``.
+    """Return the UTC offset of a local hour, given the same hour in UTC as ``20240102030000``.
 
     Returns:
-        None if that is no time, or so far from the hour that no time zone is.
+        None if the digits are no time, or if no time zone has such a difference.
     """
     try:
         instant = datetime.strptime(str(digits), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
     ahead = at.replace(tzinfo=UTC) - instant
-    return ahead if abs(ahead) <= _FURTHEST and not ahead % _ZONES_DIFFER else None
+    return ahead if abs(ahead) <= _LARGEST_OFFSET and not ahead % _ZONE_STEP else None
 
 
 def is_day_and_month(label: str) -> bool:
@@ -127,46 +127,46 @@ class Unit(Enum):
     """The length of a stream's buckets."""
 
     MOMENT = "moment"
-    """Rows are no counts of a bucket: each has its own time."""
+    """No buckets: each row has its own time."""
     HOUR = "hour"
     DAY = "day"
 
     @property
     def form(self) -> Form:
-        """How the state writes a bucket: an hour as a time in UTC, a day as the local date."""
+        """The form of a bucket in the state: an hour is a time in UTC, a day is the local date."""
         return DATE if self is Unit.DAY else INSTANT
 
     def floor(self, at: datetime) -> datetime:
-        """Return the beginning of the bucket that a local time is in."""
+        """Return the beginning of the bucket of a local time."""
         if self is Unit.MOMENT:
             return at
         whole = at.replace(minute=0, second=0, microsecond=0)
         return whole if self is Unit.HOUR else whole.replace(hour=0)
 
     def place(self, at: datetime) -> int:
-        """Return where a local time is in a `Coverage`: microseconds since 1970."""
+        """Return a local time in the unit of a `Coverage`: microseconds since 1970."""
         return times.micros(times.text(at.replace(tzinfo=UTC) if self is Unit.DAY else at))
 
     def at(self, place: int, zone: tzinfo) -> datetime:
-        """Return the local time of a place in a `Coverage`, or the edge of what can be written."""
+        """Return the local time of a value in a `Coverage`; see `local` for extreme values."""
         at = times.parse(times.from_micros(place))
         return at.replace(tzinfo=zone) if self is Unit.DAY else local(at, zone)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Whole local days, which one call asks for."""
+    """Whole local days, requested with one call."""
 
     first: datetime
-    """Midnight, local time."""
+    """The start of the first day: midnight, local time."""
     after: datetime
-    """The midnight behind the last day."""
+    """The end of the last day: the next midnight."""
     newest: bool = False
-    """Whether it ends with the running day, so that whatever is later belongs to it, too."""
+    """Whether it ends with the current day, so that all later rows belong to it, too."""
 
     @property
     def zone(self) -> tzinfo | None:
-        """The page's own time."""
+        """The page's time zone."""
         return self.first.tzinfo
 
     @property
@@ -176,31 +176,31 @@ class Span:
 
     @property
     def until(self) -> int:
-        """The last second, in Unix seconds: inclusive or not, it cuts off no bucket."""
+        """The last second, in Unix seconds. It leaves out no bucket, inclusive or not."""
         return math.floor(self.after.timestamp()) - 1
 
     @property
     def date_range(self) -> str:
-        """The API's text for it, such as ``27/07/2021 00:00:00 - 26/08/2021 23:59:59``."""
+        """The API's `date_range`, such as ``27/07/2021 00:00:00 - 26/08/2021 23:59:59``."""
         return f"{self.first:%d/%m/%Y} 00:00:00 - {self.after - _DAY:%d/%m/%Y} 23:59:59"
 
     @property
     def days(self) -> str:
-        """The API's text for it without times, such as ``20/07/2020 - 20/08/2020``."""
+        """The API's `date_range` without times, such as ``20/07/2020 - 20/08/2020``."""
         return f"{self.first:%d/%m/%Y} - {self.after - _DAY:%d/%m/%Y}"
 
     @property
     def wider(self) -> Span:
-        """The same with a day more at both ends.
+        """The span with one more day at both ends.
 
-        Rows that tell their own hour or day are asked for so: the page's own time may have been
-        guessed, or have changed, and then the hours of these days lie elsewhere in time.
+        If rows have their own hour or day, the tap requests this one: the time zone may be assumed,
+        or may have changed, and then the hours of these days are at other times.
         """
         return Span(self.first - _DAY, self.after + _DAY)
 
     @property
     def halves(self) -> list[Span]:
-        """The newer and the older half, of whole days; none of a single day."""
+        """The newer and the older half, in whole days; empty for a single day."""
         days = (self.after - self.first) // _DAY
         if days == 1:
             return []
@@ -208,25 +208,25 @@ class Span:
         return [Span(middle, self.after, self.newest), Span(self.first, middle)]
 
     def holds(self, at: datetime) -> bool:
-        """Return whether a bucket belongs to this span: it is one of its days by its label."""
+        """Return whether the local time of a bucket is in this span, or after it if `newest`."""
         return self.first <= at and (self.newest or at < self.after)
 
     def hour_of(self, text: str) -> datetime:
-        """Read an hour of the API, which is local, whatever offset it may be given with.
+        """Return the local time of an hour in an answer; a UTC offset in the text is ignored.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not a time.
         """
         return datetime.fromisoformat(text).replace(tzinfo=self.zone)
 
     def day_of(self, label: str) -> datetime | None:
-        """Work out the day that a label names: ``D/M/YYYY``, ``D/M``, or an ISO date or time.
+        """Return the day of a label: ``D/M/YYYY``, ``D/M``, or an ISO date or time.
 
-        The year of ``D/M`` is the one that lies within the span, or next to it: as far as an answer
-        for the wider one may reach in another time zone.
+        The year of ``D/M`` is the one that puts the day into the span or up to two days outside of
+        it, since `wider` is requested and the time zone may differ.
 
         Returns:
-            Its midnight; None if the label does not tell.
+            Midnight of the day; None if the label shows no day.
         """
         found = _DAY_MONTH.fullmatch(label)
         try:
@@ -250,14 +250,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Which buckets a run reads of a page, in the page's own time."""
+    """The buckets that a run reads of a page, in the page's time zone."""
 
     start: datetime
-    """The first one."""
+    """The first bucket."""
     running: datetime
-    """The last one that is asked for: it runs now, or at the end date."""
+    """The last bucket to request: the current one, or the one of `end_date`."""
     last: datetime | None
-    """The last one that is written; None if there is no end date."""
+    """The last bucket to write; None without `end_date`."""
 
     @classmethod
     def of(
@@ -270,30 +270,30 @@ class Bounds:
         now: datetime,
         slack: timedelta = timedelta(0),
     ) -> Self:
-        """Read the settings.
+        """Return the bounds that the settings and the age of the page give.
 
         Args:
             config: the settings.
             unit: the length of the stream's buckets.
-            zone: the page's own time.
-            added: when the page was added to Pancake, before which there are no statistics.
+            zone: the page's time zone.
+            added: the time when the page was added to Pancake; it has no statistics before that.
             now: the start of this run.
-            slack: how much earlier than the start date to begin.
+            slack: the time to begin before `start_date`.
         """
-        # Before a page was added there is nothing, and asking for it can cost a call a day.
-        known = [BEGINNING]
+        # A page has nothing before it was added, and the requests for it can cost a call a day.
+        starts = [BEGINNING]
         if config.get("start_date"):
-            known += [_before(times.parse(config["start_date"]), slack / _DAY)]
-        known += [_before(times.parse(added), 1)] if added is not None else []
+            starts += [_days_before(times.parse(config["start_date"]), slack / _DAY)]
+        starts += [_days_before(times.parse(added), 1)] if added is not None else []
         end = times.parse(config["end_date"]) if config.get("end_date") else None
         return cls(
-            unit.floor(local(max(known), zone)),
+            unit.floor(local(max(starts), zone)),
             unit.floor(local(now if end is None else min(now, end), zone)),
             None if end is None else unit.floor(local(end, zone)),
         )
 
     def hold(self, at: datetime) -> bool:
-        """Return whether a bucket is written."""
+        """Return whether to write a bucket."""
         return self.start <= at and (self.last is None or at <= self.last)
 
 
@@ -304,7 +304,7 @@ class _Failure(NamedTuple):
 
 
 class BucketWalk:
-    """What one run reads of one page's statistics, in one stream."""
+    """The walk of one run over the statistics of one page, in one stream."""
 
     def __init__(
         self,
@@ -317,32 +317,33 @@ class BucketWalk:
         slack: float = 0,
         tell: Callable[[PageFailed, bool], object],
     ) -> None:
-        """Open what is new since the last run; nothing of it is in the state before a span is read.
+        """Open the days since the last run. The state changes only when a span is read.
 
         Args:
-            bookmark: the stream's for this page, which begins where the bounds do.
-            bounds: what is read.
+            bookmark: the stream's bookmark of this page, with the same start as `bounds`.
+            bounds: the buckets to read.
             unit: the length of the stream's buckets.
             now: the start of this run.
-            lookback: how many days before the last `top` are read again, at most every 6 hours.
-            slack: how many days before it are read again in each run.
-            tell: is called with what set a span aside, and whether it was aside before.
+            lookback: number of days before the last `top` to read again, at most every 6 hours.
+            slack: number of days before the last `top` to read again in each run.
+            tell: a function to call when a span is set aside: with the error, and with whether an
+                earlier run has set the span aside.
         """
         self.bookmark = bookmark
         self.bounds = bounds
         self.has_read = bookmark.coverage.top is not None
         """Whether an earlier run has read something."""
         self.read = False
-        """Whether some span could be read in this run."""
+        """Whether this run has read at least one span."""
         self._unit = unit
-        self._tell = tell
+        self._log_aside = tell
         self._pending: list[_Failure] = []
         form = unit.form
         self._aside = [
             Stretch(form.read(low), form.read(high)) for low, high in bookmark.fact("aside")
         ]
-        self._looked: list[Any] | None = None
-        """When this run reads the lookback, and of how many seconds; None if it does not."""
+        self._lookback_fact: list[Any] | None = None
+        """The start of this run and the seconds of its lookback; None if it reads no lookback."""
         coverage, running = bookmark.coverage, unit.place(bounds.running)
         coverage.move_floor()
         back = max(int(slack * coverages.DAY), self._lookback(lookback, now))
@@ -350,30 +351,30 @@ class BucketWalk:
             coverage.begin(running, back)
 
     def _lookback(self, days: float, now: datetime) -> int:
-        """Return how far before `top` to begin, in microseconds: 0 if that is not due."""
+        """Return the lookback below `top`, in microseconds; 0 if none is due."""
         top, running = self.bookmark.coverage.top, self._unit.place(self.bounds.running)
-        # Else an end date, or a clock that went back, keeps the run from reading up to `top`.
+        # With an end date, or a clock that went back, the run may end below `top`.
         reaches_top = top is None or top <= running
         back, last = int(days * coverages.DAY), self.bookmark.fact("lookback")
         seconds = back // coverages.SECOND  # a whole number: target-csv fails at others in a state
         if top is not None and last:
             at, most = times.parse(last[0]), last[1]
-            # A time in the future is a wrong clock's: no reason to wait.
+            # A time in the future comes from a wrong clock, and is no reason to wait.
             if reaches_top and seconds <= most and timedelta(0) <= now - at < LOOKBACK_INTERVAL:
                 return 0
             assert self.zone is not None  # noqa: S101 - local times have one
             back += max(0, top - self._unit.place(self._unit.floor(local(at, self.zone))))
         if reaches_top:
-            self._looked = [times.text(now), seconds]
+            self._lookback_fact = [times.text(now), seconds]
         return back
 
     @property
     def zone(self) -> tzinfo | None:
-        """The page's own time."""
+        """The page's time zone."""
         return self.bounds.running.tzinfo
 
     def open_days(self) -> set[date]:
-        """Return the local days of which something is open."""
+        """Return the local days that are not completely read."""
         return self._days_of(self.bookmark.coverage.stretches)
 
     def aside_days(self) -> set[date]:
@@ -381,26 +382,26 @@ class BucketWalk:
         return self._days_of(self._aside)
 
     def wants(self, span: Span) -> bool:
-        """Return whether something of a span is open."""
+        """Return whether a part of a span is open."""
         low, high = self._range(span)
         return any(one.low <= high and one.high >= low for one in self.bookmark.coverage.stretches)
 
     def spans(self, most: int) -> Iterator[Span]:
-        """Cut what is open into spans, see `spans_of`."""
+        """Return the open days as spans of at most `most` days; see `spans_of`."""
         return spans_of([self], most)
 
     def reopen(self) -> None:
-        """Open all that was read before: it is to be read again."""
+        """Open everything that was read before, so that it is read again."""
         self.bookmark.coverage.reopen()
 
     def passed(self, span: Span) -> None:
-        """Note that the rows of a span are written."""
+        """Record that the rows of a span are written."""
         low, high = self._range(span)
         coverage = self.bookmark.coverage
         coverage.close(low, high)
-        # Ends of buckets, as the state shows them.
+        # The state has the beginnings of buckets only.
         coverage.stretches = [
-            Stretch(stretch.low, max(stretch.low, self._whole(stretch.high)))
+            Stretch(stretch.low, max(stretch.low, self._bucket_start(stretch.high)))
             for stretch in coverage.stretches
         ]
         self._aside = without(self._aside, low, high)
@@ -409,42 +410,42 @@ class BucketWalk:
         self._save()
 
     def failed(self, span: Span, failure: PageFailed, *, told: bool = False) -> None:
-        """Note that a span cannot be read.
+        """Record that a span cannot be read.
 
         Args:
             span: the days.
-            failure: why.
-            told: whether that is said of another stream, which the same call is for.
+            failure: the error.
+            told: whether another stream, read with the same call, has already logged it.
 
         Raises:
-            PageFailed: it is not this span alone, but the stream, that cannot be read.
+            PageFailed: too many spans failed: the stream cannot be read.
         """
         self._pending.append(_Failure(span, failure, told))
         new = [one.failure for one in self._pending if not self._is_aside(one.span)]
         if len(new) == MOST_FAILURES:
             if self.read:
-                # The next run then reads first what lies behind them.
+                # The next run then reads the other days first.
                 self._put_aside()
                 self._save()
             raise new[0]
 
     def finish(self) -> None:
-        """Set aside what failed last.
+        """Set aside the last spans that failed.
 
         Raises:
-            PageFailed: nothing at all could be read.
+            PageFailed: no span could be read.
         """
         if self._pending and not self.read:
             raise self._pending[0].failure
         self.settle()
 
     def settle(self) -> None:
-        """Set aside what failed, if others of the stream could be read; else wait for that."""
+        """Set aside the spans that failed, once this run has read another span of the stream."""
         if not self._pending or not self.read:
             return
         for one in self._pending:
             if not one.told:
-                self._tell(one.failure, self._is_aside(one.span))
+                self._log_aside(one.failure, self._is_aside(one.span))
         self._put_aside()
         self._save()
 
@@ -452,15 +453,15 @@ class BucketWalk:
         for one in self._pending:
             low, high = self._range(one.span)
             if not self._is_aside(one.span):
-                self._aside.append(Stretch(low, self._whole(high)))
+                self._aside.append(Stretch(low, self._bucket_start(high)))
         self._pending = []
 
     def _save(self) -> None:
         text = self._unit.form.text
         self.bookmark.save()
-        if self._looked is not None:
-            # What is not read yet of these days is open, so it is read in any case.
-            self.bookmark.note("lookback", self._looked)
+        if self._lookback_fact is not None:
+            # The state can have it already, since its days that are not read yet are open.
+            self.bookmark.note("lookback", self._lookback_fact)
         self.bookmark.note(
             "aside", [[text(stretch.low), text(stretch.high)] for stretch in sorted(self._aside)]
         )
@@ -469,7 +470,7 @@ class BucketWalk:
         return span.first.date() in self.aside_days()
 
     def _range(self, span: Span) -> tuple[int, int]:
-        """Return where a span begins and ends in the coverage: no further than this run reads."""
+        """Return the ends of a span in the coverage, no further than this run reads."""
         place = self._unit.place
         low = max(place(span.first), self.bookmark.coverage.start)
         return low, min(place(span.after) - 1, place(self.bounds.running))
@@ -478,8 +479,8 @@ class BucketWalk:
         assert self.zone is not None  # noqa: S101 - local times have one
         return self._unit.at(place, self.zone)
 
-    def _whole(self, place: int) -> int:
-        """Return the beginning of the bucket that a place is in."""
+    def _bucket_start(self, place: int) -> int:
+        """Return the beginning of the bucket of a value in the coverage."""
         return self._unit.place(self._unit.floor(self._at(place)))
 
     def _days_of(self, stretches: Iterable[Stretch]) -> set[date]:
@@ -494,9 +495,10 @@ class BucketWalk:
 
 
 def spans_of(walks: Sequence[BucketWalk], most: int) -> Iterator[Span]:
-    """Cut what is open in one of the walks into spans of so many days at most, the newest first.
+    """Yield the days that are open in any of the walks, as spans of at most `most` days.
 
-    What is set aside in all of them comes after everything else. What opens meanwhile comes last.
+    The newest days come first. Then come the days that are set aside in each walk in which they are
+    open, and last the days that open meanwhile.
     """
     asked: set[date] = set()
     bounds, zone = walks[0].bounds, walks[0].zone
@@ -510,7 +512,7 @@ def spans_of(walks: Sequence[BucketWalk], most: int) -> Iterator[Span]:
             *(mine - walk.aside_days() for mine, walk in zip(opened, walks, strict=True))
         )
         for part in (first, days - first):
-            for low, high in _cut(part, most):
+            for low, high in _without_gaps(part, most):
                 after = datetime.combine(high + _DAY, datetime.min.time(), zone)
                 yield Span(
                     datetime.combine(low, datetime.min.time(), zone),
@@ -519,8 +521,8 @@ def spans_of(walks: Sequence[BucketWalk], most: int) -> Iterator[Span]:
                 )
 
 
-def _cut(days: set[date], most: int) -> Iterator[tuple[date, date]]:
-    """Cut days into parts without a gap, the newest first: the first and the last day of each."""
+def _without_gaps(days: set[date], most: int) -> Iterator[tuple[date, date]]:
+    """Yield the first and the last day of runs of days without a gap, the newest run first."""
     left = sorted(days)
     while left:
         high = low = left.pop()
@@ -530,15 +532,15 @@ def _cut(days: set[date], most: int) -> Iterator[tuple[date, date]]:
 
 
 def local(at: datetime, zone: tzinfo) -> datetime:
-    """Return a time in a page's own time, or in UTC at the edges of what can be written."""
+    """Return a time in a time zone; near year 1 or 9999, the same digits in that zone."""
     try:
         return at.astimezone(zone)
     except OverflowError:
         return at.replace(tzinfo=zone)
 
 
-def _before(at: datetime, days: float) -> datetime:
-    """Return the time so many days before another, but none that cannot be."""
+def _days_before(at: datetime, days: float) -> datetime:
+    """Return the time a number of days before another; `BEGINNING` if that is before year 1."""
     try:
         return at - timedelta(days=days)
     except OverflowError:

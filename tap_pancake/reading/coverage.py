@@ -1,14 +1,14 @@
-"""Coverage: what was read of a stream of a page, and what is still open.
+"""Coverage: the range of time of a stream and page that is read, and the part that is still open.
 
-Everything from `floor` up to `top` was read, except the `open` stretches. So one state serves a
-first run that is years from its end, a run every quarter of an hour, and a run that was killed:
+Everything from `floor` up to `top` is read, except the open stretches. So the same state works for
+a first run with years of history to read, a run every 15 minutes, and a run that was killed:
 
-- a reading of the head opens the stretch above the last one, and moves `top` at once;
-- what is read shrinks the stretches, from the newest row down, or up where a list is oldest first;
-- an earlier start opens a stretch below, and a later one forgets what is below it.
+- a reading of the head moves `top` at once, and opens the stretch above the last reading;
+- each row shrinks a stretch, from its high end down, or up if a list is oldest first;
+- an earlier start opens a stretch below the floor; below a later start, nothing counts as read.
 
-Times are whole microseconds since 1970, so that they compare exactly. Of statistics they are the
-beginnings of hours, or the midnights of dates, as if these were in UTC.
+Times are whole microseconds since 1970, so that they compare exactly. For statistics, they are the
+beginnings of hours, or of dates as if these were in UTC.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BEGINNING = times.micros("0001-01-01T00:00:00")
-"""Before everything."""
+"""A time before all rows."""
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 86_400 * SECOND
 MOST = 8
-"""So many stretches are kept of a stream of a page; of more, neighbours are joined."""
+"""Largest number of stretches of a stream and page; if there are more, neighbours are joined."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stretch:
-    """A stretch of time, both ends included."""
+    """A range of time, both ends included."""
 
     low: int
     high: int
 
     def holds(self, at: int) -> bool:
-        """Tell whether a time is in it."""
+        """Return whether a time is in the stretch."""
         return self.low <= at <= self.high
 
 
 def joined(stretches: Iterable[Stretch], most: int | None = None) -> list[Stretch]:
-    """Join stretches that meet, and then, of more than `most`, those with the least between them.
+    """Join stretches that meet; while more than `most` are left, join the two closest ones.
 
     Returns:
-        Stretches with something between them, the newest first.
+        Stretches that do not meet, the newest first.
     """
     done: list[Stretch] = []
     for stretch in sorted(stretches):
@@ -61,7 +61,7 @@ def joined(stretches: Iterable[Stretch], most: int | None = None) -> list[Stretc
 
 
 def without(stretches: Iterable[Stretch], low: int, high: int) -> list[Stretch]:
-    """Return stretches without what lies between two times, both included."""
+    """Return stretches without the range between two times, both included."""
     left = []
     for stretch in stretches:
         if stretch.high < low or stretch.low > high:
@@ -75,7 +75,7 @@ def without(stretches: Iterable[Stretch], low: int, high: int) -> list[Stretch]:
 
 
 class Coverage:
-    """What was read of one stream of one page."""
+    """The range of time that is read of one stream and page."""
 
     def __init__(
         self,
@@ -86,14 +86,15 @@ class Coverage:
         start: int = BEGINNING,
         end: int | None = None,
     ) -> None:
-        """Hold what earlier runs have read.
+        """Begin with what earlier runs have read.
 
         Args:
-            top: up to where all was read but the stretches; None before the first reading.
-            floor: where the last run began.
-            stretches: what is open.
-            start: nothing older is read by this run.
-            end: nothing newer is, so that what is above it stays as it was; None is no end.
+            top: the time up to which everything is read, except the stretches; None before the
+                first reading.
+            floor: the start of the last run; None if there was none.
+            stretches: the open stretches.
+            start: the earliest time that this run reads.
+            end: the latest time that this run reads; what is above stays as it is. None is no end.
         """
         self.top = top
         self.floor = start if floor is None else floor
@@ -102,7 +103,7 @@ class Coverage:
         self.stretches = joined(stretches, MOST)
 
     def copy(self) -> Coverage:
-        """Return one that changes by itself."""
+        """Return an independent copy."""
         return Coverage(
             top=self.top,
             floor=self.floor,
@@ -113,40 +114,41 @@ class Coverage:
 
     @property
     def lowest(self) -> int:
-        """Where the lowest open stretch begins; `top` if none is open."""
+        """The low end of the lowest open stretch; `top` if none is open."""
         if self.stretches:
             return self.stretches[-1].low
         return BEGINNING if self.top is None else self.top
 
     def holds(self, at: int) -> bool:
-        """Tell whether a time is open."""
+        """Return whether a time is in an open stretch."""
         return any(stretch.holds(at) for stretch in self.stretches)
 
     def begin(self, top: int, back: int) -> Stretch:
-        """Begin a reading of the head: move `top`, and open what is above the last reading.
+        """Begin a reading of the head: move `top`, and open the stretch above the last reading.
 
         Args:
-            top: when the answer was asked for.
-            back: how far before the last `top` to begin, in microseconds.
+            top: the time when the answer was requested.
+            back: the lookback below the last `top`, in microseconds.
 
         Returns:
             The stretch to read.
         """
         low = self.start if self.top is None else max(self.start, self.top - back)
-        # A clock may have gone back, or a copy lag: what lies between is met all the same.
+        # The new `top` may be below the old one, if a clock went back, or if an old copy of the
+        # data answered. The stretch includes the time in between.
         self.top = top if self.top is None else max(top, self.top)
-        stretch = Stretch(min(low, top), self._within(self.top))
+        stretch = Stretch(min(low, top), self._capped(self.top))
         self._set([*self.stretches, stretch])
         return stretch
 
     def move_floor(self, high: int | None = None) -> None:
-        """Take the start of this run as the floor.
+        """Set the floor to the start of this run.
 
-        An earlier one opens what is below the old floor. Below a later one, nothing counts as read
-        any more: rows that are not looked at may change there, or move away unread.
+        An earlier start opens the stretch below the old floor. Below a later start, nothing counts
+        as read: rows there may change, or move away, without being read.
 
         Args:
-            high: where the stretch below ends; None is the old floor.
+            high: the high end of the stretch that opens; None is the old floor.
         """
         if self.start < self.floor and self.top is not None:
             self._set([*self.stretches, Stretch(self.start, self.floor if high is None else high)])
@@ -154,27 +156,27 @@ class Coverage:
         self.floor = self.start
 
     def reopen(self) -> None:
-        """Open all that was read."""
+        """Open everything that was read."""
         if self.top is not None:
             self._set([*self.stretches, Stretch(self.floor, self.top)])
 
     def read(self, low: int, high: int) -> None:
-        """Note that all above `low`, up to `high`, was read; at `low` itself there may be more."""
-        self._take(low + 1, high)
+        """Record that everything above `low`, up to `high`, is read; more rows may be at `low`."""
+        self._remove(low + 1, high)
 
     def read_up(self, low: int, high: int) -> None:
-        """Note that all from `low` to below `high` was read; at `high` itself there may be more."""
-        self._take(low, high - 1)
+        """Record that everything from `low` to below `high` is read; more may be at `high`."""
+        self._remove(low, high - 1)
 
     def close(self, low: int, high: int) -> None:
-        """Note that all from `low` to `high` was read."""
-        self._take(low, high)
+        """Record that everything from `low` to `high` is read."""
+        self._remove(low, high)
 
-    def _within(self, at: int) -> int:
+    def _capped(self, at: int) -> int:
         return at if self.end is None else min(at, self.end)
 
-    def _take(self, low: int, high: int) -> None:
-        if low <= (high := self._within(high)):
+    def _remove(self, low: int, high: int) -> None:
+        if low <= (high := self._capped(high)):
             self.stretches = without(self.stretches, low, high)
 
     def _set(self, stretches: Iterable[Stretch]) -> None:

@@ -1,10 +1,10 @@
-"""The ways to walk a list that moves while it is read: down, up, and page after page.
+"""The walks through a list that changes while it is read: down or up, one answer at a time.
 
-Each step of a walk proves itself. An answer must be in order, within its bound, and hold rows that
-are known already (the *overlap*): then nothing lies between it and what was read before, whether
-bounds are inclusive or not, and however many rows an answer holds. And nothing is concluded from
-what did not come: a missing overlap, an empty answer and an end are asked for again. Whatever does
-not fit is a `Stray`, and the list is then paged through.
+Each step of a walk proves itself. An answer must be in order, within its bound, and contain rows of
+the answer before (the *overlap*). Then no row lies between the two answers, whether bounds are
+inclusive or not, and whatever the page size is. If an overlap is missing, or an answer is empty or
+seems to be the last one, the tap requests it again. Any contradiction raises `Stray`, and the list
+is then read whole, answer after answer.
 """
 
 from __future__ import annotations
@@ -25,58 +25,59 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-# So often is asked for what must be there: one answer in a hundred was seen to be empty.
+# Number of requests for rows that must be there, since a single answer may be empty by mistake.
 _TRIES = 4
 
 
 class StepDown:
-    """Walks a stretch of a list from its newest row down, a call a step."""
+    """A walk through a stretch of a list from its newest row down, one call a step."""
 
     sign = 1
-    """-1 for a walk up."""
-    ends = 2
-    """So often is asked for what follows the last row of all: here once in the life of a page."""
+    """The direction: 1 for a walk down, -1 for a walk up."""
+    end_checks = 2
+    """Number of answers without a new row that confirm the end: a walk down reaches it only once
+    in the life of a page."""
 
     def __init__(self, live: LiveList, low: int, high: int) -> None:
         """Begin outside of the stretch.
 
         Args:
             live: the list.
-            low: the walk ends below it.
-            high: where it begins, if it is not handed the head.
+            low: the low end of the stretch.
+            high: the high end of the stretch, where the walk begins if it does not get the head.
         """
         self.low = low
         self.high = high
         self.finished = False
-        """Whether the last answer that was given was the last one."""
+        """Whether the answer that was yielded last reaches the end of the stretch."""
         self._live = live
         self._place = high
         self._known = KnownRows(live)
-        self._end = ListEnd(live, self._known)
+        self._list_end = ListEnd(live, self._known)
 
     def answers(self, head: Answer | None = None) -> Iterator[list[Row]]:
-        """Return the rows of each answer that are in the stretch and were not given before.
+        """Yield the rows of each answer that are in the stretch and are new.
 
         Args:
-            head: the list's first answer, if the stretch begins there.
+            head: the head of the list, if the stretch begins there.
 
         Raises:
-            Stray: the list does not sort, filter or go on as it should.
-            Unsettled: it moves too fast.
+            Stray: the list does not sort, filter or continue as expected.
+            Unsettled: the list changes too fast.
         """
         if head is None:
             rows = self._enter()
             if rows is None and self.sign > 0 and not self._live.listing.bounded:
-                # The last row is gone, from which on those without a time, which pass no bound,
-                # would have been found.
+                # The last row is gone. Rows without a time, which no bound includes, are only found
+                # after that row.
                 msg = "has nothing any more where it was read to"
                 raise Stray(msg)
         else:
             self._check_order()
             self._live.head = head.rows
             if self.sign > 0:
-                # Where it demands bounds, rows between those of the head and the stretch may be
-                # wanted. Up, an empty head is asked for again as it was.
+                # If the list requires bounds, there may be rows between the head and the stretch.
+                # A walk up repeats the request of an empty head as it was.
                 self._place = max(self._place, self._live.now)
             rows = head.rows or self._enter(1)
         while rows is not None:
@@ -101,22 +102,22 @@ class StepDown:
     # What differs between down and up
 
     def _query(self, at: int) -> Query:
-        """Return the query for rows from a time on."""
+        """Return the query for rows from a time on, in the direction of the walk."""
         return self._live.query(until=min(second(at) + 1, self._live.latest))
 
     def _is_past(self, row: Row) -> bool:
-        """Tell whether a row is behind the stretch."""
+        """Return whether a row is beyond the end of the stretch."""
         at = self._live.at(row)
         return at is not None and at < self.low
 
-    def _is_out(self, row: Row, query: Query) -> bool:
-        """Tell whether a row is where the bound of a query does not allow it."""
+    def _is_outside(self, row: Row, query: Query) -> bool:
+        """Return whether a row is outside of the bound of a query."""
         at = self._live.at(row)
-        assert query.until is not None  # noqa: S101 - of `_query`
+        assert query.until is not None  # noqa: S101 - `_query` sets it
         return at is not None and at >= (query.until + 1) * SECOND
 
     def _next_gap(self) -> int | None:
-        """Return where to go on where the list ends only for its bounds; None if it really does."""
+        """Return where to go on if the list ends at its bounds only; None if it really ends."""
         longest = self._live.listing.longest
         if longest is None:
             return None
@@ -126,55 +127,55 @@ class StepDown:
     # The walk
 
     def _enter(self, tries: int = _TRIES) -> list[Row] | None:
-        """Ask for the first rows of the stretch, of which none is known; None if there are none."""
+        """Request the first rows of the stretch, without an overlap; None if there are none."""
         place: int | None = self._place
         while place is not None:
             self._place = place
             for _ in range(tries if self._live.listing.longest is None else 2):
-                if rows := self._asked(self._query(place)):
+                if rows := self._request(self._query(place)):
                     return rows
             place = self._next_gap()
         return None
 
     def _step(self) -> list[Row] | None:
-        """Ask for what follows; None if that is nothing."""
+        """Request the rows that follow; return None if there are none."""
         live = self._live
         if live.size < live.listing.page_size and self._is_end():
             return None
-        for at in self._places():
+        for at in self._restart_times():
             query = self._query(at)
-            rows = self._asked(query)
+            rows = self._request(query)
             if not any(map(self._known.has, rows)):
                 continue
-            if self._leads_on(rows):
+            if self._leads_beyond(rows):
                 return rows
             if live.is_full or at != self._place:
-                return self._page_through(query)
-            # The end, it seems.
+                return self._read_second(query)
+            # This seems to be the end.
             follows = live.follow(rows)
             if self._is_end():
                 return None
-            # What follows it, and what is a second beyond it.
+            # Check the rows that follow, and the rows from a second further on.
             beyond = self._query(self._place - self.sign * SECOND)
-            if self._goes_on(follows, rows) or self._leads_on(self._asked(beyond)):
-                return self._page_through(query)
+            if self._has_more(follows, rows) or self._leads_beyond(self._request(beyond)):
+                return self._read_second(query)
             return self._after_gap()
         msg = "does not go on where an answer ended"
         raise Stray(msg)
 
     def _is_end(self) -> bool:
-        """Tell whether one answer shows that this is the end of all."""
-        if self.sign < 0 or not self._end.is_shown():
+        """Return whether one more answer shows the end of the list."""
+        if self.sign < 0 or not self._list_end.is_shown():
             return False
         self._check_order()
         return True
 
-    def _goes_on(self, query: Query, rows: list[Row]) -> bool:
-        """Tell whether anything new follows an answer, until nothing at all came twice."""
+    def _has_more(self, query: Query, rows: list[Row]) -> bool:
+        """Return whether new rows follow; `end_checks` answers without one confirm the end."""
         seen, quiet = set(map(self._live.id, rows)), 0
-        while quiet < self.ends:
-            rows = self._asked(query)
-            if self._leads_on(rows):
+        while quiet < self.end_checks:
+            rows = self._request(query)
+            if self._leads_beyond(rows):
                 return True
             if seen.issuperset(map(self._live.id, rows)):
                 quiet += 1
@@ -186,23 +187,24 @@ class StepDown:
     def _after_gap(self) -> list[Row] | None:
         if (place := self._next_gap()) is None:
             if self.sign > 0:
-                self._end.look_past()
+                self._list_end.look_past()
             return None
         self._place = place
         return self._enter()
 
-    def _places(self) -> Iterator[int]:
-        """Return times to go on from: of the last row, then of rows before it, which may stay."""
-        known = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
+    def _restart_times(self) -> Iterator[int]:
+        """Yield times to go on from: the one of the last row, then those of rows before it."""
+        read = [self._live.at(row) or 0 for row in reversed(self._known.rows)]
         yield from [self._place] * 2
         for share in (8, 2, 1):
-            yield known[len(known) // share - 1] if len(known) >= share else self._place
+            yield read[len(read) // share - 1] if len(read) >= share else self._place
 
-    def _page_through(self, query: Query) -> list[Row] | None:
-        """Read a second that fills an answer, sweep by sweep, and one row past it.
+    def _read_second(self, query: Query) -> list[Row] | None:
+        """Read all rows of one second if they fill an answer, sweep by sweep, and one row past it.
 
         Returns:
-            All its rows and the first ones past it; None if there is nothing new.
+            The rows of the second and the first row past it. If none is new, the rows that follow;
+            None if there are none.
         """
         edge = second(self._place)
 
@@ -210,27 +212,27 @@ class StepDown:
             at = self._live.at(row)
             return at is not None and (second(at) - edge) * self.sign < 0
 
-        # All that the answer had may have moved away meanwhile.
+        # All rows of the answer may have moved away meanwhile.
         sweeps = Sweeps(self._live, query, is_past, may_be_empty=True)
         rows = [row for some in sweeps.rows() for row in some]
-        if any(self._is_out(row, query) for row in rows):
-            raise Stray(self._outside())
+        if any(self._is_outside(row, query) for row in rows):
+            raise Stray(self._filter_fault())
         rows.sort(key=lambda row: self._live.at(row) or 0, reverse=self.sign > 0)
-        # Of the rows past it only the nearest: an answer of a copy that lags has others in between.
+        # Keep only the nearest row past it: an old copy of the data may lack rows in between.
         inside = [row for row in rows if not is_past(row)]
         rows = inside + [row for row in rows if is_past(row)][:1]
         return rows if self._known.new(rows) else self._after_gap()
 
-    def _asked(self, query: Query) -> list[Row]:
-        """Ask once, and learn from the answer.
+    def _request(self, query: Query) -> list[Row]:
+        """Return the rows of one answer, and record what they show of the list.
 
         Raises:
-            Stray: it is not in order, or not within its bound.
+            Stray: the answer is not in order, or not within its bound.
         """
         rows = self._live.ask(query).rows
         self._check_order()
-        if any(self._is_out(row, query) for row in rows):
-            raise Stray(self._outside())
+        if any(self._is_outside(row, query) for row in rows):
+            raise Stray(self._filter_fault())
         before = [*self._live.head, *self._known.rows]
         self._live.evidence.see_bounds(query, rows, before)
         self._known.meet(rows)
@@ -241,11 +243,11 @@ class StepDown:
             msg = f"is not sorted by `{self._live.listing.key}`"
             raise Stray(msg)
 
-    def _outside(self) -> str:
+    def _filter_fault(self) -> str:
         return f"does not filter by `{self._live.listing.key}`"
 
-    def _leads_on(self, rows: list[Row]) -> bool:
-        """Tell whether an answer has a new row beyond the place of the walk."""
+    def _leads_beyond(self, rows: list[Row]) -> bool:
+        """Return whether an answer has a new row at or beyond the place of the walk."""
         return any(
             (at := self._live.at(row)) is not None and (at - self._place) * self.sign <= 0
             for row in self._known.new(rows)
@@ -253,10 +255,10 @@ class StepDown:
 
 
 class StepUp(StepDown):
-    """Walks a stretch of a list that is oldest first."""
+    """A walk through a stretch of a list that is oldest first, from its oldest row up."""
 
     sign = -1
-    ends = 3  # in each run
+    end_checks = 3  # each run reaches the end
 
     def __init__(self, live: LiveList, low: int, high: int) -> None:
         """Begin outside of the stretch; the walk ends above `high`."""
@@ -273,9 +275,9 @@ class StepUp(StepDown):
         return at is not None and at > self.high
 
     @override
-    def _is_out(self, row: Row, query: Query) -> bool:
+    def _is_outside(self, row: Row, query: Query) -> bool:
         at = self._live.at(row)
-        assert query.since is not None  # noqa: S101 - of `_query`
+        assert query.since is not None  # noqa: S101 - `_query` sets it
         return at is not None and at < query.since * SECOND
 
     @override

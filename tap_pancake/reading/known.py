@@ -1,4 +1,4 @@
-"""Which rows a walk has read last, and what shows that none follows them."""
+"""The rows that a walk has read last, and the proof that no row follows them."""
 
 from __future__ import annotations
 
@@ -14,79 +14,83 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-# So many rows that were read last are known, and may be the overlap.
-_KNOWN = 120
-# So many rows that may be a cursor are tried, since one may be gone.
+# Number of rows to remember for the overlap; an answer with more rows is remembered whole.
+_REMEMBERED = 120
+# Number of rows to try as the cursor, since a row may be gone.
 _CURSORS = 3
 
 
 class KnownRows:
-    """The rows that a walk has read last: they tell an overlap from news."""
+    """The rows that a walk has read last, to find the overlap and the new rows of an answer."""
 
     def __init__(self, live: LiveList) -> None:
-        """Begin with none."""
+        """Begin without rows."""
         self._live = live
         self._known: OrderedDict[str, Row] = OrderedDict()
-        self._timeless: set[str] = set()
-        self._loose: dict[str, Row] = {}
+        self._timeless_read: set[str] = set()
+        self._timeless_met: dict[str, Row] = {}
 
     @property
     def rows(self) -> list[Row]:
-        """Those with a time, in the order in which they were read."""
+        """The rows with a time, in the order in which they were read."""
         return list(self._known.values())
 
     def has(self, row: Row) -> bool:
-        """Tell whether a row was read with the same time."""
+        """Return whether a row was read with the same time."""
         known = self._known.get(self._live.id(row))
         return known is not None and self._live.at(known) == self._live.at(row)
 
     def new(self, rows: Iterable[Row]) -> list[Row]:
-        """Return those of some rows that were not read, or have another time now."""
-        ids = self._timeless
+        """Return the rows that were not read, or that have another time now."""
+        ids = self._timeless_read
         return [row for row in rows if not self.has(row) and self._live.id(row) not in ids]
 
     def read(self, rows: list[Row]) -> int | None:
-        """Remember the rows of an answer; return the time of its last one that has a time."""
+        """Remember the rows of an answer; return the time of its last row with a time."""
         place = None
         for row in rows:
             at = self._live.at(row)
             if at is None:
-                self._timeless.add(self._live.id(row))
+                self._timeless_read.add(self._live.id(row))
                 continue
             self._known[self._live.id(row)] = row
             self._known.move_to_end(self._live.id(row))
             place = at
-        while len(self._known) > max(_KNOWN, len(rows)):
+        while len(self._known) > max(_REMEMBERED, len(rows)):
             self._known.popitem(last=False)
         return place
 
     def meet(self, rows: Iterable[Row]) -> None:
-        """Keep the rows without a time of an answer that only proves something."""
-        self._loose |= {self._live.id(row): row for row in rows if self._live.at(row) is None}
+        """Keep the rows without a time of an answer, until they are read."""
+        self._timeless_met |= {
+            self._live.id(row): row for row in rows if self._live.at(row) is None
+        }
 
     @property
     def loose(self) -> list[Row]:
-        """Rows without a time that were met and not read."""
-        return [row for row_id, row in self._loose.items() if row_id not in self._timeless]
+        """The rows without a time that were met and not read."""
+        return [
+            row for row_id, row in self._timeless_met.items() if row_id not in self._timeless_read
+        ]
 
 
 class ListEnd:
-    """Shows that a list which is newest first ends with the last row that was read."""
+    """The proof that a list that is newest first ends with the last row that was read."""
 
     def __init__(self, live: LiveList, known: KnownRows) -> None:
-        """Ask for nothing yet."""
+        """Begin without a request."""
         self._live = live
         self._known = known
 
     def is_shown(self) -> bool:
-        """Tell whether one answer shows it, where answers are as long as they should be.
+        """Return whether one request proves it; this needs answers of the full page size so far.
 
-        It begins above the last row, so that something must come: an empty answer shows nothing.
+        The request begins above the last row, which must come: an empty answer proves nothing.
         """
         live, known = self._live, self._known.rows
         if live.listing.bounded or not live.is_steady:
             return False
-        # Without a bound, which would leave out rows that have no time.
+        # A bound would leave out rows without a time.
         found = live.following(known[:-1] or known)
         self._known.meet(found)
         is_short = len(found) < live.listing.page_size
@@ -94,7 +98,7 @@ class ListEnd:
         return is_short and is_last and all(live.at(row) is None for row in self._known.new(found))
 
     def look_past(self) -> None:
-        """Page past the last row, where rows may follow that have no time and pass no bound."""
+        """Page past the last row, to find rows without a time, which no bound includes."""
         live, known = self._live, self._known.rows
         if live.listing.bounded:
             return

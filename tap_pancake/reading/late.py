@@ -1,7 +1,7 @@
-"""Rows that come into sight late: long after their own time, and so below what was read.
+"""Rows that become visible late: long after their own time, and so in a range already read.
 
-On TikTok a conversation was seen up to 55 hours late (reference, 24.1). The same list in the order
-of when rows were stored shows each of them, whatever its delay, at one call on a quiet page.
+On TikTok, a conversation was up to 55 hours late (reference, section 24.1). The same list, sorted
+by the time when Pancake stored a row, shows all of them. This costs one call on a quiet page.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from tap_pancake.reading.selection import Selection
     from tap_pancake.reading.state import Bookmark
 
-# So often an empty answer is asked for again, where there are rows.
+# Number of requests for an answer that must not be empty.
 _TRIES = 3
 
 
 class LateRows:
-    """Reads rows that came into sight after their time was read, by when they were stored.
+    """A reader of late rows, by the time when Pancake stored them.
 
-    In this order a list only grows at its top. A pass goes down to where the last one began.
+    In this order, a list only grows at its top. A pass goes down to the time of the last pass, less
+    the lookback.
     """
 
     def __init__(
@@ -39,13 +40,13 @@ class LateRows:
         selection: Selection,
         warn: Callable[[str], object],
     ) -> None:
-        """Ask for nothing yet.
+        """Begin without a request.
 
         Args:
             main: the list.
-            live: the same in the order of when rows were stored.
-            selection: decides what is read of each row.
-            warn: says something about the list to the user.
+            live: the same list, sorted by the time when rows were stored.
+            selection: decides how much of each row is read.
+            warn: a function to log a WARNING about the list.
         """
         self._main = main
         self._live = live
@@ -53,10 +54,14 @@ class LateRows:
         self._warn = warn
         self._given_up = False
         self.is_first = False
-        """Whether no run has made a pass: then what is late is met below the head."""
+        """Whether no run has made a pass. Then the walk below the head finds the late rows."""
 
     def begin(self, asked: int) -> Callable[[Bookmark], object]:
-        """Begin a run, whose first head was asked for then; return what to note."""
+        """Begin a run, and return a function that records it in a bookmark.
+
+        Args:
+            asked: the time when the first head was requested.
+        """
         shares = self._selection.shares
         marks = [mark for share in shares if (mark := share.bookmark.fact("late"))]
         self.is_first = not marks
@@ -68,10 +73,10 @@ class LateRows:
         return note
 
     def parts(self) -> Iterator[Part]:
-        """Make one pass.
+        """Yield the rows of one pass.
 
         Raises:
-            Unsettled: all of the list is to be looked through, and cannot be read to its end.
+            Unsettled: the whole list must be read, and changes too fast.
         """
         live, selection = self._live, self._selection
         if self._given_up or selection.stored_since is None:
@@ -91,17 +96,17 @@ class LateRows:
                 " after their time are looked for in all of the list, once a day"
             )
         if stray or not live.evidence.sure:
-            # The order is not heeded, or nothing shows that it is.
+            # The list contradicts this order, or does not show it.
             if began - selection.stored_since < WHOLE_AGAIN:
                 return
-            yield from self._look_through()
+            yield from self._read_whole()
         mark = max(selection.stored_since, began - max(share.back for share in selection.shares))
         selection.stored_since = mark
         text = times.from_micros(mark)
         yield Part(then=selection.note(lambda bookmark: bookmark.note("late", text)))
 
-    def _look_through(self) -> Iterator[Part]:
-        """Read all of the list, or what its bounds allow of it."""
+    def _read_whole(self) -> Iterator[Part]:
+        """Yield all rows of the list, or the rows within its bounds."""
         live = self._main if self._live.listing.longest is None else self._live
         empty = self._may_be_empty
         for rows in Sweeps(live, live.query(), lambda _: False, may_be_empty=empty).rows():
@@ -109,11 +114,15 @@ class LateRows:
 
     @property
     def _may_be_empty(self) -> bool:
-        """Whether within its bounds no row may have been stored, or none is there at all."""
+        """Whether there may be no row: none was stored within the bounds, or the list is empty."""
         return self._live.listing.longest is not None or self._main.newest is None
 
     def _ask(self) -> Answer:
-        """Ask for the rows that were stored last; there are some, if the head has shown any."""
+        """Return the answer with the rows that were stored last.
+
+        Raises:
+            Stray: the answer is empty, although the list has rows.
+        """
         for _ in range(_TRIES):
             answer = self._live.ask(self._live.query())
             if answer.rows:

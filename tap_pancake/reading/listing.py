@@ -1,7 +1,7 @@
-"""A list of one page: what is known of it, what is asked of it, and what its answers have shown.
+"""A list of one page: its facts, its queries and answers, and what the answers show of it.
 
-Nothing here trusts the documents: which time a list sorts by, and which one its bounds compare, is
-read off its answers (`Evidence`). Times are whole microseconds since 1970, bounds whole seconds.
+Nothing here trusts the API's documentation. The answers show by which time a list sorts, and by
+which time its bounds filter (`Evidence`). Times are microseconds since 1970, bounds Unix seconds.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 FIRST_SECOND = 1
-"""The lowest bound that is sent where one is demanded: 0 may be taken for none."""
+"""The lowest bound to send if the list requires one: 0 may count as no bound."""
 _AHEAD = 86_400
-"""Seconds: so far in the future may an upper bound be."""
+"""The furthest that an upper bound may be in the future, in seconds."""
 
 
 class Stray(Exception):
-    """A list does not sort, filter or go on as it should: the text says what was seen."""
+    """A list does not sort, filter or continue as expected: the text says what it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,56 +36,65 @@ class Listing:
     """The facts of a list, declared beside its stream."""
 
     times: tuple[str, ...]
-    """The times that it might sort and filter by. The first is asked for, and orders the stream."""
+    """The fields that the list may sort and filter by. The first is the order to request, and the
+    replication key."""
     row_id: str = "id"
+    """The field with the id of a row."""
     late: str | None = None
-    """The time when Pancake stored a row, if the list can be asked for by it: such rows may come
-    into sight long after their first time."""
+    """The field with the time when Pancake stored a row, if the list can be sorted by it. Rows may
+    become visible long after their first time."""
     bounded: bool = False
-    """Whether it demands both bounds."""
+    """Whether the list requires both bounds."""
     longest: int | None = None
-    """Seconds that its bounds may be apart."""
+    """The longest distance between its bounds, in seconds; None if there is no limit."""
     first: int = FIRST_SECOND
-    """The Unix second before which it has no rows."""
+    """The Unix second of the earliest rows that the list may have."""
     page_size: int = 0
-    """Rows that a full answer is known to hold; 0 if that is not known. It is never relied on."""
+    """Number of rows in a full answer; 0 if unknown. No proof relies on it alone."""
     least: int = 0
-    """Rows that are asked for at least, where full answers fail; 0 if always as many."""
+    """The smallest page size to request if full answers fail; 0 if the page size is fixed."""
     newest_first: bool = True
-    """Whether its newest row is expected first; if not, no more is asked for than is wanted."""
+    """Whether the newest row is expected first. If not, the head has a lower bound: the time where
+    the run begins to read."""
 
     @property
     def key(self) -> str:
-        """The time that orders the stream."""
+        """The replication key: the time that orders the stream."""
         return self.times[0]
 
     @property
     def is_read_at_once(self) -> bool:
-        """Whether one query is for all of it; where there is one time, old rows are not wanted."""
+        """Whether one query reads the whole list, with the rows that are older than this run."""
         return self.longest is None and (self.newest_first or len(self.times) > 1)
 
     def by_late(self) -> Listing:
-        """Return the same list, ordered by when rows were stored."""
-        assert self.late is not None  # noqa: S101 - the caller asked
+        """Return the same list, sorted by the time when rows were stored."""
+        assert self.late is not None  # noqa: S101 - the caller checks it
         others = (name for name in self.times if name != self.late)
         return replace(self, times=(self.late, *others), late=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What one call asks for. Bounds are Unix seconds; None is no bound."""
+    """The parameters of one request. Bounds are Unix seconds; None is no bound."""
 
     order_by: str
     since: int | None = None
     until: int | None = None
     page: int = 1
     last_id: str | None = None
-    """For lists with a cursor: the id of the last row of the answer before."""
+    """The cursor, for lists with one: the id of the last row of the answer before."""
     offset: int = 0
-    """For lists with an offset: how many rows came before."""
+    """The offset, for lists with one: the number of rows that came before."""
 
     def after(self, rows: Sequence[Row], row_id: str, size: int | None = None) -> Query:
-        """Return the query for what follows an answer of so many rows."""
+        """Return the query for the rows after an answer.
+
+        Args:
+            rows: the rows of the answer.
+            row_id: the field with the id of a row.
+            size: the number of its rows, with those that are left out; None if none is left out.
+        """
         size = len(rows) if size is None else size
         return replace(
             self, page=self.page + 1, last_id=rows[-1][row_id], offset=self.offset + size
@@ -94,24 +103,25 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """The response to a query."""
 
     rows: list[Row]
     asked: int
-    """The server's time when it was asked for, never later than that."""
+    """The time of the request by the server's clock, or earlier; microseconds since 1970."""
     size: int | None = None
-    """How many rows it held, those that were left out included; None if none was."""
+    """The number of rows, with those that are left out; None if none is left out."""
     is_timed: bool = True
-    """Whether the server told the time; if not, `asked` is the machine's, which may be wrong."""
+    """Whether the server sent its time. If not, `asked` is from the machine's clock, which may be
+    wrong."""
 
 
 def second(at: int) -> int:
-    """Return the whole Unix second of a time."""
+    """Return the Unix second of a time in microseconds, rounded down."""
     return at // SECOND
 
 
 class Evidence:
-    """By which time a list sorts and filters, as far as its answers have shown."""
+    """The times by which a list sorts and filters, as far as its answers show them."""
 
     def __init__(
         self, listing: Listing, sorts: str | None = None, filters: str | None = None
@@ -119,10 +129,11 @@ class Evidence:
         """Begin with what an earlier run has seen.
 
         Args:
-            listing: of which list.
-            sorts: the order that an earlier run has seen, if one has. Only one that is expected
-                counts: another may not hold any more.
-            filters: the time that its bounds were seen to compare, if they were.
+            listing: the facts of the list.
+            sorts: the order that an earlier run has seen; None if it has seen none. Only the
+                expected order counts: another order may not hold any more.
+            filters: the time by which an earlier run has seen the bounds filter; None if it has
+                seen none. Only the expected time counts.
         """
         self._listing = listing
         self._orders = {(name, sign) for name in listing.times for sign in (1, -1)}
@@ -130,39 +141,39 @@ class Evidence:
             if sorts == _order_text((listing.key, sign)):
                 self._orders = {(listing.key, sign)}
         self._filters = {filters} if filters == listing.key else set(listing.times)
-        self._stepped = False
+        self._bound_used = False
 
     @property
     def sorts(self) -> str | None:
-        """The one order that the list can have, as text; None if that is not shown."""
+        """The order of the list, as text; None if more than one is possible, or none."""
         return _order_text(*self._orders) if len(self._orders) == 1 else None
 
     @property
     def filters(self) -> str | None:
-        """The one time that its bounds can compare; None if that is not shown."""
+        """The time by which the bounds filter; None if more than one is possible."""
         return next(iter(self._filters)) if len(self._filters) == 1 else None
 
     @property
     def ordered(self) -> bool:
-        """Whether it was shown to sort as was asked, in either direction."""
+        """Whether the answers show that the list sorts by its key, in either direction."""
         return len(self._orders) == 1 and all(name == self._listing.key for name, _ in self._orders)
 
     @property
     def filters_shown(self) -> bool:
-        """Whether it was shown to filter as was asked, or no bound was relied on."""
-        return not self._stepped or self._filters == {self._listing.key}
+        """Whether the answers show that the bounds filter by the key, or no bound was used."""
+        return not self._bound_used or self._filters == {self._listing.key}
 
     @property
     def sure(self) -> bool:
-        """Whether all that was relied on was shown."""
+        """Whether the answers show the order, and the filter if a bound was used."""
         return self.ordered and self.filters_shown
 
     def allows(self, sign: int) -> bool:
-        """Tell whether the list may be sorted by its first time, newest first or, if -1, last."""
+        """Return whether the list may sort by its key: newest first, or oldest first if -1."""
         return (self._listing.key, sign) in self._orders
 
     def see(self, rows: Sequence[Row]) -> None:
-        """Learn from the order of an answer's rows."""
+        """Exclude the orders that the rows of an answer contradict."""
         for name in self._listing.times:
             found = [at for row in rows if (at := times.micros_or_none(row.get(name))) is not None]
             for sign in (1, -1):
@@ -171,18 +182,19 @@ class Evidence:
                     self._orders.discard((name, sign))
 
     def see_bounds(self, query: Query, rows: Sequence[Row], before: Iterable[Row]) -> None:
-        """Learn from the rows that an answer holds, and from those that it does not.
+        """Exclude the filters that an answer contradicts, by the rows that it has or lacks.
 
         Args:
-            query: what was asked for.
-            rows: the answer.
-            before: rows that answers before it had.
+            query: the query.
+            rows: the rows of the answer.
+            before: rows of earlier answers.
         """
-        self._stepped = True
+        self._bound_used = True
         key, ids = self._listing.key, {row[self._listing.row_id] for row in rows}
         missing = [row for row in before if row[self._listing.row_id] not in ids]
         for name in self._filters - {key}:
-            # By another time, the answer would not hold this one, or would hold that one.
+            # If bounds filtered by this time, the answer would lack a row that it has, or have a
+            # row that it lacks.
             if any(not _within(row.get(name), query) for row in rows) or any(
                 _within(row.get(name), query) and not _within(row.get(key), query, 2)
                 for row in missing
@@ -193,7 +205,10 @@ class Evidence:
 
 
 def _within(value: object, query: Query, slack: int = 1) -> bool:
-    """Tell whether a time is within bounds that may be inclusive, or of whole seconds; None is."""
+    """Return whether a time is within bounds, with `slack` seconds more, or is no time.
+
+    Bounds may be inclusive or not, and may compare whole seconds.
+    """
     at = times.micros_or_none(value)
     if at is None:
         return True
@@ -223,48 +238,50 @@ class LiveList:
         sorts: str | None = None,
         filters: str | None = None,
     ) -> None:
-        """Ask for nothing yet.
+        """Begin without a request.
 
         Args:
-            listing: its facts.
-            ask: asks for one answer.
-            now: about the present time.
-            sorts: the order that an earlier run has seen, if one has.
-            filters: the time that its bounds were seen to compare, if they were.
+            listing: the facts of the list.
+            ask: a function that makes one request.
+            now: the present time by the machine's clock, in microseconds since 1970.
+            sorts: the order that an earlier run has seen; None if it has seen none.
+            filters: the time by which an earlier run has seen the bounds filter; None if none.
         """
         self.listing = listing
         self.evidence = Evidence(listing, sorts, filters)
         self.is_full = False
-        """Whether the last answer was as long as the longest one, and so may have been cut."""
+        """Whether the last answer was as long as the longest one, so that more rows may follow."""
         self.is_steady = bool(listing.page_size)
-        """Whether each answer before the last one held as many rows as a full one."""
+        """Whether each answer before the last one had the full page size."""
         self.size = 0
-        """How many rows the last answer held."""
+        """The number of rows of the last answer."""
         self.now = now
-        """When the last answer was asked for, in the server's microseconds."""
+        """The latest time of a request by the server's clock, in microseconds since 1970."""
         self.newest: int | None = None
-        """The newest time of a row that any answer held."""
+        """The newest time of a row of any answer."""
         self.calls = 0
+        """The number of requests."""
         self.asked = Query(listing.key)
         """The last query."""
         self.head: list[Row] = []
-        """The rows of the head: which of them a bound leaves out shows by what it filters."""
+        """The rows of the head. The rows that a bound leaves out show by which time it filters."""
         self._is_probed = False
         self._is_timed = True
-        self._longest = 0
+        self._longest_answer = 0
         self._ask = ask
 
     def passed(self, asked: int) -> int:
-        """Return a time that has surely passed when an answer was asked for.
+        """Return a time that had certainly passed when a request was made.
 
         Args:
-            asked: when that was; if only the machine told, it may be hours ahead of the newest row.
+            asked: the time of the request. Without the server's time, it is from the machine's
+                clock, which may be hours ahead; then the time of the newest row is the limit.
         """
         return asked if self._is_timed else min(asked, self.newest or 0)
 
     @property
     def latest(self) -> int:
-        """The highest bound that is sent."""
+        """The highest bound to send, in Unix seconds."""
         return second(self.now) + _AHEAD
 
     def at(self, row: Row) -> int | None:
@@ -272,15 +289,15 @@ class LiveList:
         return times.micros_or_none(row.get(self.listing.key))
 
     def newest_in(self, rows: Iterable[Row]) -> int | None:
-        """Return the newest time of some rows; None if none has one."""
+        """Return the newest time of some rows; None if no row has a time."""
         return max((at for row in rows if (at := self.at(row)) is not None), default=None)
 
     def id(self, row: Row) -> str:
-        """Return what tells a row from others."""
+        """Return the id of a row."""
         return str(row[self.listing.row_id])
 
     def query(self, since: int | None = None, until: int | None = None) -> Query:
-        """Return the query for some bounds, with those that the list demands."""
+        """Return the query with some bounds, and with the bounds that the list requires."""
         listing = self.listing
         if listing.bounded:
             until = self.latest if until is None else until
@@ -289,50 +306,50 @@ class LiveList:
         return Query(listing.key, since, until)
 
     def follow(self, rows: Sequence[Row]) -> Query:
-        """Return the query for what follows the last answer."""
+        """Return the query for the rows after the last answer."""
         return self.asked.after(rows, self.listing.row_id, self.size)
 
     def following(self, rows: Sequence[Row], size: int | None = None) -> list[Row]:
-        """Ask once for what follows some rows at the top of the list, without a bound.
+        """Request the rows after some rows of the list once, without a bound of the walk.
 
         Args:
-            rows: some.
-            size: how many there were, those that were left out included, if any was.
+            rows: rows that follow one another.
+            size: the number of rows, with those that are left out; None if none is left out.
         """
         return self.ask(self.query().after(rows, self.listing.row_id, size)).rows
 
     def ask(self, query: Query) -> Answer:
-        """Ask once; an answer of rows without a time is paged past."""
-        first = answer = self._asked(query)
+        """Make a request; if the answer has only rows without a time, add the answers after it."""
+        first = answer = self._request(query)
         rows = list(answer.rows)
-        known = {self.id(row) for row in rows}
+        ids = {self.id(row) for row in rows}
         while answer.rows and all(self.at(row) is None for row in answer.rows):
-            answer = self._asked(self.follow(answer.rows))
-            new = [row for row in answer.rows if self.id(row) not in known]
+            answer = self._request(self.follow(answer.rows))
+            new = [row for row in answer.rows if self.id(row) not in ids]
             if not new:
                 break
             rows += new
-            known.update(map(self.id, new))
+            ids.update(map(self.id, new))
         return replace(first, rows=rows)
 
     def is_all(self, head: Answer) -> bool:
-        """Tell whether a head that is short is all of the list, by what follows it: nothing."""
+        """Return whether a short head is the whole list: requests show that nothing follows it."""
         size = len(head.rows) if head.size is None else head.size
         if not self.listing.newest_first or not head.rows or size >= self.listing.page_size:
             return False
         if self.following(head.rows, size):
             return False
         if size == len(head.rows) > 1:
-            # From one row further up: the last one may be gone, and its cursor with it.
+            # Begin one row further up: the last row, which is the cursor, may be gone.
             found = self.following(head.rows[:-1])
         else:
             found = self.following(head.rows, size)
         return {*map(self.id, found)}.issubset(map(self.id, head.rows))
 
     def is_surely_all(self, head: Answer) -> bool:
-        """Tell whether nothing follows a head, and one more answer holds its last row alone.
+        """Return whether nothing follows a head, and one more answer has only its last row.
 
-        Not by a page number, which leads to no such answer.
+        A list with page numbers has no such answer.
         """
         rows = head.rows
         if len(rows) < 2 or head.size not in {None, len(rows)}:  # noqa: PLR2004
@@ -342,10 +359,10 @@ class LiveList:
         return [*map(self.id, self.following(rows[:-1]))] == [self.id(rows[-1])]
 
     def probe(self) -> None:
-        """Ask once for what shows by which time bounds filter, if no answer has shown it so far.
+        """Make a request, at most once, whose answer can show by which time bounds filter.
 
-        For a list that is newest first, with its head known: there a row that another time lets in
-        would be at the top.
+        This works for a list that is newest first and whose head was read: a row that another time
+        lets in would be at the top.
         """
         if self._is_probed:
             return
@@ -353,39 +370,39 @@ class LiveList:
         for row in self.head:
             at = self.at(row)
             for other in (times.micros_or_none(row.get(name)) for name in others):
-                # Below the one time and above the other.
+                # A bound between the two times of the row: below its key, above the other time.
                 if at is not None and other is not None and second(at) - 2 > second(other):
                     self._is_probed = True
-                    self._ask_aside(self.query(until=second(at) - 2))
+                    self._ask_between_steps(self.query(until=second(at) - 2))
                     return
 
-    def _ask_aside(self, query: Query) -> None:
-        """Ask for what shows something, between two steps of a walk, which goes on as it was."""
+    def _ask_between_steps(self, query: Query) -> None:
+        """Make a request between two steps of a walk, and restore the place of the walk."""
         before = self.asked, self.size, self.is_full, self.is_steady
         rows = self.ask(query).rows
-        is_whole = self.size == self.listing.page_size or not self._lacks(query, rows)
+        is_whole = self.size == self.listing.page_size or not self._lacks_head_rows(query, rows)
         self.asked, self.size, self.is_full, self.is_steady = before
         self.is_steady &= is_whole
         self.evidence.see_bounds(query, rows, self.head)
 
-    def _lacks(self, query: Query, rows: Sequence[Row]) -> bool:
-        """Tell whether an answer has not all of the head that is surely within its bound."""
+    def _lacks_head_rows(self, query: Query, rows: Sequence[Row]) -> bool:
+        """Return whether an answer lacks a row of the head that is certainly within its bound."""
         assert query.until is not None  # noqa: S101 - the caller asks down from a row
-        known = set(map(self.id, rows))
-        missing = [self.at(row) for row in self.head if self.id(row) not in known]
+        ids = set(map(self.id, rows))
+        missing = [self.at(row) for row in self.head if self.id(row) not in ids]
         return any(at is not None and second(at) < query.until for at in missing)
 
-    def _asked(self, query: Query) -> Answer:
+    def _request(self, query: Query) -> Answer:
         self.is_steady &= not self.calls or self.size == self.listing.page_size
         self.calls += 1
         self.asked = query
         answer = self._ask(query)
         self.evidence.see(answer.rows)
         self.size = len(answer.rows) if answer.size is None else answer.size
-        self._longest = max(self._longest, self.size)
-        self.is_full = self.size == self._longest
+        self._longest_answer = max(self._longest_answer, self.size)
+        self.is_full = self.size == self._longest_answer
         self._is_timed &= answer.is_timed
-        # The machine's clock, with which it began, may be hours ahead.
+        # The first answer replaces the machine's time, which may be hours ahead.
         self.now = answer.asked if self.calls == 1 else max(self.now, answer.asked)
         both = (self.newest, self.newest_in(answer.rows))
         self.newest = max((at for at in both if at is not None), default=None)

@@ -1,4 +1,4 @@
-"""ListStream: a list of a page, read from its newest row down."""
+"""ListStream: the base class of streams that read a list of a page from its newest row down."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 RECENT = 28 * 86_400
-"""Seconds: what is newer tells whether a page is in use. Versions that bound it allow a month."""
-# Clocks differ, but not by more.
-_AHEAD = 86_400
+"""The largest age of rows that show whether a page is in use, in seconds. The bounds of v1 may be a
+month apart."""
+# The largest expected difference of clocks, in seconds.
+_CLOCK_DIFFERENCE = 86_400
 
 
-def _size(part: Part) -> int:
+def _bytes_of(part: Part) -> int:
     return len(part.row.json) if isinstance(part.row, KeptRow) else 0
 
 
 class ListStream(PancakeStream):
-    """A list that comes in answers of so many rows, by the time that is its replication key."""
+    """A stream that reads a list in answers of several rows, by its replication key."""
 
     listing: ClassVar[Listing]
     """The facts of the list."""
@@ -54,11 +55,11 @@ class ListStream(PancakeStream):
     @override
     def recent(self, context: Context | None) -> Query:
         now = int(time.time())
-        return Query(self.listing.key, now - RECENT, now + _AHEAD)
+        return Query(self.listing.key, now - RECENT, now + _CLOCK_DIFFERENCE)
 
     @cached_property
     def sizes(self) -> PageSizes:
-        """How many rows to ask for in one answer."""
+        """The page size to request, for each page."""
         return PageSizes(self.listing.page_size, self.listing.least)
 
     @override
@@ -91,8 +92,8 @@ class ListStream(PancakeStream):
             try:
                 yield from self._read(context)
             except ShorterAnswers:
-                # All rows so far are written, and in the state if they were proven: what is open
-                # is read by a reader that has seen no other page numbers.
+                # All rows so far are written, and in the state if they are proven. A new reader
+                # reads what is open, since page numbers have another meaning now.
                 self.logger.info(
                     "%s: HTTP 500 again and again: asks for %d rows a call from now on",
                     self.place(context),
@@ -102,10 +103,10 @@ class ListStream(PancakeStream):
                 return
 
     def _read(self, context: Context) -> Iterator[Record]:
-        """Read the list, for as long as its answers hold as many rows."""
+        """Yield the records of the list, until the page size changes."""
         try:
             parts, page = self.parts(context), context["page_id"]
-            ahead = self.run.lanes.ahead(parts, self.room, _size, page=page, stream=self.name)
+            ahead = self.run.lanes.ahead(parts, self.room, _bytes_of, page=page, stream=self.name)
             for part in ahead:
                 yield from self.records(part, context)
                 part.then()
@@ -122,22 +123,22 @@ class ListStream(PancakeStream):
         raise PageFailed(msg)
 
     def records(self, part: Part, context: Context) -> Iterator[Record]:
-        """Return the record of a part, if it has one that is written."""
+        """Yield the record of a part, if it is one to write."""
         if part.row is not None and part.is_wanted:
             record = self.shape(whole(part.row), context)
             if record is not None:
                 yield record
 
     def parts(self, context: Context) -> Iterator[Part]:
-        """Read the list, row by row; runs ahead, without the baton."""
+        """Yield the parts of the list, row by row. This runs ahead, without the baton."""
         return self.reader(context, rows=self.share(context)).parts()
 
     def room(self) -> int:
-        """How many parts may be read before they are needed."""
+        """Return the number of parts that may be read ahead."""
         return 60
 
     def share(self, context: Context) -> Share | None:
-        """Return what this stream reads of the list; None if it is not selected."""
+        """Return the share of this stream in the list; None if the stream is not selected."""
         bookmark = self.bookmark(context, start=self.start, end=self.end)
         if bookmark is None:
             return None
@@ -160,7 +161,15 @@ class ListStream(PancakeStream):
         aside: Mapping[str, int] | None = None,
         named: Share | None = None,
     ) -> ListReader:
-        """Return what reads the list of a page in this run."""
+        """Return the reader of the list of a page for this run.
+
+        Args:
+            context: the context of the page.
+            rows: the share of this stream; None if it is not selected.
+            children: the shares of the selected child streams.
+            aside: rows whose children are set aside, with the time to read each from.
+            named: the share of a stream whose ids the rows have; None if there is none.
+        """
         shares = [share for share in (rows, *children, named) if share is not None]
 
         def ask(query: Query) -> Answer:
@@ -183,7 +192,7 @@ class ListStream(PancakeStream):
         seen = shares[0].bookmark.fact
         live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
         selection = Selection(
-            # Not of the page alone: `ad_conversations` have the ids of `conversations`.
+            # The page alone is not enough: `ad_conversations` has the ids of `conversations`.
             f"{self.name} {context['page_id']}",
             live,
             rows=rows,
@@ -209,23 +218,23 @@ class ListStream(PancakeStream):
 
     @property
     def start(self) -> int:
-        """Nothing older is read."""
+        """The earliest time to read: `start_date`, or `BEGINNING`."""
         start = self.config.get("start_date")
         return times.micros(start) if start else BEGINNING
 
     @property
     def start_text(self) -> str | None:
-        """The same as text; None if there is none."""
+        """`start_date` as text, normalised; None if it is not set."""
         start = self.config.get("start_date")
         return times.normalise(start) if start else None
 
     @property
     def end(self) -> int | None:
-        """Nothing newer is read; None is no end."""
+        """The latest time to read: `end_date`; None is no end."""
         end = self.config.get("end_date")
         return times.micros(end) if end else None
 
     @property
     def back(self) -> int:
-        """How far before the last reading of the head the next one begins."""
+        """The lookback of a reading of the head: `message_lookback_minutes`."""
         return int(float(self.config["message_lookback_minutes"]) * MINUTE)

@@ -1,7 +1,7 @@
-"""The advertisements that conversations of a page name: which wait to be asked for.
+"""The ads that conversations of a page mention: which ones are still to be requested.
 
-They are kept in the state of `ads` before their conversation counts as read, so that a run that
-ends early leaves them to the next one.
+The state of `ads` keeps them before their conversation counts as read. So if a run ends early, the
+next run requests them.
 """
 
 from __future__ import annotations
@@ -21,69 +21,70 @@ if TYPE_CHECKING:
     from tap_pancake.reading.state import Bookmark
 
 ASK_AGAIN = 7 * DAY
-"""An advertisement that was asked for is not asked for again so long: its name may change."""
+"""The age after which an ad is requested again, in microseconds: its name may change."""
 MOST = 1_000
-"""So many that were asked for are remembered, and so many that are refused wait."""
+"""Largest number of requested ads to remember, and of waiting ads to keep if `ads` is refused."""
 NO_AD = "0"
-"""An id that no advertisement has: it is answered all the same (reference, section 24)."""
-# So many that are refused alone in one run of a page are no matter of single ones.
+"""An id that no ad has. The API accepts it all the same (reference, section 24)."""
+# Number of ads of a page refused one by one in a run; with so many, the cause is not single ads.
 _MOST_REFUSED = 20
 
 
 class MetAds:
-    """The advertisements of one page: those that wait, and those that were asked for lately."""
+    """The ads of one page: those that wait for a request, and those requested recently."""
 
     def __init__(self, bookmark: Bookmark, now: int) -> None:
-        """Take up what the state holds.
+        """Load the ads of the state.
 
         Args:
-            bookmark: of `ads`.
-            now: microseconds since 1970.
+            bookmark: the bookmark of `ads`.
+            now: the present time, in microseconds since 1970.
         """
         self.bookmark = bookmark
         self._today = DATE.text(now)
         lately = DATE.text(now - ASK_AGAIN)
-        self._earlier: dict[str, str] = {
+        self._from_earlier_runs: dict[str, str] = {
             ad_id: day for ad_id, day in bookmark.fact("ads") if not day or day > lately
         }
-        """Id to the day when it was asked for; empty if it waits. Newest first."""
+        """The ads of earlier runs: the day of the request by id, empty while it waits.
+        Newest first."""
         self._met: dict[str, str] = {}
-        """The same of those that this run has met: newest first, as conversations are read."""
+        """The same for the ads that this run has met: newest first, as conversations are read."""
 
     @property
     def _all(self) -> dict[str, str]:
-        return self._met | self._earlier
+        return self._met | self._from_earlier_runs
 
     @property
     def waiting(self) -> list[str]:
-        """Which ones are to be asked for."""
+        """The ids of the ads to request."""
         return [ad_id for ad_id, day in self._all.items() if not day]
 
     def meet(self, ad_ids: Iterable[str]) -> None:
-        """Let those wait that were not asked for lately."""
+        """Add ads, which wait for a request unless they were requested recently."""
         for ad_id in ad_ids:
             if ad_id not in self._met:
-                self._met[ad_id] = self._earlier.pop(ad_id, "")
-                self._keep()
+                self._met[ad_id] = self._from_earlier_runs.pop(ad_id, "")
+                self._save()
 
     def asked(self, ad_ids: Iterable[str]) -> None:
-        """Note that what the API knows of some was written."""
+        """Record that ads were requested, and that their rows are written."""
         for ad_id in ad_ids:
-            known = self._met if ad_id in self._met else self._earlier
-            known[ad_id] = self._today
-        self._keep()
+            ads = self._met if ad_id in self._met else self._from_earlier_runs
+            ads[ad_id] = self._today
+        self._save()
 
     def refused(self) -> int:
-        """Let only the newest ones go on waiting; return how many do not."""
+        """Keep only the newest ads that wait; return the number of ads that were dropped."""
         rest = self.waiting[MOST:]
         for ad_id in rest:
             self._met.pop(ad_id, None)
-            self._earlier.pop(ad_id, None)
-        self._keep()
+            self._from_earlier_runs.pop(ad_id, None)
+        self._save()
         return len(rest)
 
-    def _keep(self) -> None:
-        """Write into the state what waits and what was asked for."""
+    def _save(self) -> None:
+        """Write the ads into the state."""
         entries = self._all.items()
         waiting = [[ad_id, day] for ad_id, day in entries if not day]
         asked = [[ad_id, day] for ad_id, day in entries if day]
@@ -91,25 +92,25 @@ class MetAds:
 
 
 class AdCalls:
-    """The calls for the advertisements of a page: where one is refused, for halves of its ids."""
+    """The requests for the ads of a page. If one is refused, halves of its ids are requested."""
 
     def __init__(self, ask: Callable[[list[str]], Body], aside: Aside) -> None:
-        """Begin with no answer.
+        """Begin without a request.
 
         Args:
-            ask: asks for some advertisements.
-            aside: keeps those that are refused alone, for later runs.
+            ask: a function that requests some ads.
+            aside: the ads of the page that are set aside.
         """
         self._ask = ask
         self._aside = aside
         self.refused: dict[str, PageFailed] = {}
-        """Those that this run has set aside, and why."""
+        """The ads that this run has set aside for the first time, with their errors."""
 
     def answers(self, ad_ids: list[str]) -> Iterator[Body]:
-        """Ask for some advertisements; what is refused alone is set aside.
+        """Yield the answers for some ads; set aside each ad that is refused alone.
 
         Raises:
-            PageFailed: it is not single ones that are refused.
+            PageFailed: the API refuses `ads` as such, or too many single ads.
         """
         parts = deque([ad_ids])
         while parts:
@@ -136,14 +137,14 @@ class AdCalls:
         return False
 
     def _set_aside(self, ad_id: str, refusal: PageFailed) -> None:
-        """Leave one to later runs.
+        """Set an ad aside for later runs.
 
         Raises:
-            PageFailed: too many are refused.
+            PageFailed: too many ads are refused.
         """
         if ad_id not in self._aside.since:
             self.refused[ad_id] = refusal
-        # Whatever it is of pages and conversations, here it is of this id.
+        # Whatever the error means for pages and conversations, here it concerns this id only.
         self._aside.failed(ad_id, None, BEGINNING, PageFailed(str(refusal)))
         if len(self.refused) >= _MOST_REFUSED:
             raise refusal

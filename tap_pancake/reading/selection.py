@@ -1,4 +1,4 @@
-"""Which rows of a list a run reads, how far back their children, and what is noted then."""
+"""Selection: the rows of a list that a run reads, and how far back it reads their children."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 NEVER = 10**18
-"""Later than any time."""
+"""A time after all rows."""
 
 
 def nothing() -> None:
-    """Note nothing."""
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row to write, or none, and what to note when it was written."""
+    """A row to write, if there is one, and a function to call after that."""
 
     row: Row | None = None
     is_wanted: bool = False
-    """Whether the row itself is written."""
+    """Whether to write the row itself."""
     since: int | None = None
-    """How far back its children are read; None if not at all."""
+    """The time to read its children back to; None if they are not read."""
     then: Callable[[], object] = nothing
-    """To be called when the row and its children were written."""
+    """A function to call when the row and its children are written."""
 
 
 class Share:
-    """What one stream reads of a list, which may be walked for several."""
+    """The part of a list that one stream reads. Several streams may share one list."""
 
     def __init__(
         self,
@@ -51,17 +51,17 @@ class Share:
         opens_to_top: bool = False,
         newest_alone: bool = False,
     ) -> None:
-        """Copy what was read.
+        """Copy the coverage of the bookmark.
 
         Args:
-            bookmark: of the stream; only the lane touches it.
-            place: names stream and page to the user.
-            first_back: how far before `top` the first reading of the head begins, in microseconds.
-            back: how far the ones after it do, a minute at least.
-            end: rows after it are not read; None is no end.
-            opens_to_top: whether an earlier start concerns rows of any time, as their children may
-                be as old as it.
-            newest_alone: whether of a row's children the newest ones are enough.
+            bookmark: the bookmark of the stream; only the lane uses it.
+            place: the stream and page, for messages to the user.
+            first_back: the lookback below `top` of the first reading of the head, in microseconds.
+            back: the lookback of later readings, in microseconds; at least a minute is used.
+            end: the latest time to read; None is no end.
+            opens_to_top: whether an earlier start opens everything up to `top`, because rows of any
+                time may have children as old as the start.
+            newest_alone: whether only the newest children of a row are read.
         """
         self.bookmark = bookmark
         self.place = place
@@ -75,23 +75,27 @@ class Share:
 
     @property
     def next_low(self) -> int:
-        """Where the next reading of the head begins."""
+        """The time down to which the next reading of the head goes."""
         if self.plan.top is None:
             return self.plan.start
         low = max(self.plan.start, self.plan.top - self._next_back)
-        if self._begun:  # what is open is on its way
+        if self._begun:  # the walks already read what is open
             return low
         return min([low, *(each.low for each in self.plan.stretches if each.high >= low)])
 
     @property
     def unread_low(self) -> int:
-        """Where begins what no earlier run has read."""
+        """The low end of the range that earlier runs have not read."""
         if self.plan.top is None:
             return self.plan.start
         return min(self.plan.top, *(stretch.low for stretch in self.plan.stretches), NEVER)
 
     def begin(self, asked: int) -> Callable[[], object]:
-        """Begin a reading of the head; return what notes it."""
+        """Begin a reading of the head; return a function that records it in the state.
+
+        Args:
+            asked: the time of the request.
+        """
         back, self._next_back, self._begun = self._next_back, self.back, True
         self.plan.begin(asked, back)
 
@@ -102,60 +106,68 @@ class Share:
         return then
 
     def takes(self, at: int | None) -> bool:
-        """Tell whether a row of this time is one that the settings ask for."""
+        """Return whether the time of a row is within the start and end of the settings."""
         return at is None or (at >= self.plan.start and (self._end is None or at <= self._end))
 
     def wants(self, at: int | None) -> bool:
-        """Tell whether a row of this time is still to be read."""
+        """Return whether a row of this time is still to be read."""
         top = self.plan.top
         return self.takes(at) and (at is None or top is None or at > top or self.plan.holds(at))
 
     def reach(self, at: int | None, *, late: bool) -> int:
-        """Return how far back the children of a row of this time are read."""
+        """Return the time to read the children of a row back to.
+
+        Args:
+            at: the time of the row.
+            late: whether the row may have become visible late.
+        """
         if self._newest_alone and at is not None:
             return at
         return self.plan.start if late else self.plan.lowest
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """How a row was read in this run."""
+class _Reading:
+    """The last reading of a row in this run."""
 
     at: int | None
+    """The time of the row."""
     asked: int
+    """The time of the request."""
     since: int
+    """The time back to which its children were read."""
 
 
 class Memory:
-    """Which rows a run has read, of all pages: a bounded number of them.
+    """The rows of all pages that a run has read, up to a limit.
 
-    Without it, a row that is touched while history is open would be read from its beginning again,
-    which was 69 % of the calls of a busy page.
+    Without it, a row that gets a message while history is open would be read from its beginning
+    again. That took 69 % of the calls of a busy page.
     """
 
     def __init__(self, most: int = 150_000) -> None:
-        """Remember nothing yet."""
+        """Begin without rows; remember at most `most`."""
         self._most = most
-        self._rows: dict[int, _Read] = {}
+        self._rows: dict[int, _Reading] = {}
 
     @property
     def is_full(self) -> bool:
-        """Whether some rows may not be remembered."""
+        """Whether the limit is reached, so that some rows may not be remembered."""
         return len(self._rows) >= self._most
 
-    def get(self, page_id: str, row_id: str) -> _Read | None:
-        """Return how a row was read; None if it was not, or is forgotten."""
+    def get(self, page_id: str, row_id: str) -> _Reading | None:
+        """Return the last reading of a row; None if there was none, or it is not remembered."""
         return self._rows.get(hash((page_id, row_id)))
 
-    def put(self, page_id: str, row_id: str, read: _Read) -> None:
-        """Remember a row. Without room those remembered stay: they are the newest ones."""
+    def put(self, page_id: str, row_id: str, read: _Reading) -> None:
+        """Remember a row. At the limit, the earlier rows stay, since they are the newest ones."""
         key = hash((page_id, row_id))
         if key in self._rows or len(self._rows) < self._most:
             self._rows[key] = read
 
 
 class Selection:
-    """Decides what is read of each row that is met."""
+    """The choice of rows to read in a list, and of how much of each row."""
 
     def __init__(
         self,
@@ -168,22 +180,22 @@ class Selection:
         aside: Mapping[str, int],
         named: Share | None = None,
     ) -> None:
-        """Hold what decides.
+        """Begin without rows.
 
         Args:
-            page_id: of which page and stream: what tells its rows from others in the memory.
+            page_id: the stream and page, as the key of its rows in the memory.
             live: the list.
-            rows: what the list's own stream reads; None if it is not selected.
-            children: what each stream below it reads that is selected.
-            memory: what the run has read.
-            aside: rows whose children could not be read, and from where they are to be read.
-            named: what a stream reads of it whose ids the rows name; None if there is none.
+            rows: the share of the list's own stream; None if it is not selected.
+            children: the shares of the selected child streams.
+            memory: the rows that the run has read.
+            aside: rows whose children are set aside, with the time to read each from.
+            named: the share of a stream whose ids the rows have; None if there is none.
         """
         self.shares = [share for share in (rows, *children, named) if share is not None]
         self.stored_since: int | None = None
-        """Rows that were stored at or after this time are read whole."""
+        """Rows that Pancake stored at or after this time are read whole; None before the head."""
         self.unread = 0
-        """How many rows were met that had to be read."""
+        """The number of rows that were met and had to be read."""
         self._page_id = page_id
         self._live = live
         self._rows = rows
@@ -195,11 +207,11 @@ class Selection:
 
     @property
     def forgets(self) -> bool:
-        """Whether rows may have been read that are not remembered."""
+        """Whether the memory may lack rows that were read."""
         return self._memory.is_full
 
     def part(self, row: Row, then: Callable[[], object] = nothing) -> Part:
-        """Decide what is read of a row, and remember that it is."""
+        """Return the part to read of a row, and remember the row."""
         at, row_id = self._live.at(row), self._live.id(row)
         late = self.is_late(row)
         is_wanted = self._rows is not None and self._is_wanted(self._rows, at, late)
@@ -209,31 +221,33 @@ class Selection:
         if not (is_wanted or is_met) and since == NEVER:
             return Part(then=then)
         read = self._memory.get(self._page_id, row_id)
-        whole, is_news = since, True
+        whole_since, is_news = since, True
         if read is not None and read.since <= since:
             is_news = read.at != at
             if not is_news and not self._may_have_news(at, read):
                 return Part(then=then)
-            whole = read.since
+            whole_since = read.since
             if since != NEVER:
                 since = max(since, read.asked - self._back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
-        self._memory.put(self._page_id, row_id, _Read(at, self._live.passed(self._live.now), whole))
+        self._memory.put(
+            self._page_id, row_id, _Reading(at, self._live.passed(self._live.now), whole_since)
+        )
         self.unread += is_news
         return Part(row, is_wanted, None if since == NEVER else since, then)
 
-    def _may_have_news(self, at: int | None, read: _Read) -> bool:
-        """Tell whether a row of the same time is to be read again: what came may not show.
+    def _may_have_news(self, at: int | None, read: _Reading) -> bool:
+        """Return whether to read a row again although its time is the same.
 
-        It shows in no row that has no time. And a message that is older than the last one changes
-        no time: it may come so long after that as the next run would look back.
+        A row without a time never shows a new message. And a late message does not change the time
+        of a row: it may come until the lookback of the row's last message has passed.
         """
         if at is None:
             return any(read.asked < (share.plan.top or 0) for share in self.shares)
         return read.asked < at + self._back <= self._live.now
 
     def is_late(self, row: Row) -> bool:
-        """Tell whether a row may have come into sight after its time was read."""
+        """Return whether a row may have become visible after its time was read."""
         if self.stored_since is None or self._live.listing.late is None:
             return False
         stored = times.micros_or_none(row.get(self._live.listing.late))
@@ -243,7 +257,7 @@ class Selection:
         return share.wants(at) or (late and share.takes(at))
 
     def begin(self, asked: int) -> Callable[[], object]:
-        """Begin a reading of the head; return what notes it when the lane calls it."""
+        """Begin a reading of the head; return a function for the lane that records it."""
         notes = [share.begin(asked) for share in self.shares]
 
         def then() -> None:
@@ -253,7 +267,7 @@ class Selection:
         return then
 
     def note(self, what: Callable[[Bookmark], object]) -> Callable[[], object]:
-        """Return what notes something in the state of each stream, when the lane calls it."""
+        """Return a function for the lane that records something in the state of each stream."""
         bookmarks: Sequence[Bookmark] = [share.bookmark for share in self.shares]
 
         def then() -> None:

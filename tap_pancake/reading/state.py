@@ -1,8 +1,9 @@
-"""What the STATE keeps of each stream of each page, and when it is written.
+"""The state of each stream and page, and the time to write the next STATE.
 
-State is keyed by page, never by conversation. A part of it holds a `Coverage` (`coverage.py`): its
-`top` as `replication_key_value`, so that people and Meltano see a time that they know, its `open`
-stretches and its `floor`; and what else later runs must know, such as what is set aside.
+The state has an entry for each page, never for a conversation. An entry has a `Coverage`
+(`coverage.py`): its `top` as `replication_key_value`, which is the name that people and Meltano
+expect, its `open` stretches and its `floor`. It also has facts for later runs, such as what is set
+aside.
 """
 
 from __future__ import annotations
@@ -19,64 +20,64 @@ from tap_pancake.rows import times
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Seconds between two STATE messages of a long run; 5 is promised, of a STATE that is not large.
+# Seconds between two STATE messages. The documents promise 5, for a STATE that is not large.
 STATE_INTERVAL = 3.0
-# The same where records go into files, which are written before each STATE: not many small ones.
+# The same for records in files. A file ends before each STATE, so this avoids many small files.
 BATCH_INTERVAL = 30.0
-# Bytes a second that STATE messages take at most: of thousands of pages, each has some 100 KB.
+# Largest rate of STATE messages, in bytes a second: with thousands of pages, each has about 100 KB.
 STATE_RATE = 100_000
 
 KEY, TOP, OPEN, FLOOR = "replication_key", "replication_key_value", "open", "floor"
 FACTS: dict[str, object] = {
-    "ads": [],  # which advertisements wait to be asked for, and when others were asked for
-    "aside": [],  # what could not be read, and is tried again by later runs
-    "doubt": [],  # how often, and since when, the head was older than what was read before
-    "filters": None,  # which time the bounds of the list were seen to compare
-    "late": None,  # rows that were stored before this time were all met
-    "lookback": [],  # when the lookback of statistics was last read, and of how many seconds
+    "ads": [],  # ids of ads, each with the day of its request, empty while it waits
+    "aside": [],  # conversations, days or ads that could not be read, for later runs
+    "doubt": [],  # since when, and in how many runs, the head was older than rows read before
+    "filters": None,  # the time by which the bounds of the list filter, as the answers showed
+    "late": None,  # all rows that were stored before this time are read
+    "lookback": [],  # the time of the last lookback of statistics, and its length in seconds
     "newest": None,  # the newest time of a row that was read
-    "pages": [],  # which pages a total is of
-    "rows": None,  # a digest of all rows of a list without an order that one answer held
-    "sorts": None,  # by which time the list was seen to sort
-    "whole": [],  # when the list was last read whole, and with how many calls
-    "zone": None,  # hours ahead of UTC of a page that does not say, as its rows showed
+    "pages": [],  # the pages of a total
+    "rows": None,  # a digest of all rows of a list without an order, if one answer had them all
+    "sorts": None,  # the time by which the list sorts, as the answers showed
+    "whole": [],  # the time when the list was last read whole, and the number of calls
+    "zone": None,  # hours ahead of UTC as rows showed, for a page without a time zone
 }
-"""What a part may hold beside its coverage, and what stands for nothing."""
+"""The names that an entry may have besides its coverage, with their empty values."""
 
 
 class StateClock:
-    """Says when it is time for the next STATE."""
+    """The schedule of STATE messages."""
 
     def __init__(self, write: Callable[[], int], interval: float = STATE_INTERVAL) -> None:
-        """Count from now.
+        """Begin now.
 
         Args:
-            write: writes a STATE message, at once; gives its length in bytes.
-            interval: seconds between two.
+            write: a function that writes a STATE message and returns its length in bytes.
+            interval: smallest number of seconds between two messages.
         """
         self._write = write
         self._interval = interval
         self._due = time.monotonic() + interval
 
     def tick(self) -> None:
-        """Write a STATE if the last one is a while ago."""
+        """Write a STATE if it is due."""
         if time.monotonic() >= self._due:
             self.write()
 
     def write(self) -> None:
-        """Write a STATE."""
+        """Write a STATE now."""
         length = self._write()
         self._due = time.monotonic() + max(self._interval, length / STATE_RATE)
 
 
 @dataclass(frozen=True)
 class Form:
-    """How the times of a stream's state are written."""
+    """The text form of times in the state of a stream."""
 
     text: Callable[[int], str]
-    """Writes microseconds since 1970."""
+    """A function from microseconds since 1970 to text."""
     read: Callable[[str], int]
-    """Reads what `text` wrote; raises ValueError if it is no time."""
+    """The inverse of `text`; it raises ValueError if the text is not a time."""
 
 
 INSTANT = Form(times.from_micros, times.micros)
@@ -87,7 +88,7 @@ DATE = Form(
 
 
 class Bookmark:
-    """One stream's part of the state for one page."""
+    """The entry of one stream and page in the state."""
 
     def __init__(
         self,
@@ -99,26 +100,28 @@ class Bookmark:
         start: int = BEGINNING,
         end: int | None = None,
     ) -> None:
-        """Stand for a place in the state.
+        """Load an entry of the state.
 
         Args:
-            part: the page's dict in the state; `save` and `note` write to it.
+            part: the entry, to which `save` and `note` write.
             key: the stream's replication key; empty if it has none.
-            incremental: false if the user asked for the full table; nothing is kept then.
-            form: how its times are written.
-            start: nothing older is read by this run.
-            end: nothing newer is; None is no end.
+            incremental: whether the stream keeps a state; if not, as for a full table, the entry is
+                not used.
+            form: the text form of its times.
+            start: the earliest time that this run reads.
+            end: the latest time that this run reads; None is no end.
         """
         self._part = part if incremental else {}
-        self._before = dict(self._part)
+        self._original = dict(self._part)
         self._key = key
         self._form = form
         top, floor = self._part.get(TOP), self._part.get(FLOOR)
         self.coverage = Coverage(
             top=form.read(top) if top else None,
-            floor=None if floor is None else self._floor(floor),
+            floor=None if floor is None else self._read_floor(floor),
             stretches=[
-                Stretch(self._floor(low), form.read(high)) for low, high in self._part.get(OPEN, [])
+                Stretch(self._read_floor(low), form.read(high))
+                for low, high in self._part.get(OPEN, [])
             ],
             start=start,
             end=end,
@@ -126,27 +129,27 @@ class Bookmark:
 
     @property
     def top(self) -> str | None:
-        """The top as the state has it."""
+        """The `top` as text in the state; None if there is none."""
         return self._part.get(TOP)
 
     def freeze(self) -> None:
-        """Let the state be as it is now, whatever else this run notes."""
+        """Keep the entry as it is now: later calls of this run do not change it."""
         self._part = {}
 
     def take_back(self) -> None:
-        """Let the state be as it was before this run."""
+        """Restore the entry as it was before this run, and keep it."""
         self._part.clear()
-        self._part.update(self._before)
+        self._part.update(self._original)
         self.freeze()
 
-    def _floor(self, value: str) -> int:
+    def _read_floor(self, value: str) -> int:
         return self._form.read(value) if value else BEGINNING
 
     def _floor_text(self, at: int) -> str:
         return "" if at == BEGINNING else self._form.text(at)
 
     def save(self) -> None:
-        """Write the coverage into the state."""
+        """Write the coverage into the entry."""
         coverage = self.coverage
         if coverage.top is None:
             return
@@ -164,16 +167,16 @@ class Bookmark:
         )
 
     def fact(self, name: str) -> Any:
-        """Return what an earlier run noted under one of the names of `FACTS`."""
+        """Return the value of one of the names of `FACTS`, or its empty value."""
         return self._part.get(name, FACTS[name])
 
     def note(self, name: str, value: object) -> None:
-        """Keep something for later runs under one of the names of `FACTS`."""
+        """Write the value of one of the names of `FACTS` into the entry, for later runs."""
         self._put(name, value, FACTS[name])
 
     def _put(self, name: str, value: object, nothing: object) -> None:
-        # A stream's own part writes each name: Meltano merges states, and brings back a name that
-        # is not there. Lists of parts it replaces.
+        # The entry of a whole stream always has each name: Meltano merges states, and would restore
+        # a name that is missing. Meltano replaces lists of entries, so the others can omit names.
         if value != nothing or "context" not in self._part:
             self._part[name] = value
         else:
@@ -181,17 +184,17 @@ class Bookmark:
 
 
 def check(state: object, keys: Mapping[str, str | None]) -> None:
-    """Check a state, which may be anybody's.
+    """Check that a state is one of this tap.
 
-    What this version does not know is refused rather than passed over: it may be the progress of a
-    run, and rows would be lost. Only a stream that it does not know is left as it is.
+    An unknown name is refused, not ignored: it may be the progress of a run, and rows would be
+    lost. Only the entries of unknown streams are left as they are.
 
     Args:
-        state: what `--state` held.
+        state: the content of `--state`.
         keys: the replication key of each stream; None for a full table.
 
     Raises:
-        ConfigurationError: it is no state of this tap; the text names stream and page.
+        ConfigurationError: it is not a state of this tap; the text has the stream and page.
     """
     if not isinstance(state, dict) or (state and not isinstance(state.get("bookmarks"), dict)):
         msg = f"the state has no object `bookmarks`: {_REMEDY}"
@@ -225,7 +228,7 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
 
 
 def pages_in(state: Mapping[str, Any]) -> set[str]:
-    """Return the pages of which a state that was checked keeps something."""
+    """Return the ids of the pages that have an entry in a checked state."""
     streams = [one for one in state.get("bookmarks", {}).values() if isinstance(one, dict)]
     parts = [part for one in streams for part in one.get("partitions") or []]
     contexts = [part.get("context") for part in parts if isinstance(part, dict)]
@@ -233,7 +236,7 @@ def pages_in(state: Mapping[str, Any]) -> set[str]:
 
 
 def in_the_future(place: str, at: str) -> PageFailed:
-    """Return the error of a part of the state that says that the future was read."""
+    """Return the error for an entry whose `top` is in the future."""
     msg = (
         f"{place}: the state has {at}, which is in the future: correct the clock of the machine"
         " that wrote it, and take this stream of the page out of the state, to read it again"
@@ -243,24 +246,28 @@ def in_the_future(place: str, at: str) -> PageFailed:
 
 _REMEDY = "give the state that the tap wrote, or run without state to read everything again"
 _NAMES = frozenset({"context", "partitions", KEY, TOP, OPEN, FLOOR, *FACTS})
-# Of these, conversations or advertisements are set aside, and of others days.
+# The streams that set conversations or ads aside. Others set days aside.
 _INBOX = frozenset({"ads", "conversations", "messages", "conversation_details"})
-# Of versions before coverage, of which none was released.
-_EARLIER = frozenset({"resume", "ordered"})
+# The names of earlier versions, which had no coverage. None was released.
+_EARLIER_NAMES = frozenset({"resume", "ordered"})
 
 
 def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: bool) -> None:
-    """Check one stream's part of the state, of a page or of its own."""
+    """Check one entry of the state, of a page or of a whole stream.
+
+    Raises:
+        ConfigurationError: it is not an entry of this tap.
+    """
     if (by := part.get(KEY, key)) != key:
         msg = f"the state of {what} is by `{by}`, which is not of this stream: {_REMEDY}"
         raise ConfigurationError(msg)
-    if unknown := part.keys() - _NAMES - _EARLIER:
+    if unknown := part.keys() - _NAMES - _EARLIER_NAMES:
         msg = (
             f"the state of {what} has `{min(unknown)}`, which this version does not know:"
             f" use the version that wrote it, or a newer one; or {_REMEDY}"
         )
         raise ConfigurationError(msg)
-    if _EARLIER & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
+    if _EARLIER_NAMES & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
         msg = (
             f"the state of {what} has no `{FLOOR}`: an earlier version wrote it, whose states are"
             " not read any more, or another tap: run once without state"
@@ -281,13 +288,13 @@ def _damaged(what: str, name: str) -> ConfigurationError:
 
 
 def _readers(form: Form, *, of_inbox: bool) -> dict[str, Callable[[Any], object]]:
-    """Return what reads each value of a part as a run would in the middle of its work.
+    """Return a function for each name of an entry that reads its value as a run does.
 
-    Each raises TypeError, ValueError or AttributeError if the tap did not write the value so.
+    Each raises TypeError, ValueError or AttributeError if the value is damaged.
 
     Args:
-        form: of the times of the stream.
-        of_inbox: whether conversations are set aside, and not stretches.
+        form: the text form of the times of the stream.
+        of_inbox: whether conversations or ads are set aside, instead of stretches.
     """
     return {
         TOP: lambda value: form.read(value) if value else None,
@@ -295,15 +302,15 @@ def _readers(form: Form, *, of_inbox: bool) -> dict[str, Callable[[Any], object]
         OPEN: partial(_read_stretches, form),
         "aside": _read_conversations if of_inbox else partial(_read_stretches, form),
         "ads": _read_ads,
-        "doubt": _read_counted,
+        "doubt": _read_time_and_count,
         "filters": _read_text,
         "late": _read_time,
-        "lookback": _read_counted,
+        "lookback": _read_time_and_count,
         "newest": _read_time,
         "pages": _read_list,
         "rows": _read_text,
         "sorts": _read_text,
-        "whole": _read_counted,
+        "whole": _read_time_and_count,
         "zone": _read_text,
     }
 
@@ -324,7 +331,7 @@ def _read_time(value: Any) -> None:
         times.micros(value)
 
 
-def _read_counted(value: Any) -> None:
+def _read_time_and_count(value: Any) -> None:
     if _read_list(value):
         at, count = value
         times.micros(at)

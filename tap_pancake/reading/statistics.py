@@ -1,4 +1,4 @@
-"""StatisticsStream: numbers by the hour or the day, asked for in whole days of the page's time."""
+"""StatisticsStream: the base class of streams with numbers by hour or day, read in whole days."""
 
 from __future__ import annotations
 
@@ -33,39 +33,39 @@ if TYPE_CHECKING:
 
     Bucket = tuple[datetime | None, Row]
 
-_LONGEST = 31
-"""Days that one call asks for at most: a month is what clients were seen to ask for."""
-# What an error shows of an answer.
+_MOST_DAYS = 31
+"""Largest number of days of one call: a month, which is the most that other clients request."""
+# Largest number and length of names of an answer in an error.
 _MOST_KEYS = 12
 _LONGEST_KEY = 40
 
 
 class StatisticsStream(PancakeStream):
-    """One kind of statistics of a page."""
+    """A stream with one kind of statistics of a page."""
 
     right = "view reports"
     unit: ClassVar[Unit] = Unit.DAY
     daily: ClassVar[bool] = False
-    """Whether an answer does not tell its days apart, so that each costs a call."""
+    """Whether an answer does not show the day of a row, so that each day costs a call."""
 
     tells: ClassVar[bool] = False
-    """Whether rows tell their own hour or day while a span is asked for by its instants, so that a
-    day more is asked for at both ends: see `Span.wider`."""
+    """Whether rows have their own hour or day, and a span is requested by Unix seconds. Then one
+    more day is requested at both ends: see `Span.wider`."""
 
     @property
     def days_a_call(self) -> int:
-        """How many days of rows one call brings."""
+        """The number of days whose rows one call brings."""
         days = 1 if self.daily else int(self.config["statistics_window_days"])
-        return min(days, _LONGEST - 2) if self.tells else days
+        return min(days, _MOST_DAYS - 2) if self.tells else days
 
     @abc.abstractmethod
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
-        """Find the rows in an answer, each with its hour or day in the page's time.
+        """Return the rows of an answer, each with its hour or day in the page's time zone.
 
-        A row whose day cannot be told has None, and is written whatever the day.
+        A row whose day is not clear has None; it is always written.
 
         Raises:
-            ArithmeticError, LookupError, TypeError, ValueError: the answer has no known shape.
+            ArithmeticError, LookupError, TypeError, ValueError: the answer has an unknown shape.
         """
 
     @override
@@ -79,7 +79,11 @@ class StatisticsStream(PancakeStream):
         return [row for _, row in self.found(self.fetch(context, span), span, context)]
 
     def begin_walk(self, context: Context) -> BucketWalk | None:
-        """Decide what this run reads of a page; None if the stream is not selected."""
+        """Return the walk of this run over a page; None if the stream is not selected.
+
+        Raises:
+            PageFailed: the state is in the future.
+        """
         time = self._own_time(context)
         walk = self.walk_of(context, time.zone, context["added"], slack=int(time.is_guessed))
         if walk is None or not time.is_news:
@@ -95,7 +99,7 @@ class StatisticsStream(PancakeStream):
         return walk
 
     def _own_time(self, context: Context) -> OwnTime:
-        """Return what list-pages, `user_statistics` and the state know of a page's own time."""
+        """Return the time zone of a page from list-pages, `user_statistics` and the state."""
         shown: dict[str, str] = self.run.streams["user_statistics"].zones
         return OwnTime(
             told=told_zone(context["timezone"]),
@@ -106,19 +110,19 @@ class StatisticsStream(PancakeStream):
     def walk_of(
         self, context: Context | None, zone: tzinfo, added: str | None, *, slack: int = 0
     ) -> BucketWalk | None:
-        """Decide what this run reads, of pages in this time and of this age.
+        """Return the walk of this run over one page or over all pages together.
 
         Args:
-            context: of the page; None for all pages together.
-            zone: the page's own time.
-            added: when the page was added to Pancake.
-            slack: how many days to begin earlier in each run, since the zone may be another.
+            context: the context of the page; None for all pages together.
+            zone: the time zone of the page.
+            added: the time when the page was added to Pancake; None if it is unknown.
+            slack: number of days to begin earlier in each run, since the time zone may be wrong.
 
         Returns:
-            None if the stream is not selected.
+            The walk; None if the stream is not selected.
 
         Raises:
-            PageFailed: the state says that the future was read.
+            PageFailed: the state is in the future.
         """
         unit, now = self.unit, times.instant(self.run.clock())
         bounds = Bounds.of(
@@ -138,7 +142,7 @@ class StatisticsStream(PancakeStream):
             now=now,
             lookback=float(self.config["statistics_lookback_days"]),
             slack=slack,
-            tell=lambda failure, known: self._tell(failure, context, known=known),
+            tell=lambda failure, earlier: self._log_aside(failure, context, earlier=earlier),
         )
         unknown = not added and not self.config.get("start_date")
         begins = unknown and bounds.start.date() in walk.open_days()
@@ -170,22 +174,22 @@ class StatisticsStream(PancakeStream):
     def answers(
         self, spans: Iterator[Span], context: Context, proven: Callable[[], bool]
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
-        """Ask for several spans at a time; return each with its one answer, in their order.
+        """Request several spans at a time; yield each with an iterator of its answer, in order.
 
         Args:
-            spans: what to ask for.
-            context: of the page.
-            proven: whether a span could be read; until then one is asked for at a time, since it
-                may be that the page must not use the endpoint at all.
+            spans: the spans to request.
+            context: the context of the page.
+            proven: a function that returns whether a span could be read. Until then one span is
+                requested at a time, since the page may have no permission for the endpoint.
         """
         for span in spans:
             yield span, (self.fetch(context, one) for one in [span])
             if proven():
                 break
-        asked, page = self._asked(spans, context), context["page_id"]
+        asked, page = self._requests(spans, context), context["page_id"]
         yield from self.run.lanes.ahead(asked, self.run.reach, page=page)
 
-    def _asked(
+    def _requests(
         self, spans: Iterator[Span], context: Context
     ) -> Iterator[tuple[Span, Iterator[Body]]]:
         for span in spans:
@@ -201,21 +205,21 @@ class StatisticsStream(PancakeStream):
         *,
         told: bool = False,
     ) -> None:
-        """Set a span aside whose answer is refused, of no known shape, or a fault for ever.
+        """Set aside a span that is refused, that fails in all retries, or that has no known shape.
 
         Args:
-            failure: why it cannot be read.
+            failure: the error.
             span: the days.
-            walk: what this run reads of the page.
-            context: of the page; None for all pages together.
-            told: whether that is said of another stream, which the same call is for.
+            walk: the walk over the days of the page.
+            context: the context of the page; None for all pages together.
+            told: whether another stream, read with the same call, has already logged it.
 
         Raises:
-            PageFailed: each other span would meet the same.
+            PageFailed: every other span would fail in the same way, or too many spans failed.
         """
         everywhere = isinstance(failure, (PageSkipped, NothingThere)) or failure.whole_page
         if isinstance(failure, TransientError) and walk.read and not failure.limited:
-            # Others could be read: a gateway may wait in vain for one heavy day, each time.
+            # Other spans could be read: the gateway may time out for a single day with much data.
             everywhere = False
         if everywhere or (not walk.read and isinstance(self._judged(failure, context), PageIdle)):
             walk.settle()
@@ -223,13 +227,13 @@ class StatisticsStream(PancakeStream):
         walk.failed(span, failure, told=told)
 
     def _judged(self, failure: PageFailed, context: Context | None) -> PageFailed:
-        """Return a failure, or that the page has no traffic; see `PagesStream.judged`."""
+        """Return the error, or `PageIdle` if the page has no traffic: see `PagesStream.judged`."""
         judged: PageFailed = self.run.streams["pages"].judged(failure, self, context)
         return judged
 
-    def _tell(self, failure: PageFailed, context: Context | None, *, known: bool) -> None:
-        """Say that a span is set aside, by this run or by one before."""
-        if known:
+    def _log_aside(self, failure: PageFailed, context: Context | None, *, earlier: bool) -> None:
+        """Log that a span is set aside: for the first time, or by an earlier run too."""
+        if earlier:
             self.run.still_aside(str(failure), self.name, page_of(context))
         elif isinstance(idle := self._judged(failure, context), PageIdle):
             self.run.page_skipped(idle, self.name, page_of(context))
@@ -239,32 +243,32 @@ class StatisticsStream(PancakeStream):
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
     ) -> list[Record]:
-        """Return the records of an answer that belong to its span and are wanted."""
-        wanted = (
+        """Return the records of an answer that are in its span and within the bounds of the run."""
+        rows = (
             row
             for at, row in self.found(body, span, context)
             if at is None or (span.holds(at) and walk.bounds.hold(at))
         )
-        return self.records_from(wanted, context)
+        return self.records_from(rows, context)
 
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
-        """Return the rows in an answer, each with its hour or day.
+        """Return the rows of an answer, each with its hour or day.
 
         Raises:
-            PageFailed: it has no known shape.
+            PageFailed: the answer has an unknown shape.
         """
         try:
             return list(self.buckets(body, span, context))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            # Never an empty table instead: names of keys, and no value, show what came.
+            # This must not become an empty table. The error shows names of keys, never a value.
             self.reject(f"has no known shape: {shape_of(body)}", context)
 
 
 def rows_in(value: object) -> list[Row]:
-    """Return what must be a list of rows.
+    """Return a value that must be a list of rows.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not.
     """
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise TypeError
@@ -272,10 +276,10 @@ def rows_in(value: object) -> list[Row]:
 
 
 def map_in(value: object) -> Row:
-    """Return what must be a map.
+    """Return a value that must be an object.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not.
     """
     if not isinstance(value, dict):
         raise TypeError
@@ -283,7 +287,7 @@ def map_in(value: object) -> Row:
 
 
 def shape_of(value: object, depth: int = 6) -> str:
-    """Show the names of keys and the kinds of values in an answer, and never a value."""
+    """Return the names of keys and the types of values in an answer, and never a value."""
     if isinstance(value, dict):
         keys = list(value)[: _MOST_KEYS if depth else 0]
         parts = [f"{str(key)[:_LONGEST_KEY]}: {shape_of(value[key], depth - 1)}" for key in keys]
