@@ -415,7 +415,9 @@ class PancakeStream(SDKStream):
             user_api=page_id is None,
             right=self.right,
             api_message=self._api_message(body, token),
-            span=", ".join(f"{name} {params[name]}" for name in _TIME_PARAMS if params.get(name)),
+            requested=", ".join(
+                f"{name} {params[name]}" for name in _TIME_PARAMS if params.get(name)
+            ),
             request_id=answer.request_id,
             retry_after=answer.retry_after,
         )
