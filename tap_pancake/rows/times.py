@@ -111,7 +111,7 @@ def micros_or_none(value: object) -> int | None:
 
 
 def from_micros(at: int) -> str:
-    """Return microseconds since 1970 in the tap's form, at most the last second of the year 9999."""
+    """Return microseconds since 1970 in the tap's form, at most the last second of 9999."""
     return text(instant(at))
 
 
