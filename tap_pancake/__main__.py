@@ -20,7 +20,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def main() -> None:
     """Run the command line."""
-    # Until the tap handles signals (`interrupts.py`): loading it takes most of a second.
+    # Until the tap handles signals (`interrupts.py`): loading it takes a large part of a second.
     for signum in _SIGNALS:
         signal.signal(signum, _end_at_once)
     # Loading the SDK makes no garbage, but Python would search for it dozens of times.

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
     from tap_pancake.streams.pages import PagesStream
 
-# Most attempts of a call: fewer than in a run, as the user waits for the test.
+# Maximum attempts of a call: fewer than in a run, as the user waits for the test.
 _TRIES = 3
-# Most seconds in which every answer of a page may be 429.
+# Maximum seconds in which every answer of a page may be 429.
 _MAX_REFUSED = 3.0
-# Most characters of a page's name that are shown.
+# Maximum characters of a page's name that are shown.
 _LONGEST_NAME = 60
 
 

@@ -182,16 +182,16 @@ def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
             raise ConfigurationError(msg)
 
 
-def _map_problems(change: Json, found: list[str], known: Mapping[str, Stream]) -> Iterator[str]:
+def _map_problems(change: Json, found: list[str], streams: Mapping[str, Stream]) -> Iterator[str]:
     """Yield the problems of a map.
 
     Args:
         change: the map.
         found: names of the streams that it applies to.
-        known: all streams by name.
+        streams: all streams by name.
     """
-    fields = {field for each in found for field in known[each].schema["properties"]}
-    if (alias := change.get("__alias__")) in known and [alias] != found:
+    fields = {field for each in found for field in streams[each].schema["properties"]}
+    if (alias := change.get("__alias__")) in streams and [alias] != found:
         yield f"is renamed to `{alias}`, which is another stream"
     for field, rule in change.items():
         if field.startswith("__"):

@@ -1,8 +1,8 @@
-"""All uses of private names of singer-sdk, each with its reason.
+"""The hooks into private names of singer-sdk, each with its reason.
 
 `singer-sdk` is pinned to a minor version, and `tests/test_sdk_contract.py` fails if one of these
-names is missing or is no longer called. The classes here make a hook with a public name of each,
-so the rest of the tap uses no private names.
+names is missing or is no longer called. The classes here give most of them a public name, for the
+rest of the tap.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _as_one_line(stream: str) -> Iterator[None]:
 
 
 class _RemoveAll(RemoveRecordTransform):
-    """A stream map that removes the rows of a stream, but not of its children as the SDK's own."""
+    """A map that removes a stream's rows, but not its child streams' rows, unlike the SDK's own."""
 
     @override
     def get_filter_result(self, record: Record) -> bool:

@@ -35,7 +35,8 @@ class PageTokens:
         self._configured = dict(configured)
         self._listed: dict[str, str] = {}
         self.relist: Callable[[], object] | None = None
-        """Requests list-pages and passes its tokens to `learn`; None without a user token."""
+        """Function that requests list-pages and passes its tokens to `learn`; None without a user
+        token."""
         self._relisted_for: set[str] = set()
         self._relist_lock = threading.Lock()
         self._redactor = redactor

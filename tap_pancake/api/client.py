@@ -62,14 +62,14 @@ USER_API = "/api/v1"
 PAGE_API_V1 = "/api/public_api/v1"
 PAGE_API_V2 = "/api/public_api/v2"
 
-# Seconds before the first retry, twice as many before each further one, and the most.
+# Seconds before the first retry, twice as many before each further one, and the maximum.
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 # Seconds after the first fault in which a retry may begin; the first retry is always made.
 _LONGEST_CALL = 60.0
 # Seconds of answers 429 only, after which that is logged.
 _LOG_429_AFTER = 60.0
-# Most attempts of a call that is refused with an undocumented code (reference, section 2.2).
+# Maximum attempts of a call that is refused with an undocumented code (reference, section 2.2).
 _UNKNOWN_TRIES = 3
 # Request parameters that hold times.
 _TIME_PARAMS = ("since", "until", "date_range")
@@ -80,9 +80,9 @@ _REFUSAL_STATUSES = {
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
 }
-# Most characters of the API's own message that an error quotes.
+# Maximum characters of the API's own message that an error quotes.
 _LONGEST_QUOTE = 200
-# Most names of an answer that an error shows, and most characters of each.
+# Maximum names of an answer that an error shows, and maximum characters of each.
 _MOST_NAMES, _LONGEST_NAME = 12, 40
 _LONG_NUMBER = re.compile(r"\d{6,}")
 
@@ -686,7 +686,7 @@ class PancakeStream(SDKStream):
         self._timer.close()
 
     def _log_findings(self) -> None:
-        """Log in what the rows differed from the schema."""
+        """Log the differences between the rows and the schema."""
         findings, kept = self.shaper.findings, "are in `other_fields`"
         if OTHERS in self.absent:
             kept = "were left out, since the catalog lacks `other_fields`"

@@ -1,4 +1,4 @@
-"""Errors of the API: a table from code or HTTP status to what the tap does, and its exceptions.
+"""Errors of the API: what the tap does for each code and HTTP status, and its exceptions.
 
 Pancake answers most errors with HTTP 200 and ``success: false``, so the body is checked before the
 status. No message made here contains a URL or a token.

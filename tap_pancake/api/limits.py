@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Most calls over which the pace is kept, as Pancake counts the calls of a second. The call after a
-# late one may leave sooner, so a busy machine stays at the limit.
+# Maximum calls over which the pace is kept, as Pancake counts the calls of a second. The call after
+# a late one may leave sooner, so a busy machine stays at the limit.
 _WINDOW = 5
 # Smallest gap between two calls, as a share of the even gap.
 _MIN_GAP = 0.8

@@ -1,7 +1,7 @@
 """A logging filter that removes tokens from log records.
 
-It is the second line of defence, for the log lines of other libraries, such as urllib3 at level
-DEBUG. The first one: no exception, URL or context of the tap contains a token (`transport.py`).
+It protects the log lines of other libraries, such as urllib3 at level DEBUG. The tap's own errors
+and log lines contain no token in the first place (`transport.py`).
 """
 
 from __future__ import annotations

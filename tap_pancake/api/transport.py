@@ -48,17 +48,17 @@ _NUL_ESCAPE = rb"\u0000"
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 # Number of latest answers that the latency is the average of, about.
 _LATENCY_ANSWERS = 16
-# Most bytes of an answer. 60 conversations with every field take a tenth of it.
+# Maximum bytes of an answer. 60 conversations with every field take a tenth of it.
 _LONGEST = 64 * 2**20
-# Most characters of a request id that are kept.
+# Maximum characters of a request id that are kept.
 _MAX_REQUEST_ID = 100
-# Most headers of an answer, and most bytes of each.
+# Maximum headers of an answer, and maximum bytes of each.
 _MAX_HEADERS, _MAX_HEADER = 200, 2**16
 # Bytes that are read, and decompressed, at a time.
 _BUFFER_SIZE, _PIECE_SIZE = 2**14, 2**20
 # Open files besides connections: input and output, logs, certificates, batch files.
 _RESERVED_FILES = 64
-# Most seconds that the tap waits because an answer asks for it.
+# Maximum seconds that the tap waits because an answer asks for it.
 _MAX_RETRY_AFTER = 300.0
 
 
@@ -254,7 +254,7 @@ class Transport:
         Args:
             timeout: seconds to wait for a connection, and then for a complete answer.
             user_agent: the header `User-Agent`.
-            connections: most connections at a time.
+            connections: maximum connections at a time.
             when_full: called when a request has to wait for a connection.
         """
         self._timeout = timeout

@@ -62,9 +62,9 @@ _DIGIT_RUN = re.compile(rf"(?<!\d)(?:\+\s?\(?)?\d(?:{_SEPARATORS}\d)*")
 _DIGIT_GROUP = re.compile(r"\d+")
 _NUMBER_NAME = re.compile(r"\+?\(?\d[\d\s().-]+")
 _MIN_DIGITS, _MAX_DIGITS = 8, 15
-"""Least and most digits of a phone number."""
+"""Minimum and maximum digits of a phone number."""
 _MIN_CAPTURE = 6
-"""Least characters of a captured number: a shorter one may occur anywhere in a text."""
+"""Minimum characters of a captured number: a shorter one may occur anywhere in a text."""
 _UNASSIGNED_DIGITS = range(9, 13)
 """Number of digits of a text that begins like a phone number but is in no numbering plan."""
 _LINK = re.compile(r"https?://(?:(?!&nbsp;)[^\s<>\"'])+", re.IGNORECASE)

@@ -35,11 +35,11 @@ _CREDENTIAL = re.compile(
     r"|.*(token|secret|passw(or)?d|passcode|session_?id|(api|private)_?key|cookie)s?",
     re.IGNORECASE,
 )
-# Most undeclared fields that are counted, as their names may be ids.
+# Maximum undeclared fields that are counted, as their names may be ids.
 _MAX_FIELDS = 30
 # Bits of an integer without its sign: the largest that the columns of targets hold.
 _INTEGER_BITS = 63
-# Most shapes of an object that are cached, as its names may be ids.
+# Maximum shapes of an object that are cached, as its names may be ids.
 _MAX_SHAPES = 300
 _NULL = type(None)
 

@@ -19,7 +19,7 @@ _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
 _MICROSECOND = timedelta(microseconds=1)
 _LAST_MICROS = int(_LAST_SECOND) * 1_000_000
 _WITH_SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-# Seconds of a unit, its name, and the least seconds for which it is used.
+# Seconds of a unit, its name, and the minimum seconds for which it is used.
 _UNITS = (
     (86_400, "days", 172_800),
     (3_600, "hours", 7_200),
