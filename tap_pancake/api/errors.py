@@ -47,7 +47,10 @@ class UnknownRefusal(PageFailed):
 
 
 class PageSkipped(PageFailed):
-    """A permission or plan is missing: the tap skips the stream of the page, with a WARNING."""
+    """A permission or plan is missing: the tap skips the stream of the page, with a WARNING.
+
+    With `fail_on_skip`, the run ends with an error.
+    """
 
 
 class PageIdle(PageSkipped):
@@ -69,7 +72,7 @@ class PageLost(PageFailed):
 
 
 class PageDeactivated(PageLost, PageSkipped):
-    """A deactivated page: the tap skips all its streams, with a WARNING."""
+    """A deactivated page: the tap skips all its streams, as for a `PageSkipped`."""
 
 
 class PageTokenRenewed(PageLost):
