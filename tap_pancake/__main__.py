@@ -1,4 +1,4 @@
-"""The command `tap-pancake`: every end that the user can act on is one line and an exit code."""
+"""The command `tap-pancake`: errors that the user can act on are one line and exit code 1."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-# Bytes of output that are written at a time. Python's own 8 KB are a few rows, after which another
-# thread takes over.
-_AT_A_TIME = 2**17
+# Bytes of the output buffer. Python's own 8 KB hold only a few rows, and another thread would take
+# over after each write.
+_OUTPUT_BUFFER = 2**17
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main() -> None:
     """Run the command line."""
-    # Until the tap handles them, see `interrupts.py`: loading it takes a good part of a second.
+    # Until the tap handles signals (`interrupts.py`): loading it takes a large part of a second.
     for signum in _SIGNALS:
         signal.signal(signum, _end_at_once)
-    # Loading the SDK makes no garbage, but Python looks for it dozens of times meanwhile.
+    # Loading the SDK makes no garbage, but Python would search for it dozens of times.
     gc.disable()
     from tap_pancake.api.errors import PancakeError  # noqa: PLC0415
     from tap_pancake.tap import TapPancake  # noqa: PLC0415
 
     gc.enable()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout = open(  # noqa: SIM115 - for as long as the process is there
+        sys.stdout = open(  # noqa: SIM115 - open until the process ends
             sys.stdout.fileno(),
             "w",
-            _AT_A_TIME,
+            _OUTPUT_BUFFER,
             encoding=sys.stdout.encoding,
             errors=sys.stdout.errors,
             closefd=False,
@@ -44,14 +44,14 @@ def main() -> None:
         TapPancake.logger.critical("%s", exc)
         sys.exit(1)
     finally:
-        # The exit code is settled. Python gives signals back to the system before its own end,
-        # which would then be one by a signal.
+        # Keep the exit code. Before its end, Python restores the default handlers, with which a
+        # signal would end the process.
         for signum in _SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
 
 def _end_at_once(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """End before anything was read or written."""
+    """End the process, which has not read or written anything yet."""
     os._exit(128 + signum)
 
 

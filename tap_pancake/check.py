@@ -1,7 +1,7 @@
-"""`tap-pancake --test`: what may be read of each page and what not, and why.
+"""`tap-pancake --test`: which streams each page's token can read, and why not the others.
 
-Each stream that is selected is asked once for what is new, and nothing is written. So a page costs
-a call for each stream, which is some seconds at the limit of calls; pages are asked side by side.
+The test requests the newest rows of each selected stream once, and writes no record. So a page
+takes one call for each stream, some seconds at the rate limit. Pages are tested side by side.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from tap_pancake.running.run import Run
     from tap_pancake.streams.pages import PagesStream
 
-# Of a fault that may pass; somebody waits for a test, and not for a minute.
+# Maximum attempts of a call: fewer than in a run, as the user waits for the test.
 _TRIES = 3
-# Seconds in which all answers of a page may be 429.
-_PATIENCE = 3.0
-# Characters of a page's name that are shown.
+# Maximum seconds in which every answer of a page may be 429.
+_MAX_REFUSED = 3.0
+# Maximum characters of a page's name that are shown.
 _LONGEST_NAME = 60
 
 
 @dataclass
 class Findings:
-    """What was found of one page, or of the account."""
+    """The result of the test for one page, or for all pages together."""
 
     readable: list[str] = field(default_factory=list)
     """Streams that can be read."""
     refusals: dict[str, PageFailed] = field(default_factory=dict)
-    """Stream → why it cannot be read."""
+    """Reasons why streams cannot be read, by stream."""
     untried: list[str] = field(default_factory=list)
-    """Streams below one that had no row to ask them for."""
+    """Child streams that were not requested because their parent stream had no row."""
     lost: PageFailed | None = None
-    """Why nothing of it can be read, if so."""
+    """Reason why nothing can be read; None if something can."""
 
     def failures(self, skipped: type[PageSkipped]) -> list[PageFailed]:
-        """Return what would end a run with an error; the rest it would skip."""
+        """Return the errors that would fail a run, without those of the class that it skips."""
         refusals = [*self.refusals.values(), *([self.lost] if self.lost else [])]
         return [refusal for refusal in refusals if not isinstance(refusal, skipped)]
 
     def is_out_of_reach(self, refusal: PageFailed) -> bool:
-        """Tell whether all that was asked so far met the same fault of what is before the API."""
+        """Return whether all calls so far had the same fault of the connection or of a gateway."""
         return (
             isinstance(refusal, TransientError)
             and bool(self.refusals)
@@ -68,7 +68,7 @@ class Findings:
         )
 
     def lines(self, where: str) -> Iterator[str]:
-        """Put it into words: one line, and one below it for each reason."""
+        """Yield the lines to print: a result, and an indented line for each reason."""
         asked = len(self.readable) + len(self.refusals)
         reasons: defaultdict[str, list[str]] = defaultdict(list)
         for stream, refusal in self.refusals.items():
@@ -97,32 +97,32 @@ def _try_maps(stream: PancakeStream, row: dict[str, Any], context: Context | Non
 
 
 def _reason(refusal: PageFailed) -> str:
-    """Return the text of a refusal without the page and stream, of which it is told anyway."""
+    """Return the text of a refusal without page and stream, which the line has already."""
     where, colon, reason = str(refusal).partition(": ")
     return reason if colon else where
 
 
 class Check:
-    """One test of settings, tokens and pages."""
+    """A test of settings, tokens and pages."""
 
     def __init__(
         self,
         run: Run,
         streams: Iterable[Stream],
-        say: Callable[[str], object],
+        print_line: Callable[[str], object],
     ) -> None:
-        """Ask for nothing yet.
+        """Prepare without sending a request.
 
         Args:
-            run: what the streams share.
-            streams: all of the tap.
-            say: is given each line, which holds no token.
+            run: the run that the streams share.
+            streams: all streams of the tap.
+            print_line: prints a line, which contains no token.
         """
         self._run = run
         self._pages: PagesStream = run.streams["pages"]
-        run.tries, run.patience = _TRIES, _PATIENCE
-        # With nothing to do at a turn, where a run writes its STATE.
-        run.lanes = Lanes(self._room(), lambda: None, lambda _: self._room())
+        run.tries, run.patience = _TRIES, _MAX_REFUSED
+        # The test has nothing to do at a turn, where a run writes its STATE.
+        run.lanes = Lanes(self._max_pages(), lambda: None, lambda _: self._max_pages())
         self._roots = [
             stream
             for stream in streams
@@ -130,17 +130,17 @@ class Check:
             and stream.parent_stream_type is None
             and stream is not self._pages
         ]
-        self._write = say
-        self._unset: set[str] = set()
-        """The streams that a page's settings do not ask for."""
+        self._write = print_line
+        self._not_requested: set[str] = set()
+        """Streams that the settings do not request for a page."""
 
     def make(self) -> None:
-        """Ask for everything once, and say what was found.
+        """Request everything once, and print the results.
 
         Raises:
-            PancakeError: something failed, or nothing at all can be read.
+            PancakeError: a run would fail, or nothing can be read.
         """
-        self._tell_account()
+        self._print_account()
         skipped = PageIdle if self._pages.config["fail_on_skip"] else PageSkipped
         failed: list[PancakeError] = []
         for warning in self._pages.misplaced():
@@ -150,7 +150,7 @@ class Check:
             failed.append(problem)
         found = []
         pages = list(self._pages.records())
-        for page, answer in self._run.lanes.ahead(self._asked(pages), self._room):
+        for page, answer in self._run.lanes.ahead(self._pages_ahead(pages), self._max_pages):
             findings: Findings = next(answer)
             name = page.get("name")
             named = f" ({str(name)[:_LONGEST_NAME]})" if name else ""
@@ -158,7 +158,7 @@ class Check:
                 self._say(line)
             failed += findings.failures(skipped)
             found.append(findings)
-        for name in sorted(self._unset):
+        for name in sorted(self._not_requested):
             self._say(
                 f"{name}: not read of pages that `sip_package_ids` does not have: put the id of the"
                 " page's SIP package there, if it has one"
@@ -177,8 +177,8 @@ class Check:
             msg = "nothing at all can be read: see above"
             raise PancakeError(msg)
 
-    def _tell_account(self) -> None:
-        """Say what the tokens of the settings lead to."""
+    def _print_account(self) -> None:
+        """Print which pages the tokens of the settings give access to."""
         listed, count = self._pages.listed, len(self._pages.readable)
         if self._pages.config.get("access_token"):
             activated = len(listed.get(ACTIVATED, []))
@@ -194,17 +194,19 @@ class Check:
     def _say(self, text: str) -> None:
         self._write(self._run.redactor.line(text))
 
-    def _room(self) -> int:
+    def _max_pages(self) -> int:
         return int(self._pages.config["max_parallel_pages"])
 
-    def _asked(self, pages: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Iterator[Findings]]]:
-        """Begin to ask for all of a page, in a thread of its own."""
+    def _pages_ahead(
+        self, pages: Iterable[dict[str, Any]]
+    ) -> Iterator[tuple[Any, Iterator[Findings]]]:
+        """Yield each page with the iterator of its findings, which its own thread makes."""
         for page in pages:
             context = self._pages.get_child_context(page, None)
-            yield page, self._run.lanes.ahead(self._ask(one) for one in [context])
+            yield page, self._run.lanes.ahead(self._check_page(one) for one in [context])
 
-    def _ask(self, context: Context) -> Findings:
-        """Ask for all of a page."""
+    def _check_page(self, context: Context) -> Findings:
+        """Return the findings for a page."""
         findings = Findings()
         for stream in self._pages.child_streams:
             if isinstance(stream, PancakeStream):
@@ -212,7 +214,7 @@ class Check:
         return findings
 
     def _probe(self, stream: PancakeStream, context: Context | None, findings: Findings) -> None:
-        """Ask one stream, and those below it for one of its rows, and note how it went."""
+        """Request a stream, and its child streams for its first row, and add the results."""
         children = [
             child
             for child in stream.child_streams
@@ -223,13 +225,13 @@ class Check:
         try:
             rows = stream.probe(context)
         except PageFailed as refusal:
-            for each in [stream, *children]:  # of which none can be had without it
+            for each in [stream, *children]:  # no child can be read without its parent
                 if each.selected:
-                    self._refused(each, refusal, context, findings)
+                    self._note_refusal(each, refusal, context, findings)
             return
         if rows is None:
             if context:
-                self._unset.add(stream.name)
+                self._not_requested.add(stream.name)
             return
         if stream.selected:
             findings.readable.append(stream.name)
@@ -241,7 +243,7 @@ class Check:
             else:
                 findings.untried.append(child.name)
 
-    def _refused(
+    def _note_refusal(
         self,
         stream: PancakeStream,
         refusal: PageFailed,

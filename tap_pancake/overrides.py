@@ -1,7 +1,8 @@
-"""What users change of a stream: in its catalog entry, by Meltano's extras, by stream maps.
+"""Checks of what users change of a stream: by a catalog, Meltano's extras or stream maps.
 
-What the tap can honour, it does; the rest is refused in one line, since rows would be lost or open
-to be seen without a word. Selection and the full table are honoured everywhere.
+The tap applies the changes that it can. It rejects any other with an error of one line, because
+without it rows would be lost, or shown, unnoticed. Every stream can be deselected, and read as a
+full table.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _DISCOVER = "write the catalog anew with --discover, or correct the override"
 _METHODS = ("FULL_TABLE", "INCREMENTAL")
 _ALL_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
-# Words of JSON Schema that make less of a type.
-_DEMANDS = (
+# Keywords of JSON Schema that restrict a type.
+_CONSTRAINTS = (
     "additionalProperties",
     "allOf",
     "anyOf",
@@ -48,16 +49,16 @@ def check_catalog(catalog: Json, streams: Iterable[Stream]) -> None:
     """Check the entries of a catalog.
 
     Args:
-        catalog: what `--catalog` held.
-        streams: all of the tap.
+        catalog: the content of `--catalog`.
+        streams: all streams of the tap.
 
     Raises:
-        ConfigurationError: an entry asks for what the tap cannot do.
+        ConfigurationError: an entry requests what the tap cannot do.
     """
     known = {stream.name: stream for stream in streams}
     for entry in catalog["streams"]:
         name = entry.get("tap_stream_id")
-        metadata = _root(entry)
+        metadata = _root_metadata(entry)
         stream = known.get(name)
         if stream is None:
             if metadata.get("selected"):
@@ -69,8 +70,8 @@ def check_catalog(catalog: Json, streams: Iterable[Stream]) -> None:
             raise ConfigurationError(msg)
 
 
-def _root(entry: Json) -> Json:
-    """Return the metadata of the stream itself."""
+def _root_metadata(entry: Json) -> Json:
+    """Return the metadata of an entry's stream, which has an empty breadcrumb."""
     for part in entry.get("metadata") or []:
         if not part.get("breadcrumb"):
             found: Json = part.get("metadata") or {}
@@ -81,7 +82,7 @@ def _root(entry: Json) -> Json:
 def _problems(entry: Json, metadata: Json, stream: Stream) -> Iterator[str]:
     if (alias := entry.get("stream", stream.name)) != stream.name:
         yield f"is called `{alias}`: use the setting `stream_maps` to rename it"
-    # Of the class: the SDK lets a catalog change those of the object.
+    # The keys of the class: the SDK lets a catalog change those of the object.
     declared: Any = type(stream)
     ours, own = list(declared.primary_keys), declared.replication_key
     own = own if isinstance(own, str) else None
@@ -97,11 +98,11 @@ def _problems(entry: Json, metadata: Json, stream: Stream) -> Iterator[str]:
         for method in (entry.get(name.replace("-", "_")), metadata.get(name)):
             if method and method not in methods:
                 yield f"has the replication method {method}, and only {' or '.join(methods)} can be"
-    yield from _mistyped(entry.get("schema") or {}, stream.schema, "")
+    yield from _changed_columns(entry.get("schema") or {}, stream.schema, "")
 
 
-def _mistyped(theirs: Json, ours: Json, path: str) -> Iterator[str]:
-    """Tell of columns whose rows do not fit the type that a catalog gives them."""
+def _changed_columns(theirs: Json, ours: Json, path: str) -> Iterator[str]:
+    """Yield the problems of columns that a catalog adds, or whose type it restricts."""
     for name, part in (theirs.get("properties") or {}).items():
         own = ours.get("properties", {}).get(name)
         if own is None:
@@ -109,24 +110,24 @@ def _mistyped(theirs: Json, ours: Json, path: str) -> Iterator[str]:
             hint = f" (did you mean `{near}`?)" if near else ""
             yield f"has a column `{path}{name}`, which this tap does not have{hint}"
             continue
-        yield from _narrower(part, own, f"{path}{name}")
+        yield from _narrowed(part, own, f"{path}{name}")
 
 
-def _narrower(theirs: Json, ours: Json, path: str) -> Iterator[str]:
-    """Tell what a catalog demands of a value that its rows do not promise."""
-    missing = _types(ours) - _types(theirs)
-    if missing - ({"integer"} if "number" in _types(theirs) else set()):
-        kinds, given = " or ".join(sorted(_types(ours))), " or ".join(sorted(_types(theirs)))
+def _narrowed(theirs: Json, ours: Json, path: str) -> Iterator[str]:
+    """Yield the ways in which a catalog's schema of a value is narrower than the stream's."""
+    missing = _types_of(ours) - _types_of(theirs)
+    if missing - ({"integer"} if "number" in _types_of(theirs) else set()):
+        kinds, given = " or ".join(sorted(_types_of(ours))), " or ".join(sorted(_types_of(theirs)))
         yield f"says that `{path}` is {given}, and its rows have {kinds}"
-    for word in _DEMANDS:
+    for word in _CONSTRAINTS:
         if word in theirs and theirs[word] not in (ours.get(word), True, {}):
             yield f"demands `{word}` of `{path}`, which its rows do not promise"
     if isinstance(theirs.get("items"), dict):
-        yield from _narrower(theirs["items"], ours.get("items", {}), f"{path}[]")
-    yield from _mistyped(theirs, ours, f"{path}.")
+        yield from _narrowed(theirs["items"], ours.get("items", {}), f"{path}[]")
+    yield from _changed_columns(theirs, ours, f"{path}.")
 
 
-def _types(schema: Json) -> set[str]:
+def _types_of(schema: Json) -> set[str]:
     types = schema.get("type", _ALL_TYPES)
     return {types} if isinstance(types, str) else set(types)
 
@@ -136,19 +137,19 @@ def _unknown(name: object, known: Iterable[str]) -> str:
     return "which this tap does not have" + (f" (did you mean `{near}`?)" if near else "")
 
 
-# Of the SDK.
+# The options of the SDK in a stream map.
 _OPTIONS = ("__filter__", "__alias__", "__else__", "__source__", "__key_properties__")
 _MAPS = "see docs/meltano.md#stream-maps"
 
 
 def check_else(maps: object) -> None:
-    """Check what becomes of all else, since the SDK's own check of it ends with a traceback.
+    """Check `__else__`, because the SDK's own check of it ends with a traceback.
 
     Args:
         maps: the setting `stream_maps`.
 
     Raises:
-        ConfigurationError: it is not to be removed.
+        ConfigurationError: an `__else__` is not null, the only value of the SDK.
     """
     each = [maps, *maps.values()] if isinstance(maps, dict) else []
     for one in each:
@@ -158,14 +159,14 @@ def check_else(maps: object) -> None:
 
 
 def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
-    """Check that stream maps are of streams and fields that exist.
+    """Check that stream maps name streams and fields that exist.
 
     Args:
         maps: the setting `stream_maps`.
-        streams: all of the tap.
+        streams: all streams of the tap.
 
     Raises:
-        ConfigurationError: one is not, so that what it should hide would be seen.
+        ConfigurationError: one does not exist, so the map would not hide what it should.
     """
     known = {stream.name: stream for stream in streams}
     for name, change in maps.items():
@@ -181,10 +182,16 @@ def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
             raise ConfigurationError(msg)
 
 
-def _map_problems(change: Json, found: list[str], known: Mapping[str, Stream]) -> Iterator[str]:
-    """Tell what is wrong with the map of some streams."""
-    fields = {field for each in found for field in known[each].schema["properties"]}
-    if (alias := change.get("__alias__")) in known and [alias] != found:
+def _map_problems(change: Json, found: list[str], streams: Mapping[str, Stream]) -> Iterator[str]:
+    """Yield the problems of a map.
+
+    Args:
+        change: the map.
+        found: names of the streams that it applies to.
+        streams: all streams by name.
+    """
+    fields = {field for each in found for field in streams[each].schema["properties"]}
+    if (alias := change.get("__alias__")) in streams and [alias] != found:
         yield f"is renamed to `{alias}`, which is another stream"
     for field, rule in change.items():
         if field.startswith("__"):

@@ -1,8 +1,8 @@
-"""Every private name of singer-sdk that the tap touches, each with its reason.
+"""The hooks into private names of singer-sdk, each with its reason.
 
-`singer-sdk` is pinned to its minor version; `tests/test_sdk_contract.py` fails if one of these
-names is gone or is no longer called. The classes here turn each into a hook with a plain name, so
-that the rest of the tap speaks of pages, rows and bookmarks only.
+`singer-sdk` is pinned to a minor version, and `tests/test_sdk_contract.py` fails if one of these
+names is missing or is no longer called. The classes here give most of them a public name, for the
+rest of the tap.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
 
 
 _GZIPPED_LINES = {"format": "jsonl", "compression": "gzip"}
-# What stands before the host of a URL, such as a password.
-_LOGIN = re.compile(r"//[^/\s]+@")
+# User name and password in a URL.
+_URL_LOGIN = re.compile(r"//[^/\s]+@")
 
 
 class LineWriter(MsgSpecWriter):
-    """Writes messages to standard output, and lets records wait in its buffer for the next STATE.
+    """A writer of messages to standard output that buffers records until the next other message.
 
-    The SDK's own writer flushes after each record, a call of the system for each.
+    The SDK's own writer flushes after each record, with one system call for each.
     """
 
     files: BatchFiles | None = None
-    """Where records go, if not to standard output."""
+    """The batch files for records; None to write records to standard output."""
 
     @override
     def write_message(self, message: Message) -> None:
@@ -63,13 +63,13 @@ class LineWriter(MsgSpecWriter):
 
     @override
     def serialize_message(self, message: Message) -> bytearray:
-        # The SDK's own makes a copy of each value of a state first.
+        # The SDK's own method first copies each value of the state.
         if type(message) is StateMessage:
             return serialize_jsonl({"type": "STATE", "value": message.value})
         return super().serialize_message(message)
 
     def write_at_once(self, message: Message) -> int:
-        """Write a message, and what waits for it; give its length in bytes."""
+        """Write and flush a message, after all records before it; return its length in bytes."""
         if self.files and type(message) is not SDKBatchMessage:
             self.files.write_all()
         line = self.format_message(message)
@@ -79,18 +79,19 @@ class LineWriter(MsgSpecWriter):
 
 
 class BatchFiles:
-    """Records on their way into files, of all streams.
+    """Batch files of all streams.
 
-    The SDK makes files of what a stream reads, before fields are selected and maps applied, without
-    its children, and with a STATE after each file, whatever other streams still delay. Here
-    they are made of the messages that would have been written, and all before each STATE.
+    The SDK makes files before it selects fields and applies stream maps, does not read child
+    streams, and writes a STATE after each file, even if other streams still have records to write.
+    Here, files contain the records that would have been written, and all of them are written before
+    each STATE.
     """
 
     def __init__(self, setting: Mapping[str, Any], write: Callable[[Message], object]) -> None:
-        """Begin with no record.
+        """Start without records.
 
         Args:
-            setting: `batch_config`.
+            setting: the setting `batch_config`.
             write: writes a message.
         """
         self._config = BatchConfig.from_dict({**setting, "encoding": _GZIPPED_LINES})
@@ -98,14 +99,14 @@ class BatchFiles:
         self._records: dict[str, list[Record]] = {}
 
     def add(self, message: RecordMessage) -> None:
-        """Take a record in place of its message; write a file if there are enough."""
+        """Add a record; write a file if there are enough records for it."""
         records = self._records.setdefault(message.stream, [])
         records.append(message.record)
         if len(records) >= self._config.batch_size:
             self._write_file(message.stream)
 
     def write_all(self) -> None:
-        """Write files of all records that were taken."""
+        """Write all added records to files."""
         for stream in list(self._records):
             self._write_file(stream)
 
@@ -113,12 +114,12 @@ class BatchFiles:
         batcher = Batcher("tap-pancake", stream, self._config)
         try:
             manifests = list(batcher.get_batches(iter(self._records[stream])))
-        except Exception as error:  # noqa: BLE001 - each kind of storage has its own
+        except Exception as error:  # noqa: BLE001 - each kind of storage has its own errors
             with suppress(Exception):
-                # What it has begun to write lies in the directory for temporary files.
+                # Remove the unfinished file from the directory for temporary files.
                 storage: Any = self._config.storage
                 storage._root_path.fs.transaction.complete(commit=False)  # noqa: SLF001
-            reason = _LOGIN.sub("//", f"{type(error).__name__}: {error}".splitlines()[0])
+            reason = _URL_LOGIN.sub("//", f"{type(error).__name__}: {error}".splitlines()[0])
             msg = f"setting `batch_config`: no file can be written to its storage: {reason}"
             raise ConfigurationError(msg) from None
         del self._records[stream]
@@ -131,20 +132,20 @@ _CORRECT = "correct it, see docs/meltano.md#stream-maps"
 
 
 @contextmanager
-def _evaluating(stream: str) -> Iterator[None]:
-    """Make one line of whatever an expression of the user's raises."""
+def _as_one_line(stream: str) -> Iterator[None]:
+    """Turn any exception of a stream map's expression into an error of one line."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - that may be anything
+    except Exception as error:  # noqa: BLE001 - an expression may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
         if isinstance(error, ValueError):
-            reason = reason.partition(": '")[0]  # which quotes a value of the row
+            reason = reason.partition(": '")[0]  # what follows quotes a value of the row
         msg = f"setting `stream_maps`, stream `{stream}`: {reason}: {_CORRECT}"
         raise RunStopped(msg) from None
 
 
-class _Removed(RemoveRecordTransform):
-    """Removes the rows of a stream; the SDK's own removes all that is read for them, too."""
+class _RemoveAll(RemoveRecordTransform):
+    """A map that removes a stream's rows, but not its child streams' rows, unlike the SDK's own."""
 
     @override
     def get_filter_result(self, record: Record) -> bool:
@@ -152,30 +153,30 @@ class _Removed(RemoveRecordTransform):
 
 
 class SDKStream(RESTStream[Any]):
-    """A stream whose bookmarks and STATE messages are the tap's own business (`state.py`)."""
+    """A stream whose bookmarks and STATE messages the tap handles itself (`state.py`)."""
 
     absent: frozenset[str] = frozenset()
-    """Columns that the catalog does not have, such as one of an older version."""
+    """Columns that are missing from the catalog, for example one of an older version."""
     _schema_written = False
     _parts: dict[str, dict[str, Any]] | None = None
 
     def emits(self, record: Record) -> bool:  # noqa: ARG002
-        """Tell whether a record is written; one that is not still has its children read."""
+        """Return whether a record is written; its child streams are read in both cases."""
         return True
 
     @abc.abstractmethod
     def written(self, page_id: str | None, count: int) -> None:
-        """Count what was written for a record of a page."""
+        """Add to the number of rows written for a page."""
 
     @abc.abstractmethod
     def write_state(self) -> None:
-        """Write the STATE, if it is time to."""
+        """Write the STATE if it is due."""
 
     @override
     def generate_child_contexts(
         self, record: Record, context: Context | None
     ) -> Iterable[Context | None]:
-        # Public: the SDK copies a context for each record, also of a stream without children.
+        # Public: the SDK copies a context for each record, even of a stream without children.
         return super().generate_child_contexts(record, context) if self.child_streams else ()
 
     def sync_children(self, context: Context) -> None:
@@ -184,21 +185,21 @@ class SDKStream(RESTStream[Any]):
 
     @override
     def _sync_children(self, child_context: Context | None) -> None:
-        # The SDK has no public hook around the children of one parent record; the tap needs it to
-        # read each page in a lane of its own, and to keep a failing one to itself.
+        # The SDK has no public hook around the child streams of one record. The tap needs one to
+        # read each page in its own lane, and to go on with others if one fails.
         if child_context is not None:
             self.sync_children(child_context)
 
     @override
     def _write_schema_message(self) -> None:
-        # The SDK writes a SCHEMA for each child context: 2,000 conversations, 2,000 times.
+        # The SDK writes a SCHEMA for each child context: 2,000 of them for 2,000 conversations.
         if not self._schema_written:
             self._schema_written = True
             super()._write_schema_message()
 
     @cached_property
     def is_mapped(self) -> bool:
-        """Whether stream maps or flattening change or filter what is written."""
+        """Whether stream maps or flattening change or filter records."""
         (first, *others) = self.stream_maps
         as_it_is = type(first) is SameRecordTransform and not first.flattening_enabled
         return bool(others) or not as_it_is
@@ -209,50 +210,50 @@ class SDKStream(RESTStream[Any]):
 
     @override
     def _write_record_message(self, record: Record) -> None:
-        # A walk may begin before the stream's own start, for the sake of its children.
+        # A stream may be read from before its own start, for its child streams.
         if not self.emits(record):
             return
         page_id = record.get("page_id")
         if self.absent:
             record = {name: part for name, part in record.items() if name not in self.absent}
         if self._is_plain:
-            # The SDK looks at each field, at any depth, for whether it is selected.
+            # The SDK checks for each field, at any depth, whether it is selected.
             now = datetime.now(UTC)
             messages = [RecordMessage(self.name, record, time_extracted=now)]
         else:
             messages = list(self._generate_record_messages(record))
         for message in messages:
             self._tap.write_message(message)
-        self.written(page_id, len(messages))  # a map may filter rows, or write some twice
+        self.written(page_id, len(messages))  # a map may remove or duplicate rows
 
     @override
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:
-        # Public: what follows it asks the filter of a stream map, where an error would be a
+        # Public: the SDK calls the filter of a stream map next, where an error would end with a
         # traceback.
         if self.is_mapped:
-            with _evaluating(self.name):
+            with _as_one_line(self.name):
                 self.stream_maps[0].get_filter_result(row)
         return row
 
     def try_maps(self, record: Record) -> None:
-        """Do with a record what stream maps and flattening do, and write nothing.
+        """Apply stream maps and flattening to a record, and write nothing.
 
         Raises:
-            RunStopped: an expression of the user's does not work.
+            RunStopped: an expression of a stream map fails.
         """
         for _ in self._generate_record_messages(record):
             pass
 
     @override
     def _generate_record_messages(self, record: Record) -> Generator[RecordMessage, None, None]:
-        # An object that is null keeps its own name when the SDK flattens a row. The flattened
-        # SCHEMA does not have that name, and a target may refuse it, as target-csv does.
+        # When the SDK flattens a row, an object that is null keeps its name. The flattened SCHEMA
+        # does not have that name, and a target such as target-csv rejects the record.
         known = {
             each.stream_alias: each.transformed_schema["properties"]
             for each in self.stream_maps
             if each.flattening_enabled
         }
-        with _evaluating(self.name):
+        with _as_one_line(self.name):
             messages = list(super()._generate_record_messages(record))
         for message in messages:
             row = message.record
@@ -264,7 +265,7 @@ class SDKStream(RESTStream[Any]):
 
     @override
     def get_batch_config(self, config: Mapping[str, Any]) -> BatchConfig | None:
-        # Public: with one, the SDK reads a stream without its children. See `BatchFiles`.
+        # Public: with a batch config, the SDK does not read child streams. See `BatchFiles`.
         return None
 
     @override
@@ -276,22 +277,22 @@ class SDKStream(RESTStream[Any]):
     def _increment_stream_state(
         self, latest_record: Record, *, context: Context | None = None
     ) -> None:
-        # The SDK raises, or sets the bookmark back, on rows that a lookback reads again.
+        # The SDK raises, or moves the bookmark back, for rows that a lookback reads again.
         pass
 
     @override
     def _write_starting_replication_value(self, context: Context | None) -> None:
-        # The SDK keeps this in the STATE for the time of a run; the tap reads bookmarks itself.
+        # The SDK keeps this in the STATE during a run; the tap reads bookmarks itself.
         pass
 
     @override
     def get_replication_key_signpost(self, context: Context | None = None) -> datetime | None:
-        # Public, but here for the same reason: the SDK would keep it in the STATE.
+        # Public, for the same reason: the SDK would keep it in the STATE.
         return None
 
     @override
     def get_context_state(self, context: Context | None) -> dict[str, Any]:
-        # Public: the SDK looks for a page's part in a list, from the beginning.
+        # Public: the SDK searches the list of partitions from its start, at each call.
         page_id = context.get("page_id") if context else None
         if page_id is None:
             return super().get_context_state(context)
@@ -304,7 +305,7 @@ class SDKStream(RESTStream[Any]):
         return self._parts[page_id]
 
     def kept(self, page_id: str) -> dict[str, Any]:
-        """Return what the state keeps of a page, or, where a stream has no pages, of it."""
+        """Return the state of a page, or of the stream if it has no pages; never creates one."""
         if self.parent_stream_type is None:
             return self.stream_state
         if self._parts is None:
@@ -315,12 +316,12 @@ class SDKStream(RESTStream[Any]):
     @property
     @override
     def partitions(self) -> list[dict[str, Any]] | None:
-        # Public: the SDK's default is what the STATE remembers, for a stream that fans out itself.
+        # Public: by default, the SDK reads each partition that the STATE has.
         return None
 
 
-# What the SDK says at INFO of each stream of each run: a screen full, which hides what matters.
-_DETAILS = frozenset(
+# Lines that the SDK logs at INFO for each stream: a full screen, which hides what matters.
+_DEBUG_LINES = frozenset(
     {
         "Added '%s' as child stream to '%s'",
         "Parsing env var for settings config...",
@@ -330,9 +331,9 @@ _DETAILS = frozenset(
 )
 
 
-def _is_told(record: logging.LogRecord) -> bool:
-    """Tell whether a line of the tap's log is for users who did not ask for details."""
-    if isinstance(record.msg, str) and record.msg in _DETAILS:
+def _is_logged(record: logging.LogRecord) -> bool:
+    """Return whether a line is logged; lines of `_DEBUG_LINES` become DEBUG."""
+    if isinstance(record.msg, str) and record.msg in _DEBUG_LINES:
         record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
     return True
@@ -344,8 +345,8 @@ class SDKTap(Tap):
     message_writer_class = LineWriter
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the tap, and its files if records are to go into some."""
-        self.logger.addFilter(_is_told)
+        """Create the tap, with batch files if `batch_config` is set."""
+        self.logger.addFilter(_is_logged)
         super().__init__(*args, **kwargs)
         writer: LineWriter = self.message_writer  # type: ignore[assignment]
         if setting := self.config.get("batch_config"):
@@ -360,15 +361,15 @@ class SDKTap(Tap):
         """Act on SIGTERM or SIGINT."""
 
     def emit_state(self) -> int:
-        """Write a STATE message with the state of all streams, now; give its length in bytes."""
-        # The SDK's own writer leaves out an unchanged state, after a deep copy of it each time.
+        """Write a STATE message with the state of all streams; return its length in bytes."""
+        # The SDK's own method skips an unchanged state, and makes a deep copy of it each time.
         writer: LineWriter = self.message_writer  # type: ignore[assignment]
         return writer.write_at_once(StateMessage(value=self.state))
 
     @override
     def setup_mapper(self) -> None:
-        # Public: the SDK's errors come with a traceback. And it has one for each map of a stream
-        # that is not selected, since it looks for the keys among the selected columns.
+        # Public: errors of the SDK come with a traceback. And the SDK raises one for each map of a
+        # stream that is not selected, because it looks for the keys among the selected columns.
         selected = Catalog()
         try:
             PluginBase.setup_mapper(self)
@@ -381,7 +382,7 @@ class SDKTap(Tap):
             self.mapper.register_raw_streams_from_catalog(selected)
             for maps in self.mapper.stream_maps.values():
                 if type(first := maps[0]) is RemoveRecordTransform:
-                    maps[0] = _Removed(
+                    maps[0] = _RemoveAll(
                         stream_alias=first.stream_alias,
                         raw_schema=first.raw_schema,
                         key_properties=None,
@@ -390,7 +391,7 @@ class SDKTap(Tap):
             for name, stream in self.streams.items():
                 maps = self.mapper.stream_maps.get(name, [])
                 if maps and all(isinstance(each, RemoveRecordTransform) for each in maps):
-                    stream.selected = False  # so that its state stays, and its children are read
+                    stream.selected = False  # keeps its state, and its child streams are read
         except (StreamMapConfigError, MapExpressionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             msg = f"setting `stream_maps`: {reason}: {_CORRECT}"
@@ -398,32 +399,32 @@ class SDKTap(Tap):
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        # The SDK's messages quote the value that is wrong, which may be a token.
+        # Messages of the SDK quote the wrong value, which may be a token.
         self.append_builtin_config(self.config_jsonschema)
         self.check_settings(self._config, raise_errors=raise_errors)
         return []
 
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        # The SDK writes a STATE inside of the handler, maybe in the middle of a line, and exits 0.
+        # The SDK writes a STATE in the handler, maybe in the middle of a line, and exits with 0.
         self.handle_signal(signum, frame)
 
     @classmethod
     @abc.abstractmethod
     def settings_from_environment(cls) -> dict[str, Any]:
-        """Read the settings from variables ``TAP_PANCAKE_…``."""
+        """Return the settings of the environment variables ``TAP_PANCAKE_…``."""
 
     @classmethod
     def environment_setting(cls, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-        """Read one setting the way the SDK does, which also loads a file ``.env``.
+        """Return one setting from the environment as the SDK does, with the file ``.env``.
 
         Raises:
-            ValueError: an object or array is not JSON.
+            ValueError: the text of an object or array is not JSON.
         """
         prefix: str = cls._env_var_prefix
         return parse_environment_config({"properties": {name: schema}}, prefix)
 
     @classproperty
     def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
-        # The SDK leaves numbers as text, and its error on bad JSON does not name the variable.
+        # The SDK leaves numbers as text, and its error for invalid JSON does not name the variable.
         return cls.settings_from_environment()

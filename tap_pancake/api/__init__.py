@@ -1,1 +1,1 @@
-"""One call to Pancake, and what its answer means."""
+"""Requests to the Pancake API: tokens, pace, transport and errors."""

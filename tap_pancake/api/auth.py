@@ -1,7 +1,8 @@
-"""Page tokens: from settings, from list-pages, re-read once. Never generated, never renewed.
+"""Page tokens: from the settings, or from list-pages, which is requested again at most once a page.
 
-Exactly one token of a page is valid at a time; making a new one would shut out everybody else
-(reference, section 1.3). List-pages already holds each page's current token.
+The tap never generates or renews a token. Exactly one token of a page is valid at a time, so a new
+one would lock out every other program (reference, section 1.3). List-pages returns each page's
+current token.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ class PageTokens:
         configured: Mapping[str, str],
         redactor: Redactor,
     ) -> None:
-        """Start with what the settings hold.
+        """Start with the tokens of the settings.
 
         Args:
-            configured: page id to token, from `page_access_tokens`; these go before listed ones.
-            redactor: learns each token.
+            configured: page id to token, from `page_access_tokens`; they take precedence.
+            redactor: removes each token from the log.
         """
         self._configured = dict(configured)
         self._listed: dict[str, str] = {}
         self.relist: Callable[[], object] | None = None
-        """Asks list-pages again, and hands the tokens to `learn`; None without a user token."""
-        self._asked_again: set[str] = set()
-        self._asking = threading.Lock()
+        """Function that requests list-pages and passes its tokens to `learn`; None without a user
+        token."""
+        self._relisted_for: set[str] = set()
+        self._relist_lock = threading.Lock()
         self._redactor = redactor
         redactor.learn(self._configured.values())
 
     def learn(self, listed: Mapping[str, str]) -> None:
-        """Take the tokens that list-pages answered with."""
+        """Store the tokens that list-pages returned."""
         self._redactor.learn(listed.values())
         self._listed.update(listed)
 
@@ -49,7 +51,7 @@ class PageTokens:
         """Return a page's token.
 
         Raises:
-            PageLost: there is none.
+            PageLost: the page has no token.
         """
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
@@ -62,24 +64,23 @@ class PageTokens:
         return token
 
     def newer(self, page_id: str, refused: str) -> bool:
-        """Look for another token than the one that was refused; list-pages is asked once in a run.
+        """Return whether the page has a token other than the refused one.
 
-        Returns:
-            Whether there is one now.
+        List-pages is requested for it, once for each page in a run.
 
         Raises:
-            PageLost: list-pages could not be asked.
+            PageLost: the request of list-pages failed.
         """
-        with self._asking:  # one answer of list-pages serves all that wait for it
+        with self._relist_lock:  # one response of list-pages serves every thread that waits
             if self.of(page_id) != refused:
                 return True
-            if self.relist is None or page_id in self._asked_again:
+            if self.relist is None or page_id in self._relisted_for:
                 return False
-            self._asked_again.add(page_id)
+            self._relisted_for.add(page_id)
             try:
                 self.relist()
             except (RunStopped, PageFailed) as refusal:
-                # Not the run's end: other pages' tokens may still be good.
+                # The run goes on: the tokens of other pages may still be valid.
                 msg = (
                     f"page {page_id}: its token was replaced, and no newer one can be found:"
                     f" {refusal}"
@@ -88,6 +89,6 @@ class PageTokens:
             found = self._listed.get(page_id)
             if not found or found == refused:
                 return False
-            # A token of the settings was replaced in Pancake: the listed one is the current one.
+            # Pancake replaced the token of the settings: list-pages has the current one.
             self._configured.pop(page_id, None)
             return True

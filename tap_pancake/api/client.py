@@ -1,9 +1,9 @@
-"""PancakeStream: URL, auth, envelope, retries, rows; nothing about one endpoint.
+"""PancakeStream, the base of all streams: URL, token, envelope, retries and rows.
 
-A record's way: a stream's pager says what to ask for, `PancakeStream.fetch` asks (paced by
-`limits.py`, sent by `transport.py`, judged by `errors.py`, tried again by backoff), the pager says
-which rows are certain, `rows/` shapes them, and the SDK writes them. Asking may be ahead of all
-the rest, in another thread: `lanes.py` says what may run where.
+How a record gets from the API to the output: a stream's pager chooses the next request, and
+`PancakeStream.fetch` makes it (`limits.py` paces it, `transport.py` sends it, `errors.py` checks
+the answer, backoff retries it). The pager then decides which rows are certain, `rows/` shapes them,
+and the SDK writes them. Requests may run ahead, in another thread: see `lanes.py`.
 """
 
 from __future__ import annotations
@@ -62,39 +62,44 @@ USER_API = "/api/v1"
 PAGE_API_V1 = "/api/public_api/v1"
 PAGE_API_V2 = "/api/public_api/v2"
 
-# Seconds between two tries: twice as much each time.
+# Seconds before the first retry, twice as many before each further one, and the maximum.
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
-# Seconds after the first fault in which another try may begin, unless there was but one.
+# Seconds after the first fault in which a retry may begin; the first retry is always made.
 _LONGEST_CALL = 60.0
-# Seconds without an answer but 429 after which that is said.
-_LONG_REFUSED = 60.0
-# How often a call is made whose refusal nobody knows (reference, section 2.2).
+# Seconds of answers 429 only, after which that is logged.
+_LOG_429_AFTER = 60.0
+# Maximum attempts of a call that is refused with an undocumented code (reference, section 2.2).
 _UNKNOWN_TRIES = 3
-# Parameters that hold the times asked for.
-_TIMES = ("since", "until", "date_range")
-# A refusal may come with each of these.
-_EXPLAINED = {HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-# Characters of the API's own message that an error quotes.
+# Request parameters that hold times.
+_TIME_PARAMS = ("since", "until", "date_range")
+# HTTP statuses with which the API sends a refusal that it explains.
+_REFUSAL_STATUSES = {
+    HTTPStatus.OK,
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+}
+# Maximum characters of the API's own message that an error quotes.
 _LONGEST_QUOTE = 200
-# What an error shows of the names in an answer.
+# Maximum names of an answer that an error shows, and maximum characters of each.
 _MOST_NAMES, _LONGEST_NAME = 12, 40
 _LONG_NUMBER = re.compile(r"\d{6,}")
 
 
 def is_id(value: object) -> bool:
-    """Tell whether rows can be told apart by a value; 0 is an id of tags."""
+    """Return whether a value can be the id of a row; a tag may have the id 0."""
     return value != "" and isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
 def page_of(context: Context | None) -> str | None:
-    """Return the page of a context; None for all pages together."""
+    """Return the page id of a context; None for all pages together."""
     return context["page_id"] if context else None
 
 
 def names_in(body: Mapping[str, Any]) -> str:
-    """Show the names of an answer's keys, and never a value."""
-    # A name may be a number of somebody's.
+    """Return the names of an answer's keys for a message, never a value."""
+    # A name may have an id or a phone number in it.
     names = [_LONG_NUMBER.sub("…", name)[:_LONGEST_NAME] for name in sorted(body)]
     return ", ".join(names[:_MOST_NAMES] + ["…"] * (len(names) > _MOST_NAMES)) or "nothing"
 
@@ -104,31 +109,31 @@ def _is_limited(fault: Exception) -> bool:
 
 
 class Reply(NamedTuple):
-    """A good answer."""
+    """A response without an error."""
 
     body: Body
     asked: int
-    """When it was asked for, by the server's clock: microseconds since 1970."""
+    """Time of the request by the server's clock, in microseconds since 1970."""
     is_timed: bool
-    """Whether the server told the time; if not, it is the machine's."""
+    """Whether the response had the server's time; if not, `asked` is this machine's time."""
 
 
 class Rows(list["Row"]):
-    """The rows of an answer that have an id."""
+    """The rows of an answer, without those that have no id."""
 
     def __init__(self, rows: Iterable[Row], answered: int) -> None:
-        """Keep how many there were.
+        """Keep the rows and the size of the answer.
 
         Args:
-            rows: those that have one.
-            answered: how many rows the answer holds, those left out included.
+            rows: the rows with an id.
+            answered: number of rows in the answer, including those without an id.
         """
         super().__init__(rows)
         self.answered = answered
 
 
 class _RunCounter(metrics.Counter):
-    """Counts over all contexts of a stream: one line at the end, not one for each context."""
+    """Counter over all contexts of a stream, logged once at its end."""
 
     @override
     def with_context(self, value: Context | None) -> None:
@@ -139,25 +144,25 @@ class _RunCounter(metrics.Counter):
         pass
 
     def close(self) -> None:
-        """Log what is counted, for those who ask for details; the tap tells it in its summary."""
+        """Log the count at level DEBUG; the tap's summary has it, too."""
         if self.logger.isEnabledFor(logging.DEBUG):
             super().exit()
 
 
 class _RunTimer(metrics.Timer):
-    """Times all contexts of a stream together."""
+    """Timer over all contexts of a stream."""
 
-    _under_way = 0
+    _running = 0
     _sum = 0.0
 
     @property
     def seconds(self) -> float:
-        """Return the time of all contexts, those under way included."""
-        return self._sum + self._under_way * time.monotonic()
+        """Seconds spent in all contexts, including those that are not finished."""
+        return self._sum + self._running * time.monotonic()
 
     @override
     def __enter__(self) -> Self:
-        self._under_way += 1
+        self._running += 1
         self._sum -= time.monotonic()
         return self
 
@@ -167,47 +172,47 @@ class _RunTimer(metrics.Timer):
 
     @override
     def __exit__(self, *error: object) -> None:
-        self._under_way -= 1
+        self._running -= 1
         self._sum += time.monotonic()
         if any(error):
             self.tags[metrics.Tag.STATUS] = metrics.Status.FAILED
 
     def close(self) -> None:
-        """Log the time since the stream was made, for those who ask for details."""
+        """Log the time at level DEBUG."""
         if self.logger.isEnabledFor(logging.DEBUG):
             super().__exit__(None, None, None)
 
 
 class PancakeStream(SDKStream):
-    """One read endpoint of Pancake."""
+    """A stream of one read endpoint of Pancake."""
 
     schema: ClassVar[StreamSchema] = StreamSchema(SchemaDirectory(schemas))
-    # Rows are shaped to the schema once, by `rows/shaping.py`.
+    # `rows/shaping.py` has made each value fit the schema.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
     state_partitioning_keys: tuple[str, ...] | None = ("page_id",)
 
     records_key: str
-    """The key of an answer that holds its rows."""
+    """Key of the list of rows in an answer."""
     row_id = "id"
-    """The field of a row that tells it from others of its page; every row has it."""
+    """Field that identifies a row within its page; every row has it."""
     api: str = PAGE_API_V1
-    """Which of Pancake's APIs the path belongs to."""
+    """Path of the API that has the endpoint."""
     glance: ClassVar[Glance | None] = None
-    """Reads answers whose rows are read when they are written; None reads them at once."""
+    """Decoder that leaves rows as JSON until they are written; None decodes all at once."""
     read_with: ClassVar[tuple[str, ...]] = ()
-    """The streams without whose answers it has no rows."""
+    """Streams that must be read for this one to have rows."""
     fails_when_idle = True
-    """Whether an answer 500, again and again, may just mean a page without traffic."""
+    """Whether repeated answers 500 may only mean a page without traffic."""
     keeps_state = False
-    """Whether the state keeps something of it, though it is a full table."""
+    """Whether the state keeps something of the stream, even as a full table."""
     right: ClassVar[str | None] = None
-    """What the owner of the token must be allowed to do in Pancake, beside seeing the page."""
+    """Permission that the token's owner needs in Pancake, besides access to the page."""
     brings: ClassVar[str]
-    """What one call brings, for the table of streams in the README."""
+    """What one call returns, for the table of streams in the README."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Belong to a tap, and share a run with its other streams."""
+        """Create the stream of a tap, and share a run with the tap's other streams."""
         super().__init__(tap)
         self.run = run
         run.streams[self.name] = self
@@ -217,14 +222,14 @@ class PancakeStream(SDKStream):
 
     @cached_property
     def shaper(self) -> RowShaper:
-        """Shapes rows to the schema; made when catalog and settings are known."""
+        """Makes rows fit the schema; created after catalog and settings are loaded."""
         return RowShaper(self.schema, self._is_closed, self.run.protection, is_whole=self._is_whole)
 
     def _is_closed(self, path: tuple[str, ...]) -> bool:
-        """Tell whether the object at a path keeps only what is declared.
+        """Return whether the object at a path keeps declared fields only.
 
-        If it is selected in part, what is not declared was not selected. If flattening makes
-        columns of it, SCHEMA must name them; a list becomes one column with all that is in it.
+        It does if only some of its fields are selected, or if flattening makes columns of it, as
+        SCHEMA must name each column. (Flattening makes one column of a whole list.)
         """
         if self.config.get("flattening_enabled"):
             depth = self.config.get("flattening_max_depth") or 0
@@ -233,7 +238,7 @@ class PancakeStream(SDKStream):
         return not self._is_whole(path)
 
     def _is_whole(self, path: tuple[str, ...]) -> bool:
-        """Tell whether the value at a path is selected with all its parts."""
+        """Return whether the value at a path is selected with all its parts."""
         place = tuple(part for name in path for part in ("properties", name))
         return all(
             is_selected
@@ -250,12 +255,12 @@ class PancakeStream(SDKStream):
 
     @override
     def get_url(self, context: Context | None) -> str:
-        # The SDK fills settings into a path too, and encodes slashes only; ids of Pancake hold `:`
-        # and `@`, and may hold anything.
+        # The SDK inserts settings into a path too, and encodes slashes only; ids of Pancake contain
+        # `:` and `@`, and may contain anything.
         path = self.path
         for name, value in (context or {}).items():
             if str(value) in {".", ".."} and f"{{{name}}}" in path:
-                # No encoding keeps it a part of the path: the address would be another one.
+                # No encoding helps: the URL would lead to another path.
                 msg = f"{self.place(context)}: nothing can be asked of what has the id `{value}`"
                 raise PageFailed(msg)
             path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
@@ -263,76 +268,76 @@ class PancakeStream(SDKStream):
 
     @override
     def get_new_paginator(self) -> BaseAPIPaginator[Any] | None:
-        # The SDK's paginators see neither rows nor context: each stream has its own way.
+        # The SDK's paginators get neither rows nor context: each stream pages by itself.
         return None
 
     def fetch(self, context: Context | None, window: object, *, persist: bool = True) -> Body:
-        """Ask for one answer, until there is a good one; see `fetch_at`."""
+        """Return the body of an answer, after retries; see `fetch_at`."""
         return self.fetch_at(context, window, persist=persist).body
 
     def fetch_at(self, context: Context | None, window: object, *, persist: bool = True) -> Reply:
-        """Ask for one answer, until there is a good one; with the baton or without.
+        """Return an answer, after retries; callable with and without the baton of `lanes.py`.
 
         Args:
-            context: of the page, or of its conversation; None for the user API.
-            window: what is asked for; `get_url_params` puts it into words.
-            persist: whether a fault that may pass is waited out.
+            context: the page, or its conversation; None for the user API.
+            window: what to request; `get_url_params` makes parameters of it.
+            persist: whether to retry after a transient fault.
 
         Returns:
-            The body, and when it was asked for.
+            The body and the time of the request.
 
         Raises:
-            PancakeError: the API refused, or its fault did not pass; with page and stream.
+            PancakeError: the API refused, or all retries failed; names page and stream.
         """
         url = self.get_url(context)
         params: Any = self.get_url_params(context, window)
         with self.run.lanes.waiting(), self.run.progress.waiting(self.place(context)):
             try:
-                return self._paced(url, params, context)
+                return self._ask_paced(url, params, context)
             except (TransientError, UnknownRefusal) as fault:
                 if not persist:
                     raise
                 first = [fault]
-            return self._persist(first, url, params, context)
+            return self._retry(first, url, params, context)
 
     @cached_property
-    def _persist(self) -> Callable[..., Reply]:
-        """Ask again and again after a first fault; what leads to that costs as much as a call."""
+    def _retry(self) -> Callable[..., Reply]:
+        """Retry a call after its first fault; cached, as the setup of backoff is slow."""
 
-        def again(before: list[PageFailed], *what: Any) -> Reply:
-            if before:
-                raise before.pop()
-            return self._paced(*what)
+        def attempt(first_fault: list[PageFailed], *request: Any) -> Reply:
+            if first_fault:
+                raise first_fault.pop()
+            return self._ask_paced(*request)
 
-        # The SDK's types know this hook for its own kind of request only.
-        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", again)))
+        # The SDK types this hook for its own requests only.
+        return cast("Callable[..., Reply]", self.request_decorator(cast("Any", attempt)))
 
     def explains(self, body: Body) -> bool:  # noqa: ARG002
-        """Tell whether the stream makes sense itself of what the API calls a failure."""
+        """Return whether the stream itself handles a body with `success: false`."""
         return False
 
     def is_read_of(self, page_id: str) -> bool:  # noqa: ARG002
-        """Tell whether the settings ask for the stream of a page."""
+        """Return whether the settings request the stream for a page."""
         return True
 
     def place(self, context: Context | None) -> str:
-        """Say where the tap is, for messages: page, conversation and stream."""
+        """Return page, conversation and stream, for messages."""
         if not context:
             return self.name
         conversation_id = context.get("conversation_id")
         conversation = f"conversation {conversation_id}, " if conversation_id else ""
         return f"page {context['page_id']}, {conversation}{self.name}"
 
-    def _paced(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
-        """Ask until the answer is no 429; the page's limiter says when.
+    def _ask_paced(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
+        """Return the first answer other than 429, at the pace of the page's limiter.
 
         Raises:
-            TransientError: all that was asked of the page was refused, for `Run.patience` seconds.
+            TransientError: every call of the page was answered 429 for `Run.patience` seconds.
         """
         limiter = self.run.limits.of(page_of(context))
         while True:
             try:
-                return self._try(url, params, context)
+                return self._ask_with_token(url, params, context)
             except TransientError as fault:
                 if not fault.limited:
                     raise
@@ -340,7 +345,7 @@ class PancakeStream(SDKStream):
             seconds, pace = limiter.refused_for, limiter.pace
             if seconds >= self.run.patience:
                 break
-            if seconds >= _LONG_REFUSED and self.run.is_new(f"refusals of {page_of(context)}"):
+            if seconds >= _LOG_429_AFTER and self.run.is_new(f"refusals of {page_of(context)}"):
                 self.logger.info(
                     "%s: every call was refused for %s: other programs may use up the rate limit;"
                     " the tap goes on for %s",
@@ -354,8 +359,10 @@ class PancakeStream(SDKStream):
         )
         raise TransientError(msg, status=HTTPStatus.TOO_MANY_REQUESTS, whole_page=True)
 
-    def _try(self, url: str, params: Mapping[str, Any], context: Context | None) -> Reply:
-        """Ask once; once more at once if the page token had been replaced by one that is listed."""
+    def _ask_with_token(
+        self, url: str, params: Mapping[str, Any], context: Context | None
+    ) -> Reply:
+        """Send one request; send it again if list-pages has a newer page token."""
         page_id = page_of(context)
         token = self.run.tokens.of(page_id) if page_id else str(self.config["access_token"])
         try:
@@ -369,10 +376,10 @@ class PancakeStream(SDKStream):
     def ask(
         self, url: str, params: Mapping[str, Any], context: Context | None, token: str
     ) -> Reply:
-        """Ask once.
+        """Send one request.
 
         Raises:
-            PancakeError: whatever the table of errors says about the answer.
+            PancakeError: the error that `errors.py` has for the answer.
         """
         page_id = page_of(context)
         where = self.place(context)
@@ -381,7 +388,7 @@ class PancakeStream(SDKStream):
 
         def wait(connect: Callable[[], None]) -> None:
             left.append(limiter.wait(connect=connect))
-            self.run.account.called(self.name, page_id)  # when it leaves, so that the rate is true
+            self.run.account.called(self.name, page_id)  # when it leaves, so that the rate is right
 
         answer = self.run.transport.get(
             url,
@@ -399,7 +406,7 @@ class PancakeStream(SDKStream):
         self.run.compare_clocks(answer.ahead)
         body = answer.body(self.glance)
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
-        if body and answer.status in _EXPLAINED and self.explains(body):
+        if body and answer.status in _REFUSAL_STATUSES and self.explains(body):
             return reply
         check(
             answer.status,
@@ -407,8 +414,10 @@ class PancakeStream(SDKStream):
             where=where,
             user_api=page_id is None,
             right=self.right,
-            said=self._said(body, token),
-            span=", ".join(f"{name} {params[name]}" for name in _TIMES if params.get(name)),
+            api_message=self._api_message(body, token),
+            requested=", ".join(
+                f"{name} {params[name]}" for name in _TIME_PARAMS if params.get(name)
+            ),
             request_id=answer.request_id,
             retry_after=answer.retry_after,
         )
@@ -416,8 +425,8 @@ class PancakeStream(SDKStream):
         self.run.answered.add(page_id)
         return reply
 
-    def _said(self, body: Body | None, token: str) -> str | None:
-        """Return the reason that the API gives, if it is one line without an address or token."""
+    def _api_message(self, body: Body | None, token: str) -> str | None:
+        """Return the API's own message as one line; None if it has a URL, a token or no text."""
         message = body.get("message") if body else None
         if not isinstance(message, str) or self.run.redactor.clean(message) != message:
             return None
@@ -429,20 +438,20 @@ class PancakeStream(SDKStream):
 
     @override
     def request_decorator(self, func: RequestFunc) -> RequestFunc:
-        unknown = self._repeat(UnknownRefusal, lambda: min(_UNKNOWN_TRIES, self.run.tries))
-        transient = self._repeat(TransientError, self.backoff_max_tries)
+        unknown = self._retry_on(UnknownRefusal, lambda: min(_UNKNOWN_TRIES, self.run.tries))
+        transient = self._retry_on(TransientError, self.backoff_max_tries)
         return transient(unknown(func))
 
-    def _repeat(
+    def _retry_on(
         self, error: type[PageFailed], tries: Callable[[], int]
     ) -> Callable[[RequestFunc], RequestFunc]:
         return backoff.on_exception(
             self.backoff_wait_generator,
             error,
             max_tries=tries,
-            on_backoff=partial(self._note_retry, tries),
+            on_backoff=partial(self._log_retry, tries),
             jitter=self.backoff_jitter,
-            giveup=_is_limited,  # see `_paced`
+            giveup=_is_limited,  # `_ask_paced` has waited long enough
             logger=None,
         )
 
@@ -452,18 +461,18 @@ class PancakeStream(SDKStream):
 
     @override
     def backoff_wait_generator(self) -> Generator[float, Any, None]:
-        # Not `max_time` of backoff, after which a call that took longer would not be tried twice.
+        # Not `max_time` of backoff: a call that takes longer than that would get no retry.
         fault = yield 0.0
-        began = time.monotonic()  # not before, since a slow page's call may have waited for long
+        began = time.monotonic()  # not earlier: the call may have waited long for its turn
         wait = _FIRST_WAIT
         while wait == _FIRST_WAIT or time.monotonic() - began < _LONGEST_CALL:
             asked = fault.retry_after if isinstance(fault, TransientError) else None
             fault = yield max(asked or 0.0, wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    def _note_retry(self, tries: Callable[[], int], details: Details) -> None:
+    def _log_retry(self, tries: Callable[[], int], details: Details) -> None:
         number = f"{details['tries'] + 1} of {tries()}"
-        context: Context | None = details["args"][-1]  # of `again`, in `_persist`
+        context: Context | None = details["args"][-1]  # of `attempt`, in `_retry`
         self.run.progress.retried(number)
         self.run.account.retried(self.name, page_of(context))
         self.logger.info(
@@ -476,13 +485,10 @@ class PancakeStream(SDKStream):
     # The rows
 
     def rows_of(self, body: Body, context: Context | None) -> Rows:
-        """Find the rows in an answer; one without an id is left out, and counted.
-
-        Returns:
-            The others, as `Rows`, which tell how many the answer holds.
+        """Return the rows of an answer; rows without an id are left out and counted.
 
         Raises:
-            PageFailed: it has none of the expected shape; the text shows keys, never values.
+            PageFailed: the answer has an unexpected shape; the text shows keys, never values.
         """
         rows = body.get(self.records_key)
         if not isinstance(rows, list):
@@ -498,11 +504,11 @@ class PancakeStream(SDKStream):
         return found
 
     def reject(self, what: str, context: Context | None) -> NoReturn:
-        """Raise the error for an answer of no known shape.
+        """Raise the error for an answer of an unexpected shape.
 
         Args:
             what: what is wrong with it; names of keys, never values.
-            context: of what was asked for.
+            context: the context of the request.
 
         Raises:
             PageFailed: always.
@@ -513,25 +519,21 @@ class PancakeStream(SDKStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        # A stream whose rows come in one answer needs no more than this.
+        # Enough for a stream whose rows come in one answer.
         yield from self.records_from(self.rows_of(self.fetch(context, None), context), context)
 
     def recent(self, context: Context | None) -> Any:  # noqa: ARG002
-        """Say what to ask for to see what is new; a stream whose rows come in one answer, nothing.
-
-        Returns:
-            What `get_url_params` puts into words.
-        """
+        """Return the window of the newest rows, for `fetch`; None if one answer has all rows."""
         return None
 
     def probe(self, context: Context | None) -> list[Row] | None:
-        """Ask once for what is new, to see whether the stream can be read.
+        """Request the newest rows once, to check whether the stream can be read.
 
         Returns:
-            Rows of the API; None if the settings let nothing be asked for.
+            Rows of the API; None if the settings leave nothing to request.
 
         Raises:
-            PancakeError: it cannot be read; with page and stream.
+            PancakeError: the stream cannot be read; names page and stream.
         """
         rows = self.rows_of(self.fetch(context, self.recent(context)), context)
         return list(map(whole, rows))
@@ -540,7 +542,7 @@ class PancakeStream(SDKStream):
         """Return the rows of an answer as records, without those that cannot be written.
 
         Raises:
-            PageFailed: none of them can be written, so that it is an answer of no known shape.
+            PageFailed: none of the rows can be written, so the answer has an unexpected shape.
         """
         shaped = [self._shape(row, context) for row in rows]
         records = [record for record in shaped if not isinstance(record, str)]
@@ -552,11 +554,11 @@ class PancakeStream(SDKStream):
         return records
 
     def shape(self, row: Row, context: Context | None) -> Record | None:
-        """Return a row of the API as the record to write, with the ids of what was asked for.
+        """Return a row of the API as the record to write, with the ids of its context.
 
         Returns:
-            None, and the row is counted as left out, if there is no key to write it under, or more
-            in it than can be written.
+            The record; None if the row has no key or is nested too deeply. It is then counted as
+            left out.
         """
         record = self._shape(row, context)
         if isinstance(record, str):
@@ -565,36 +567,36 @@ class PancakeStream(SDKStream):
         return record
 
     def _shape(self, row: Row, context: Context | None) -> Record | str:
-        """Return a row as the record to write, or what is wrong with it."""
+        """Return a row as the record to write, or as text what is wrong with it."""
         try:
             record = self.shaper.shape(row, context["page_id"] if context else row.get("id"))
         except RecursionError:
             return "that are nested too deeply"
         if context:
-            record.update((name, context[name]) for name in self._asked_for if name in context)
-        # Those of the class: a catalog may have others.
+            record.update((name, context[name]) for name in self._context_ids if name in context)
+        # The keys of the class: a catalog may change those of the object.
         keys: tuple[str, ...] = type(self).primary_keys  # type: ignore[assignment]
         if None in map(record.get, keys):
             return f"without a valid {' or '.join(keys)}"
         return record
 
     @cached_property
-    def _asked_for(self) -> list[str]:
-        """The ids of what rows were asked for that they have a column for."""
+    def _context_ids(self) -> list[str]:
+        """Names of the context's ids that the stream has columns for."""
         return [
             name for name in ("page_id", "conversation_id") if name in self.schema["properties"]
         ]
 
     @override
     def parse_response(self, response: requests.Response) -> Iterable[Record]:
-        # Abstract in the SDK, whose own loop is not used: `fetch` gives bodies, not responses.
+        # Abstract in the SDK, whose own loop is not used: `fetch` returns bodies, not responses.
         return self.rows_of(response.json(), None)
 
-    # The rest of what the SDK does with a stream
+    # Other hooks of the SDK
 
     @property
     def seconds(self) -> float:
-        """How long it was read in all, of all pages and conversations together."""
+        """Seconds spent reading the stream, over all pages and conversations."""
         return self._timer.seconds
 
     @override
@@ -604,19 +606,19 @@ class PancakeStream(SDKStream):
             listed = given.schema.properties or {}
             self.absent = frozenset(self.schema["properties"].keys() - listed.keys())
         else:
-            # It is not selected, but its children may be, and the SDK looks for its entry then.
+            # The stream is not selected, but its children may be: the SDK then needs its entry.
             entry = CatalogEntry(self.name, self.metadata, Schema.from_dict(self.schema), self.name)
             entry.key_properties = self.primary_keys
             catalog.add_stream(entry)
-        # The SDK prefers the entry's own `replication_method`, which discovery always fills in; a
-        # user can change the metadata only.
+        # The SDK prefers the entry's own `replication_method`, which discovery always fills in. A
+        # user can only change the metadata.
         forced = self.metadata.root.forced_replication_method
         if forced:
             self.forced_replication_method = forced
 
     @property
     def is_wanted(self) -> bool:
-        """Whether this stream has something to read of a page."""
+        """Whether the stream, or a stream below it, is selected."""
         return bool(self.selected or self.has_selected_descendents)
 
     def bookmark(
@@ -627,13 +629,13 @@ class PancakeStream(SDKStream):
         start: int = BEGINNING,
         end: int | None = None,
     ) -> Bookmark | None:
-        """Return what the state keeps of a page; None if the stream is not selected.
+        """Return the bookmark of a page; None if the stream is not selected.
 
         Args:
-            context: of the page; None for all pages together.
-            form: how the times of the stream's state are written.
-            start: nothing older is read by this run, in microseconds since 1970.
-            end: nothing newer is; None is no end.
+            context: the page; None for all pages together.
+            form: how times are written in the stream's state.
+            start: earliest time that this run reads, in microseconds since 1970.
+            end: latest time that it reads, in the same unit; None for no end.
         """
         if not self.selected:
             return None
@@ -652,7 +654,7 @@ class PancakeStream(SDKStream):
 
     @override
     def write_state(self) -> None:
-        # Of a root stream the SDK asks this at the end: all below it is done.
+        # The SDK calls this for a root stream at its end: all streams below it are done.
         if self.parent_stream_type is None:
             self.run.state_clock.write()
         else:
@@ -660,8 +662,8 @@ class PancakeStream(SDKStream):
 
     @override
     def log(self, message: str, *args: Any, level: int = logging.INFO, **kwargs: Any) -> None:
-        # What the SDK says at each context would be a line for each conversation; and an error is
-        # logged where it is handled. The tap's own lines go to `logger`.
+        # The SDK logs a line for each context, so for each conversation; and the tap logs an error
+        # where it handles it. The tap's own lines go to `logger`.
         level = logging.DEBUG if level in {logging.INFO, logging.ERROR} else level
         super().log(message, *args, level=level, **kwargs)
 
@@ -677,14 +679,14 @@ class PancakeStream(SDKStream):
 
     @override
     def log_sync_costs(self) -> None:
-        # Called once for each stream at the end: the place for what is said once for each stream.
+        # The SDK calls this once for each stream, at its end.
         if self.selected:
-            self._tell_findings()
+            self._log_findings()
         self._counter.close()
         self._timer.close()
 
-    def _tell_findings(self) -> None:
-        """Say what the rows had that the schema does not say."""
+    def _log_findings(self) -> None:
+        """Log the differences between the rows and the schema."""
         findings, kept = self.shaper.findings, "are in `other_fields`"
         if OTHERS in self.absent:
             kept = "were left out, since the catalog lacks `other_fields`"

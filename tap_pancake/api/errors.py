@@ -1,7 +1,7 @@
-"""What each refusal of the API means: one table, and the exceptions that carry its verdict.
+"""Errors of the API: what the tap does for each code and HTTP status, and its exceptions.
 
-Pancake answers most errors as HTTP 200 with ``success: false``, so the body is read before the
-status. No message made here holds a URL or a token.
+Pancake answers most errors with HTTP 200 and ``success: false``, so the body is checked before the
+status. No message made here contains a URL or a token.
 
 Source: reference, section 2 (envelope, codes seen, HTTP statuses).
 """
@@ -14,7 +14,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-# The only text that is matched, because this refusal comes without a code: "no plan found".
+# The only message that is matched, as this refusal has no code: Vietnamese for "plan".
 _NO_PLAN = "gói cước"
 _CODE = re.compile("[0-9]{1,9}")
 
@@ -24,7 +24,7 @@ _OTHER_TOKEN = f"{_NEW_PAGE_TOKEN}, or take it out so that `access_token` finds 
 
 
 class PancakeError(Exception):
-    """An end that the user can act on: its text is one line, with cause and remedy."""
+    """An error that the user can act on: its text is one line, with cause and remedy."""
 
 
 class ConfigurationError(PancakeError):
@@ -32,29 +32,32 @@ class ConfigurationError(PancakeError):
 
 
 class RunStopped(PancakeError):
-    """Nothing more can be read at all, such as when the user token was refused."""
+    """The run cannot go on, for example because the user token was refused."""
 
 
 class PageFailed(PancakeError):
-    """What was asked for was refused, or cannot be used. The run ends with an exit code not 0."""
+    """A request was refused, or its answer cannot be used. The run ends with an exit code not 0."""
 
     whole_page = False
-    """Whether the page's other streams may meet the same; those of a `PageLost` always do."""
+    """Whether the error may affect all streams of the page; a `PageLost` always does."""
 
 
 class UnknownRefusal(PageFailed):
-    """Refused with a code that no source explains: it may pass, so it is tried again, twice."""
+    """A refusal with a code whose meaning is not documented. It may pass: the tap retries twice."""
 
 
 class PageSkipped(PageFailed):
-    """Denied: a stream may not be read with these rights or this plan. A WARNING only."""
+    """A permission or plan is missing: the tap skips the stream of the page, with a WARNING.
+
+    With `fail_on_skip`, the run ends with an error.
+    """
 
 
 class PageIdle(PageSkipped):
-    """A page without traffic, for which the API answers 500. No setting makes it a failure."""
+    """A page without traffic, for which the API answers HTTP 500. No setting makes it a failure."""
 
     def __init__(self, where: str) -> None:
-        """Take the place: page and stream."""
+        """Make the text from page and stream."""
         msg = (
             f"{where}: the API answers HTTP 500, as it may for a page without traffic: each run"
             " tries again"
@@ -63,13 +66,13 @@ class PageIdle(PageSkipped):
 
 
 class PageLost(PageFailed):
-    """Nothing of a page can be read, such as when its token was refused."""
+    """No stream of a page can be read, for example because its token was refused."""
 
     whole_page = True
 
 
 class PageDeactivated(PageLost, PageSkipped):
-    """Nothing of a page can be read, because it is not in use. A WARNING only."""
+    """A deactivated page: the tap skips all its streams, as for a `PageSkipped`."""
 
 
 class PageTokenRenewed(PageLost):
@@ -77,11 +80,11 @@ class PageTokenRenewed(PageLost):
 
 
 class NothingThere(PageFailed):
-    """The API knows no such path."""
+    """The API has no such path."""
 
 
 class TransientError(PageFailed):
-    """A fault that is expected to pass; raised to the user only after the last try."""
+    """A fault that is expected to pass; the user sees it only after the last retry."""
 
     def __init__(
         self,
@@ -92,15 +95,15 @@ class TransientError(PageFailed):
         unreadable: bool = False,
         whole_page: bool = False,
     ) -> None:
-        """Keep what the next try, and who gives up, need to know.
+        """Keep the text and the facts that decide about retries.
 
         Args:
-            text: for the user, if the fault does not pass.
-            status: HTTP status; None if no whole answer came.
-            retry_after: seconds that the answer asked to wait, if it did.
-            unreadable: the body was no JSON, as that of a path that does not exist may be.
-            whole_page: the fault is of the connection, or of what stands before the API, rather
-                than of one stream. If the page's next stream meets it too, the page ends.
+            text: the message for the user.
+            status: HTTP status; None without a complete answer.
+            retry_after: seconds that the answer asked to wait; None if it did not.
+            unreadable: whether the body was not JSON, as for a path that does not exist.
+            whole_page: whether the connection or a gateway failed, and not one stream. If the
+                page's next stream has the same fault, the page ends.
         """
         super().__init__(text)
         self.status = status
@@ -110,11 +113,11 @@ class TransientError(PageFailed):
 
     @property
     def limited(self) -> bool:
-        """Whether it is an answer 429: waited out at the pace of the page, and no try."""
+        """Whether the answer was HTTP 429: the page slows down, and no retry is counted."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     def is_like(self, other: PageFailed | None) -> bool:
-        """Return whether both are the same fault of the connection or of what is before the API."""
+        """Return whether both are the same fault of the connection or of a gateway."""
         return (
             isinstance(other, TransientError)
             and self.whole_page
@@ -124,7 +127,7 @@ class TransientError(PageFailed):
 
 
 class Verdict(Enum):
-    """What is done about a refusal."""
+    """What the tap does about an error."""
 
     RETRY = "try again, later"
     REREAD = "read the page token from list-pages again, once"
@@ -168,7 +171,7 @@ _NO_SUCH_CONVERSATION = _Case(
 )
 
 _INVALID_TIME = 106
-_CODES: dict[int, _Case] = {
+_SHARED_CODES: dict[int, _Case] = {
     100: _REFUSED,
     104: _Case(Verdict.LOSE, "the API does not know this page: check `page_ids`"),
     _INVALID_TIME: _Case(
@@ -196,8 +199,8 @@ _CODES: dict[int, _Case] = {
     136: _NO_SUCH_CONVERSATION,
     145: _NO_SUCH_CONVERSATION,
 }
-"""Codes that mean the same to both kinds of token."""
-_PAGE_CODES: dict[int, _Case] = _CODES | {
+"""Error codes with one meaning for both kinds of token."""
+_PAGE_CODES: dict[int, _Case] = _SHARED_CODES | {
     101: _Case(Verdict.STOP, f"the page token is missing: {_OTHER_TOKEN}"),
     102: _PAGE_TOKEN_REFUSED,
     103: _PAGE_TOKEN_REFUSED,
@@ -206,7 +209,7 @@ _PAGE_CODES: dict[int, _Case] = _CODES | {
     122: _NO_PLAN_CASE,
     190: _PAGE_TOKEN_REFUSED,
 }
-_USER_CODES: dict[int, _Case] = _CODES | {
+_USER_CODES: dict[int, _Case] = _SHARED_CODES | {
     101: _Case(Verdict.STOP, f"the user token is missing: {_NEW_USER_TOKEN}"),
     102: _USER_TOKEN_REFUSED,
     103: _USER_TOKEN_EXPIRED,
@@ -238,8 +241,8 @@ _WRONG_ADDRESS = _Case(
 )
 
 
-# These come from what stands before the API, whatever the path.
-_GATEWAY = frozenset(
+# Gateways before the API answer with these, whatever the path.
+_GATEWAY_STATUSES = frozenset(
     {
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.BAD_GATEWAY,
@@ -250,14 +253,14 @@ _GATEWAY = frozenset(
 
 
 def code_of(body: dict[str, Any] | None) -> int | None:
-    """Find the error code in a body, which is a number; as text it would mean the same."""
+    """Return the error code of a body, a number or its text; None if it has none."""
     code = body.get("error_code") if body is not None else None
     text = str(code) if isinstance(code, (int, str)) else ""
     return int(text) if _CODE.fullmatch(text) else None
 
 
-def _by_status(status: int, *, user_api: bool) -> _Case | None:
-    """Judge the HTTP status alone; None for a status that says nothing is wrong."""
+def _case_of_status(status: int, *, user_api: bool) -> _Case | None:
+    """Return the case for an HTTP status alone; None if it is no error."""
     if status == HTTPStatus.UNAUTHORIZED:
         return _USER_TOKEN_REFUSED if user_api else _PAGE_TOKEN_REFUSED
     if status == HTTPStatus.FORBIDDEN:
@@ -275,8 +278,8 @@ def _by_status(status: int, *, user_api: bool) -> _Case | None:
     return _REFUSED if status >= HTTPStatus.BAD_REQUEST else None
 
 
-def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case | None:
-    """Find the case for an answer; None if it is a good one."""
+def _case_of(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case | None:
+    """Return the case for an answer; None if it has no error."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _LIMITED
     if body is None and status == HTTPStatus.FORBIDDEN:
@@ -287,15 +290,15 @@ def _judge(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Case
         code = code_of(body)
         if code is not None:
             known = (_USER_CODES if user_api else _PAGE_CODES).get(code)
-            # What nobody knows may come with the status of a fault that passes; but not every
-            # refusal that comes with 403 means a missing permission, so that it may be skipped.
-            passing = _by_status(status, user_api=user_api) is _TRANSIENT
+            # An undocumented code may come with the status of a fault that passes. But with 403 it
+            # need not mean a missing permission, so it is not skipped.
+            passing = _case_of_status(status, user_api=user_api) is _TRANSIENT
             return known or (_TRANSIENT if passing else _UNKNOWN)
         message = body.get("message")
         if isinstance(message, str) and _NO_PLAN in message.lower():
             return _NO_ACCOUNT_PLAN if user_api else _NO_PLAN_CASE
-        return _by_status(status, user_api=user_api) or _TRANSIENT
-    by_status = _by_status(status, user_api=user_api)
+        return _case_of_status(status, user_api=user_api) or _TRANSIENT
+    by_status = _case_of_status(status, user_api=user_api)
     if by_status is None and body is None:
         return _NO_JSON
     return by_status
@@ -321,36 +324,36 @@ def check(
     where: str,
     user_api: bool,
     right: str | None = None,
-    said: str | None = None,
-    span: str | None = None,
+    api_message: str | None = None,
+    requested: str | None = None,
     request_id: str | None = None,
     retry_after: float | None = None,
 ) -> None:
-    """Raise what the table says about an answer; return if it is a good one.
+    """Raise the error that the table has for an answer; return if it has none.
 
     Args:
         status: HTTP status.
-        body: the JSON object of the body; None if it was none.
+        body: the JSON object of the body; None if it is not one.
         where: page and stream, for the message.
-        user_api: true for the API of the user token, false for that of a page token.
-        right: what must be allowed beside seeing the page, if that is known.
-        said: the API's own message, fit to be shown.
-        span: the times that were asked for, if any; shown if the API does not accept them.
-        request_id: the answer's ``x-request-id``, which Pancake's support can look up.
-        retry_after: seconds the answer asked to wait.
+        user_api: true for the API of the user token, false for the API of page tokens.
+        right: permission that the stream needs besides access to the page, if documented.
+        api_message: the API's own message, without secrets.
+        requested: the requested times, if any; shown if the API does not accept them.
+        request_id: the answer's ``x-request-id``, for Pancake's support.
+        retry_after: seconds that the answer asked to wait.
 
     Raises:
-        PancakeError: of the class that the verdict names.
+        PancakeError: the class for the verdict.
     """
-    case = _judge(status, body, user_api=user_api)
+    case = _case_of(status, body, user_api=user_api)
     if case is None:
         return
     code = code_of(body)
     facts = [f"HTTP {status}" if code is None else f"error {code}"]
-    if span and code == _INVALID_TIME:
-        facts.append(f"asked for: {span}")
-    if said:
-        facts.append(f"the API says: {said}")
+    if requested and code == _INVALID_TIME:
+        facts.append(f"asked for: {requested}")
+    if api_message:
+        facts.append(f"the API says: {api_message}")
     if request_id:
         facts.append(f"request {request_id}")
     remedy = case.text.replace("{right}", f"the right to {right}" if right else "it")
@@ -362,6 +365,6 @@ def check(
             status=status,
             retry_after=retry_after,
             unreadable=case is _NO_JSON,
-            whole_page=status in _GATEWAY or case in {_FIREWALL, _BROKEN_GATEWAY},
+            whole_page=status in _GATEWAY_STATUSES or case in {_FIREWALL, _BROKEN_GATEWAY},
         )
     raise error(text)

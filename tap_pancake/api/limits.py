@@ -1,9 +1,9 @@
-"""One limiter for each page: calls spaced evenly, just under what the API accepts.
+"""Rate limits: one limiter for each page spaces its calls evenly, just below the limit.
 
-Pancake allows 5 calls a second for each page, separately (reference, section 2.4). Other programs
-that read the page share that limit, and lower ones were met. So a page begins at the pace of the
-settings, and after an answer 429 goes on at the pace at which calls were accepted. All streams,
-threads and retries of a page share its limiter.
+Pancake allows 5 calls a second for each page (reference, section 2.4). Other programs that read the
+page share that limit, and lower limits were seen. So a page begins at the pace of the settings.
+After an answer 429 it goes on at the pace at which calls were accepted. All streams, threads and
+retries of a page share its limiter. A pace is in calls a second, a time in seconds.
 """
 
 from __future__ import annotations
@@ -17,135 +17,138 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The pace is kept over the calls of a second, and at most so many, as Pancake counts them: one that
-# left late may be followed sooner, which is what keeps a busy machine at the limit.
-_COUNTED = 5
-# But never sooner than this share of an even gap.
-_SOONEST = 0.8
-# Seconds after which a call that waits looks again whether the pace has changed.
-_LOOK = 0.2
-# The lowest pace: one call in ten seconds.
-_LOWEST = 0.1
-# The pace falls to this share of the refused one, or lower.
-_BELOW = 0.96
-# When it falls again soon, so many calls count as accepted before: a 429 may be chance.
-_TRUSTED = 8
-# After so many accepted calls, or seconds, the pace is where it was refused, or so much (calls a
-# second) higher than it fell to; it takes longer after it has fallen once, and twice, to about the
-# same, since each try costs a 429. It rises with the third power of them, so slowly at first; past
-# that place, each time by as much in so many.
-_RISING = (15, 60, 100)
-_BEYOND = 40
-_RISE = 0.4
-# A pace is about the same if it is no less than this share of the other one.
-_SAME = 0.7
+# Maximum calls over which the pace is kept, as Pancake counts the calls of a second. The call after
+# a late one may leave sooner, so a busy machine stays at the limit.
+_WINDOW = 5
+# Smallest gap between two calls, as a share of the even gap.
+_MIN_GAP = 0.8
+# Seconds after which a waiting call checks whether the pace has changed.
+_RECHECK = 0.2
+# One call in ten seconds.
+_LOWEST_PACE = 0.1
+# The pace falls to at most this share of the refused pace.
+_MAX_SHARE = 0.96
+# Calls that count as accepted at the start of a rise, as an early answer 429 may be chance.
+_PRIOR_ACCEPTED = 8
+# Accepted calls, or seconds, after which the pace is back at the refused pace, or has risen by
+# `_MAX_RISE` if that is less. It takes longer after the pace has fallen once, and twice, to about
+# the same pace, because each attempt costs an answer 429. The pace rises with the third power of
+# the progress, so slowly at first. After that, the progress grows by 1 in `_BEYOND_LENGTH` more.
+_RISE_LENGTHS = (15, 60, 100)
+_BEYOND_LENGTH = 40
+_MAX_RISE = 0.4
+# Two paces are about the same if the lower one is at least this share of the other.
+_SAME_SHARE = 0.7
 
 
 class Departure(NamedTuple):
-    """A call that left."""
+    """The departure of a call."""
 
     at: float
     """Seconds, by the limiter's clock."""
     pace: float
-    """Calls a second at that time."""
+    """The page's pace at that time, in calls a second."""
 
 
 class Pace:
-    """How many calls a second a page is asked: as many as are accepted, and slowly more.
+    """The pace of a page: the accepted calls a second, and slowly more.
 
-    Each 429 halves the pace, but for one whose call left before the last of them. With the first
-    call that is accepted then, the pace becomes the share of the refused one that was accepted.
+    Each answer 429 halves the pace, unless its call left before the last change of the pace. With
+    the first accepted call after that, the pace becomes the refused pace times the share of calls
+    that were accepted.
     """
 
     def __init__(self, most: float, now: float) -> None:
         """Begin at the highest pace."""
-        self._most = most
-        self._lowest = min(_LOWEST, most)
-        self._base = self._refused = most
-        self._changed = self._began = now
-        self._halved = 0
-        """How often, since a call was accepted."""
-        self._risen = 0
-        """Calls accepted since the pace fell."""
-        self._found = 0
-        """How often it fell to about the same."""
+        self._highest = most
+        self._lowest = min(_LOWEST_PACE, most)
+        self._base = self._refused_pace = most
+        self._changed_at = self._refused_since = now
+        self._halvings = 0
+        """Times that the pace was halved since the last accepted call."""
+        self._accepted_since_fall = 0
+        """Calls accepted since the pace last fell."""
+        self._same_falls = 0
+        """Times in a row that the pace fell to about the same."""
         self._accepted, self._missed = 0.5, 0.0
-        """Calls since then that were accepted, and those refused or that a pause left no time for.
-        Half a call at first: one that is accepted after a pause could have left sooner."""
+        """Calls since the pace last fell: accepted ones, and ones refused or prevented by a pause.
+        Half a call at first, as a call that is accepted after a pause could have left sooner."""
 
     def at(self, now: float) -> float:
-        """Return the calls a second."""
-        if self._halved:
-            return max(self._lowest, self._refused / 2.0**self._halved)
-        risen = max(self._risen, now - self._changed)
-        rising = _RISING[min(self._found, len(_RISING) - 1)]
-        way = min(1.0, risen / rising) + max(0.0, risen - rising) / _BEYOND
-        return min(self._most, self._base + min(self._refused - self._base, _RISE) * way**3)
+        """Return the pace at a time."""
+        if self._halvings:
+            return max(self._lowest, self._refused_pace / 2.0**self._halvings)
+        risen = max(self._accepted_since_fall, now - self._changed_at)
+        length = _RISE_LENGTHS[min(self._same_falls, len(_RISE_LENGTHS) - 1)]
+        progress = min(1.0, risen / length) + max(0.0, risen - length) / _BEYOND_LENGTH
+        rise = min(self._refused_pace - self._base, _MAX_RISE)
+        return min(self._highest, self._base + rise * progress**3)
 
     def refused_for(self, now: float) -> float:
-        """Return for how many seconds every call was refused."""
-        return now - self._began if self._halved else 0.0
+        """Return the seconds since the first of the refusals; 0 after an accepted call."""
+        return now - self._refused_since if self._halvings else 0.0
 
     def refuse(self, call: Departure, now: float, retry_after: float) -> float:
-        """Note an answer 429; return for how many seconds no call may leave."""
+        """Record an answer 429; return the seconds in which no call may leave."""
         self._missed += 1
-        if call.at < self._changed:
+        if call.at < self._changed_at:
             return retry_after
-        if not self._halved:
-            self._refused, self._began = call.pace, now
-        pause = max(1 / max(self._lowest, self._refused / 2.0**self._halved), retry_after)
-        self._missed += pause * self._refused
-        self._halved += 1
-        self._changed = now
+        if not self._halvings:
+            self._refused_pace, self._refused_since = call.pace, now
+        pause = max(1 / max(self._lowest, self._refused_pace / 2.0**self._halvings), retry_after)
+        self._missed += pause * self._refused_pace
+        self._halvings += 1
+        self._changed_at = now
         return pause
 
     def accept(self, call: Departure, now: float) -> None:
-        """Note any other answer."""
-        if self._halved and call.at >= self._changed:
+        """Record any other answer."""
+        if self._halvings and call.at >= self._changed_at:
             share = self._accepted / (self._accepted + self._missed)
-            before, self._base = self._base, max(self._lowest, min(share, _BELOW) * self._refused)
-            is_same = _SAME <= self._base / before <= 1 / _SAME
-            self._found = self._found + 1 if is_same else 0
-            self._accepted, self._missed = float(_TRUSTED), 0.0
-            self._halved = self._risen = 0
-            self._changed = now
+            base = max(self._lowest, min(share, _MAX_SHARE) * self._refused_pace)
+            is_about_same = _SAME_SHARE <= base / self._base <= 1 / _SAME_SHARE
+            self._base = base
+            self._same_falls = self._same_falls + 1 if is_about_same else 0
+            self._accepted, self._missed = float(_PRIOR_ACCEPTED), 0.0
+            self._halvings = self._accepted_since_fall = 0
+            self._changed_at = now
         self._accepted += 1
-        self._risen += 1
+        self._accepted_since_fall += 1
 
 
 class Limiter:
-    """Spaces the calls of one page."""
+    """The limiter of one page, which spaces its calls."""
 
     def __init__(
         self, calls_per_second: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Allow the first call at once.
+        """Create a limiter whose first call may leave at once.
 
         Args:
-            calls_per_second: the highest rate, above 0.
-            clock: seconds that only grow.
+            calls_per_second: the highest pace, above 0.
+            clock: returns seconds and never goes back.
         """
         self._clock = clock
         self._pace = Pace(calls_per_second, clock())
-        self._turn = threading.Lock()
-        self._noting = threading.Lock()
-        self._left: deque[float] = deque(maxlen=_COUNTED)
+        self._turn_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._departures: deque[float] = deque(maxlen=_WINDOW)
         self._paused_until = clock()
 
     @property
     def pace(self) -> float:
-        """Calls a second at present."""
+        """The present pace, in calls a second."""
         return self._pace.at(self._clock())
 
     @property
     def refused_for(self) -> float:
-        """For how many seconds every call was refused."""
+        """Seconds since the first of the refusals; 0 after an accepted call."""
         return self._pace.refused_for(self._clock())
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a call waits for its place."""
-        return self._turn.locked()
+        """Whether a call waits for its turn, or leaves now."""
+        return self._turn_lock.locked()
 
     def wait(
         self,
@@ -153,63 +156,63 @@ class Limiter:
         *,
         connect: Callable[[], object] = lambda: None,
     ) -> Departure:
-        """Wait for the next free place for a call, and take it.
+        """Wait until the next call may leave, and return its departure.
 
         Args:
-            sleep: waits for so many seconds.
-            connect: waits for what the call needs; it leaves after that, and so those behind it.
+            sleep: waits for a number of seconds.
+            connect: waits for a connection; this call and the next ones leave after it.
         """
-        with self._turn:  # the others wait for theirs behind it
+        with self._turn_lock:  # the other calls wait here for their turn
             while (ahead := self._next() - self._clock()) > 0:
-                sleep(min(ahead, _LOOK))
+                sleep(min(ahead, _RECHECK))
             connect()
-            with self._noting:
-                self._left.append(self._clock())
-                return Departure(self._left[-1], self.pace)
+            with self._lock:
+                self._departures.append(self._clock())
+                return Departure(self._departures[-1], self.pace)
 
     def refused(self, call: Departure, retry_after: float = 0.0) -> None:
-        """Slow the page down, since there was one call too many.
+        """Slow the page down after an answer 429.
 
         Args:
-            call: the one that was answered 429.
+            call: the refused call.
             retry_after: seconds that the answer asked to wait.
         """
-        with self._noting:
+        with self._lock:
             now = self._clock()
             pause = self._pace.refuse(call, now, retry_after)
             self._paused_until = max(self._paused_until, now + pause)
             if pause:
-                self._left.clear()  # what left at a higher pace does not count for this one
+                self._departures.clear()  # calls at a higher pace do not count for the new pace
 
     def accepted(self, call: Departure) -> None:
-        """Note that a call was answered, and not with 429."""
-        with self._noting:
+        """Record an answer other than 429."""
+        with self._lock:
             self._pace.accept(call, self._clock())
 
     def _next(self) -> float:
-        """Return when the next call may leave, counted from when those before it really left."""
-        with self._noting:
-            if not self._left:
+        """Return when the next call may leave, by the real departures of the calls before it."""
+        with self._lock:
+            if not self._departures:
                 return self._paused_until
             gap = 1 / self.pace
-            counted = min(_COUNTED, math.ceil(self.pace))
-            if len(self._left) < counted or counted == 1:
-                return max(self._paused_until, self._left[-1] + gap)
-            soonest = self._left[-1] + gap * _SOONEST
-            return max(self._paused_until, soonest, self._left[-counted] + gap * counted)
+            counted = min(_WINDOW, math.ceil(self.pace))
+            if len(self._departures) < counted or counted == 1:
+                return max(self._paused_until, self._departures[-1] + gap)
+            soonest = self._departures[-1] + gap * _MIN_GAP
+            return max(self._paused_until, soonest, self._departures[-counted] + gap * counted)
 
 
 class Limits:
     """The limiters of all pages, and of the user API."""
 
     def __init__(self, calls_per_second: float) -> None:
-        """Remember the highest rate, which holds for each page."""
+        """Set the highest pace of each page."""
         self.calls_per_second = calls_per_second
         self._limiters: dict[str | None, Limiter] = {}
         self._lock = threading.Lock()
 
     def of(self, page_id: str | None) -> Limiter:
-        """Return a page's limiter; None is the user API."""
+        """Return the limiter of a page; None for that of the user API."""
         limiter = self._limiters.get(page_id)
         if limiter is None:
             with self._lock:
@@ -217,7 +220,7 @@ class Limits:
         return limiter
 
     def slowed(self) -> dict[str, float]:
-        """Return the calls a second of each page that answers 429 have slowed."""
+        """Return the pace, in calls a second, of each page that answers 429 have slowed down."""
         with self._lock:
             limiters = dict(self._limiters)
         paces = {page: limiter.pace for page, limiter in limiters.items() if page is not None}

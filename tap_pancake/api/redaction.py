@@ -1,7 +1,7 @@
-"""The second line of defence for tokens: a filter that blots them out of log records.
+"""A logging filter that removes tokens from log records.
 
-The first line is that no exception, URL or context of the tap holds a token (`transport.py`).
-This filter is for what other libraries log, such as urllib3 at level DEBUG.
+It protects the log lines of other libraries, such as urllib3 at level DEBUG. The tap's own errors
+and log lines contain no token in the first place (`transport.py`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from urllib.parse import quote, quote_plus, unquote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Shorter text is no token, and blotting it out would leave no log line legible.
-_SHORTEST = 6
-# So many letters of a token in a row are no accident.
-_RUN = 8
+# Shorter text is not a token; removing it would make log lines unreadable.
+_MIN_TOKEN_LENGTH = 6
+# Characters of a token in a row that cannot be chance.
+_LEAK_LENGTH = 8
 
 BLOT = "[redacted]"
 
-# As a query parameter, and as a key of JSON or of Python's repr.
-_NAMED = re.compile(r"""(access_token["']?\s*[=:]\s*["']?)[^&\s"',}]+""")
+# A token as a query parameter, or under a key of JSON or of Python's repr.
+_TOKEN_PARAMETER = re.compile(r"""(access_token["']?\s*[=:]\s*["']?)[^&\s"',}]+""")
 
 
 @lru_cache(maxsize=10_000)
 def forms_of(token: str) -> tuple[str, ...]:
-    """Return what a token looks like, plain, in a URL and in JSON; of too short a one, nothing."""
-    if len(token) < _SHORTEST:
+    """Return the forms of a token: plain, in a URL and in JSON; nothing if it is too short."""
+    if len(token) < _MIN_TOKEN_LENGTH:
         return ()
     plain = {token, json.dumps(token)[1:-1], json.dumps(token, ensure_ascii=False)[1:-1]}
     slashed = {form.replace("/", "\\/") for form in plain}
@@ -39,46 +39,49 @@ def forms_of(token: str) -> tuple[str, ...]:
 
 
 def shows(text: str, token: str) -> bool:
-    """Tell whether some letters of a token stand in a text, in whatever case or encoding."""
+    """Return whether a text contains a part of a token, in any case, plain or URL-encoded."""
     texts = (text.casefold(), unquote_plus(text).casefold())
-    runs = (token[at : at + _RUN].casefold() for at in range(max(1, len(token) - _RUN + 1)))
-    return len(token) >= _SHORTEST and any(run in one for run in runs for one in texts)
+    runs = (
+        token[at : at + _LEAK_LENGTH].casefold()
+        for at in range(max(1, len(token) - _LEAK_LENGTH + 1))
+    )
+    return len(token) >= _MIN_TOKEN_LENGTH and any(run in one for run in runs for one in texts)
 
 
 class Redactor(logging.Filter):
-    """Takes tokens out of every record that passes."""
+    """A logging filter that removes tokens from each record."""
 
     def __init__(self) -> None:
-        """Begin with no token known; the pattern of the parameter works at once."""
+        """Begin without tokens; values of the token parameters are removed from the start."""
         super().__init__()
-        self._known: set[str] = set()
+        self._forms: set[str] = set()
 
     def learn(self, tokens: Iterable[str]) -> None:
-        """Blot out these tokens too, plain and as they stand in a URL."""
+        """Remove these tokens from now on, in all their forms."""
         for token in tokens:
-            # A new set: other threads may be in the old one.
-            self._known = self._known.union(forms_of(token))
+            # A new set, because other threads may iterate over the old one.
+            self._forms = self._forms.union(forms_of(token))
 
     def clean(self, text: str) -> str:
         """Return the text without any token."""
-        text = _NAMED.sub(rf"\g<1>{BLOT}", text)
-        for token in self._known:
+        text = _TOKEN_PARAMETER.sub(rf"\g<1>{BLOT}", text)
+        for token in self._forms:
             text = text.replace(token, BLOT)
         return text
 
     def line(self, text: str) -> str:
-        """Return the text without any token, as one line that can be shown."""
+        """Return the text without any token, as one printable line."""
         cleaned = self.clean(text)
         if not cleaned.isprintable():
-            # Names and ids are the API's: none may begin a line, or tell a terminal what to do.
+            # Names and ids come from the API: none may begin a line or control a terminal.
             cleaned = "".join(char if char.isprintable() else " " for char in cleaned)
         return cleaned
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Blot the record's text, and keep it to one line; every record passes."""
+        """Remove tokens from the record, and make it one line; every record passes."""
         try:
             message = record.getMessage()
-        except (TypeError, ValueError):  # somebody's log line is wrong; logging itself says so
+        except (TypeError, ValueError):  # wrong arguments, which logging itself reports
             return True
         cleaned = self.line(message)
         if cleaned != message:
@@ -88,7 +91,7 @@ class Redactor(logging.Filter):
         return True
 
     def _clean_exception(self, error: BaseException) -> None:
-        """Blot the texts of an exception, and of those behind it, for any formatter."""
+        """Remove tokens from an exception and its causes, for any formatter."""
         error.args = tuple(self.clean(arg) if isinstance(arg, str) else arg for arg in error.args)
         if isinstance(error, OSError) and isinstance(error.filename, str):
             error.filename = self.clean(error.filename)
@@ -98,7 +101,7 @@ class Redactor(logging.Filter):
                 self._clean_exception(inner)
 
     def guard(self) -> None:
-        """Stand before all handlers there are, and before urllib3's own log of URLs."""
+        """Add the filter to all present handlers, and to urllib3's own log of URLs."""
         for handler in logging.getLogger().handlers:
             handler.addFilter(self)
         logging.getLogger("urllib3.connectionpool").addFilter(self)

@@ -1,8 +1,8 @@
-"""One GET over the network: the only place where a token meets a URL.
+"""HTTP GET requests: the only module where a URL contains a token.
 
-The token is a query parameter, the URL of `requests` holds it, and so do its exceptions and
-responses. None of these leave this module: callers get an `Answer`, or an exception that was made
-here, outside of any `except` block, so that not even ``__context__`` leads to a URL.
+The token is a query parameter, so the URL, the exceptions and the responses of `requests` contain
+it. None of these leave this module: callers get an `Answer`, or an exception that is made here
+outside of any `except` block, so that even ``__context__`` does not lead to a URL.
 """
 
 from __future__ import annotations
@@ -42,49 +42,49 @@ if TYPE_CHECKING:
 
     from tap_pancake.rows.kept import Glance
 
-# The one letter that PostgreSQL takes in no text, so that a row with it stops all loading: as it
-# stands in JSON, and not behind an escaped backslash.
+# NUL in JSON, unless an escaped backslash precedes it. PostgreSQL accepts no text with NUL, so one
+# such row would stop the whole load.
 _NUL_ESCAPE = rb"\u0000"
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
-# The latency is the average of about so many answers.
-_MEMORY = 16
-# Bytes of the longest answer: of 60 conversations with all they can have, it is a tenth of that.
+# Number of latest answers that the latency is the average of, about.
+_LATENCY_ANSWERS = 16
+# Maximum bytes of an answer. 60 conversations with every field take a tenth of it.
 _LONGEST = 64 * 2**20
-# Letters of the id of a request that are kept.
-_LONGEST_ID = 100
-# Headers of an answer, and bytes of each.
-_MOST_HEADERS, _LONGEST_HEADER = 200, 2**16
-# Bytes that are read, and unpacked, at a time.
-_BUFFER, _PIECE = 2**14, 2**20
-# Files that are open beside connections: input and output, logs, certificates, batch files.
-_OTHER_FILES = 64
-# Seconds that an answer may ask to wait; if it asks for more, it is asked again sooner.
-_LONGEST_PAUSE = 300.0
+# Maximum characters of a request id that are kept.
+_MAX_REQUEST_ID = 100
+# Maximum headers of an answer, and maximum bytes of each.
+_MAX_HEADERS, _MAX_HEADER = 200, 2**16
+# Bytes that are read, and decompressed, at a time.
+_BUFFER_SIZE, _PIECE_SIZE = 2**14, 2**20
+# Open files besides connections: input and output, logs, certificates, batch files.
+_RESERVED_FILES = 64
+# Maximum seconds that the tap waits because an answer asks for it.
+_MAX_RETRY_AFTER = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, without the question."""
+    """An HTTP response, without its request."""
 
     status: int
     content: bytes
     request_id: str | None
     retry_after: float | None
-    """Seconds to wait, if the answer said so in numbers."""
+    """Seconds to wait, from the header `Retry-After`; None without a number there."""
     asked: float
-    """Unix seconds by the server's clock when the call left; never later than the true time."""
+    """Unix seconds by the server's clock when the request left; never later than the true time."""
     ahead: float | None
-    """Seconds that this machine's clock is ahead of the server's at least; below 0 it is behind.
-    None if the server does not tell the time."""
+    """Seconds that this machine's clock is at least ahead of the server's; below 0, behind it.
+    None without the server's time."""
 
     def body(self, glance: Glance | None = None) -> dict[str, Any] | None:
-        """Read the JSON object in the body; None if there is none.
+        """Return the JSON object of the body; None if it is not one.
 
-        A bare array, as the official document has it for ads, is given as ``{"data": array}``, the
-        form that was seen (reference, section 20).
+        A bare array, which the official document has for ads, is returned as ``{"data": array}``,
+        the form that was seen (reference, section 20).
 
         Args:
-            glance: reads it, where its rows are read when they are written.
+            glance: decodes the body and leaves its rows as JSON; None decodes all of it.
         """
         content = self.content
         if _NUL_ESCAPE in content:
@@ -96,13 +96,14 @@ class Answer:
 
 
 class _TooLong(Exception):
-    """There is more of an answer than is read."""
+    """An answer is longer than the tap reads."""
 
 
-class _Wire(io.RawIOBase):
-    """What comes over a connection, no longer than its timeout in all.
+class _LimitedStream(io.RawIOBase):
+    """The bytes of an answer, with a limit on their number and on the time for all of them.
 
-    The timeout of a socket is for each read, so an answer of a byte now and then would never end.
+    The timeout of a socket is for each read, so an answer that sends a byte now and then would
+    never end.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
@@ -117,7 +118,7 @@ class _Wire(io.RawIOBase):
 
     @override
     def readinto(self, buffer: Any) -> int | None:
-        if self._length:  # for the first bytes the socket has its timeout
+        if self._length:  # the socket has its own timeout for the first bytes
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
@@ -134,65 +135,66 @@ class _Wire(io.RawIOBase):
         super().close()
 
 
-def _headers(lines: Any) -> HTTPMessage:
-    """Read the headers of an answer, in a fifth of the time of Python's own parser for e-mails.
+def _parse_headers(lines: Any) -> HTTPMessage:
+    """Return the headers of an answer, five times as fast as Python's own parser, made for e-mails.
 
     Raises:
         HTTPException: there are too many, or one is too long.
     """
     headers = HTTPMessage()
-    for _ in range(_MOST_HEADERS):
-        line = lines.readline(_LONGEST_HEADER + 1)
-        if len(line) > _LONGEST_HEADER:
+    for _ in range(_MAX_HEADERS):
+        line = lines.readline(_MAX_HEADER + 1)
+        if len(line) > _MAX_HEADER:
             break
         text = line.decode("iso-8859-1")
         if not text.strip():
             return headers
         name, colon, value = text.partition(":")
-        if colon and text[0] not in " \t":  # what goes on with the line before is not needed
+        if colon and text[0] not in " \t":  # continued lines are not needed
             headers[name] = value.strip()
-    raise HTTPException("headers")  # noqa: EM101 - its name is what is told
+    raise HTTPException("headers")  # noqa: EM101 - messages show the class only
 
 
-# The method of Python's own class with another function for headers, which it takes from the names
-# of its module. If a later Python does that otherwise, headers are read in its slower way.
+# Python's own method, with another function instead of its module's `parse_headers`. If a later
+# Python gets that function in another way, headers are parsed in its slower way.
 _begin = FunctionType(
-    HTTPResponse.begin.__code__, {**vars(http.client), "parse_headers": _headers}, "begin"
+    HTTPResponse.begin.__code__, {**vars(http.client), "parse_headers": _parse_headers}, "begin"
 )
 
 
 class _Response(HTTPResponse):
-    """An answer, from its first byte on."""
+    """A response of `http.client` that limits its size and its time."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Wire(self.fp.detach(), sock), _BUFFER)
+        self.fp = io.BufferedReader(_LimitedStream(self.fp.detach(), sock), _BUFFER_SIZE)
 
     @override
     def begin(self) -> None:
         _begin(self)
         while self.status < HTTPStatus.OK:
-            # Such as 103, which Python takes for the answer, and the answer for the next call's.
-            self.headers = None  # type: ignore[assignment] # as before there was any
+            # Python takes a status such as 103 for the answer, and the answer for that of the next
+            # request.
+            self.headers = None  # type: ignore[assignment] # otherwise `begin` returns at once
             _begin(self)
 
 
 @cache
-def _reading(connection: type) -> type:
-    """Return a kind of connection, of which a proxy may have its own, whose answers are those."""
+def _with_own_response(connection: type) -> type:
+    """Return a subclass of a connection class, direct or by proxy, that reads a `_Response`."""
     return type(connection.__name__, (connection,), {"response_class": _Response})
 
 
 class _Adapter(HTTPAdapter):
-    """The adapter of requests, which finds out once where calls to an address go, and how.
+    """The adapter of requests, with proxies and certificates looked up once for each origin.
 
-    It would look at proxies and certificates at each call, and make a whole response of an answer.
+    The original looks them up at each call, and makes a `requests.Response` of each answer.
     """
 
     def __init__(self, connections: int) -> None:
         super().__init__(pool_maxsize=connections)
         self._pools: dict[str, Any] = {}
-        self._is_relayed = False
+        self._sends_full_url = False
 
     @override
     def get_connection_with_tls_context(
@@ -201,20 +203,20 @@ class _Adapter(HTTPAdapter):
         origin = _origin(request.url)
         if origin not in self._pools:
             pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            pool.ConnectionCls = _reading(pool.ConnectionCls)
+            pool.ConnectionCls = _with_own_response(pool.ConnectionCls)
             super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
-            # A proxy for http wants to be told the whole address.
-            self._is_relayed = super().request_url(request, proxies).startswith("http")
+            # A proxy for http needs the whole URL.
+            self._sends_full_url = super().request_url(request, proxies).startswith("http")
             self._pools[origin] = pool
         return self._pools[origin]
 
     @override
     def cert_verify(self, *args: Any) -> None:
-        pass  # with the pool
+        pass  # done once, with the pool
 
     @override
     def request_url(self, request: Any, proxies: Any) -> Any:
-        return request.url if self._is_relayed else request.url[len(_origin(request.url)) :]
+        return request.url if self._sends_full_url else request.url[len(_origin(request.url)) :]
 
     @override
     def build_response(self, req: Any, resp: Any) -> Any:
@@ -222,22 +224,22 @@ class _Adapter(HTTPAdapter):
 
 
 def _origin(url: str) -> str:
-    """Return the part of a URL before its path."""
+    """Return scheme, host and port of a URL."""
     return url[: url.index("/", len("https://"))]
 
 
 def most_connections() -> int | None:
-    """Return how many connections this process may open, beside its files; None if that is many."""
+    """Return how many connections this process may open besides its files; None for no limit."""
     try:
-        import resource  # noqa: PLC0415 - of Unix only
+        import resource  # noqa: PLC0415 - Unix only
     except ImportError:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else max(1, soft - _OTHER_FILES)
+    return None if soft == resource.RLIM_INFINITY else max(1, soft - _RESERVED_FILES)
 
 
 class Transport:
-    """Sends GET requests, and nothing else; any thread may use it."""
+    """Sender of GET requests; thread-safe."""
 
     def __init__(
         self,
@@ -247,24 +249,24 @@ class Transport:
         connections: int,
         when_full: Callable[[], object] = lambda: None,
     ) -> None:
-        """Open no connection yet.
+        """Prepare without opening a connection.
 
         Args:
-            timeout: seconds to wait for a connection, and then for a whole answer.
-            user_agent: the header of that name.
-            connections: how many there may be at a time.
-            when_full: is called when a call has to wait for one.
+            timeout: seconds to wait for a connection, and then for a complete answer.
+            user_agent: the header `User-Agent`.
+            connections: maximum connections at a time.
+            when_full: called when a request has to wait for a connection.
         """
         self._timeout = timeout
         self._headers = requests.utils.default_headers()
         self._headers["User-Agent"] = user_agent
-        # Not a whole session, which spends as long on cookies, redirects and the environment.
+        # Not a session, which takes as long again for cookies, redirects and the environment.
         self._adapter = _Adapter(connections)
         self._connections = BoundedSemaphore(connections)
         self._when_full = when_full
         self._environment: dict[str, Any] = {}
         self.latency = 0.0
-        """Seconds that answers took lately."""
+        """Average seconds of the latest answers; 0 before the first."""
 
     def get(
         self,
@@ -275,43 +277,42 @@ class Transport:
         where: str,
         wait: Callable[[Callable[[], None]], None],
     ) -> Answer:
-        """Ask once.
+        """Send one GET request and return its answer, with any status.
+
+        The answer does not contain the token. A redirect is not followed, as the token would go
+        with it.
 
         Args:
             url: without query.
             params: the query, without the token.
             token: the one parameter with the token.
             where: page and stream, for messages.
-            wait: waits until the call may leave, and for a connection by what it is handed, last: a
-                page that is slowed takes none from others.
-
-        Returns:
-            Whatever was answered, with any status, but for the token. A redirect is not followed:
-            the token would go with it.
+            wait: waits until the request may leave, and then calls its argument, which waits for a
+                connection. So a page that is slowed down takes no connection from others.
 
         Raises:
-            TransientError: no whole answer came.
-            PageFailed: it is longer than any answer should be.
-            RunStopped: no other try will help.
+            TransientError: no complete answer came.
+            PageFailed: the answer is too long.
+            RunStopped: a retry cannot help.
         """
-        wait(self._connect)
+        wait(self._take_connection)
         try:
             request = self._request(f"{url}?{urlencode({**params, **token}, doseq=True)}")
             left, began = time.time(), time.monotonic()
             response: Any = self._adapter.send(request, timeout=self._timeout, **self._environment)
-            clocks = _clocks(response.headers.get("Date"), left, time.monotonic() - began)
-            content = _whole(response)
-            self.latency += (time.monotonic() - began - self.latency) / _MEMORY
+            clocks = _compare_clocks(response.headers.get("Date"), left, time.monotonic() - began)
+            content = _read_body(response)
+            self.latency += (time.monotonic() - began - self.latency) / _LATENCY_ANSWERS
             request_id = response.headers.get("x-request-id", "")
             for form in chain.from_iterable(map(forms_of, token.values())):
-                # Such as in the address of a next page, or in what went wrong.
+                # Such as in a URL for the next answer, or in an error message.
                 content = content.replace(form.encode(), BLOT.encode())
                 request_id = request_id.replace(form, BLOT)
             return Answer(
                 status=response.status,
                 content=content,
-                request_id=request_id[:_LONGEST_ID] or None,
-                retry_after=_seconds(response.headers.get("Retry-After")),
+                request_id=request_id[:_MAX_REQUEST_ID] or None,
+                retry_after=_retry_after_seconds(response.headers.get("Retry-After")),
                 asked=clocks[0],
                 ahead=clocks[1],
             )
@@ -320,7 +321,7 @@ class Transport:
         except (requests.Timeout, ReadTimeoutError):
             fault = f"no answer within {self._timeout:g} seconds: raise `request_timeout`"
         except (requests.RequestException, HTTPError, OSError) as exc:
-            self._check_setup(exc, where)
+            self._check_machine(exc, where)
             fault = f"the connection failed ({_reason(exc)}): check the network and `api_url`"
         finally:
             self._connections.release()
@@ -330,27 +331,27 @@ class Transport:
         msg = f"{where}: {fault}, or run the tap again later"
         raise TransientError(msg, whole_page=True)
 
-    def _connect(self) -> None:
-        """Wait for a connection."""
+    def _take_connection(self) -> None:
+        """Wait for a connection and reserve it."""
         if not self._connections.acquire(blocking=False):
             self._when_full()
             self._connections.acquire()
 
     def _request(self, url: str) -> requests.PreparedRequest:
-        """Return a request; what does not differ from call to call is found out at the first."""
+        """Return a request; the first call looks up what all requests have in common."""
         if not self._environment:
-            # Proxies and certificates; a session would look for them at each call.
+            # Proxies and certificates; a session would look them up at each call.
             session = requests.Session()
             found = session.merge_environment_settings(url, {}, False, None, None)  # noqa: FBT003
-            # The address may hold a name and a password, which become a header.
+            # The URL may have a user name and a password, which become a header.
             self._headers = requests.Request("GET", url, self._headers).prepare().headers
             self._environment = dict(found)
         request = requests.PreparedRequest()
         request.method, request.url, request.headers = "GET", url, self._headers
         return request
 
-    def _check_setup(self, exc: BaseException, where: str) -> None:
-        """Tell of a fault of the machine's setup, which no other try mends.
+    def _check_machine(self, exc: BaseException, where: str) -> None:
+        """Raise an error for a fault of this machine's setup, which a retry cannot fix.
 
         Raises:
             RunStopped: the certificate is not trusted, or the name of the API is not found.
@@ -363,7 +364,7 @@ class Transport:
                 " REQUESTS_CA_BUNDLE"
             )
             raise RunStopped(msg)
-        # Once something was answered, it is a fault that passes.
+        # After a first answer, it is a fault that passes.
         if not self.latency and any(isinstance(cause, socket.gaierror) for cause in causes):
             msg = (
                 f"{where}: the name of the API is not found: check `api_url`, and the network or"
@@ -372,13 +373,13 @@ class Transport:
             raise RunStopped(msg)
 
 
-def _whole(response: Any) -> bytes:
-    """Read the body of an answer.
+def _read_body(response: Any) -> bytes:
+    """Return the body of an answer, decompressed.
 
     Raises:
-        _TooLong: there is more of it than is read, of what it becomes when it is unpacked too.
+        _TooLong: the body is too long, as sent or decompressed.
     """
-    with closing(response) as raw:  # what was read to its end has given its connection back
+    with closing(response) as raw:  # a body read to its end has returned its connection
         if "content-encoding" not in raw.headers:
             if (raw.length_remaining or 0) > _LONGEST:
                 raise _TooLong
@@ -386,7 +387,7 @@ def _whole(response: Any) -> bytes:
             return content
         pieces = []
         left = _LONGEST
-        for piece in raw.stream(_PIECE, decode_content=True):
+        for piece in raw.stream(_PIECE_SIZE, decode_content=True):
             pieces.append(piece)
             left -= len(piece)
             if left < 0:
@@ -394,17 +395,17 @@ def _whole(response: Any) -> bytes:
     return b"".join(pieces)
 
 
-def _seconds(header: str | None) -> float | None:
+def _retry_after_seconds(header: str | None) -> float | None:
     try:
         seconds = float(header) if header else math.nan
-    except ValueError:  # the other form of Retry-After, a date, is not known of this API
+    except ValueError:  # the other form, a date, was never seen of this API
         return None
-    return min(max(0.0, seconds), _LONGEST_PAUSE) if math.isfinite(seconds) else None
+    return min(max(0.0, seconds), _MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
 @lru_cache(maxsize=4)
-def _unix(date: str) -> float | None:
-    """Return the Unix seconds of a header `Date`, which many answers of one second have."""
+def _unix_date(date: str) -> float | None:
+    """Return the Unix seconds of a header `Date`; cached, as many answers have the same one."""
     try:
         at = parsedate_to_datetime(date)
         return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
@@ -412,20 +413,20 @@ def _unix(date: str) -> float | None:
         return None
 
 
-def _clocks(header: str | None, left: float, took: float) -> tuple[float, float | None]:
+def _compare_clocks(header: str | None, left: float, took: float) -> tuple[float, float | None]:
     """Compare the clocks of the server and of this machine.
 
     Args:
-        header: the server's time at some moment of the call, in whole seconds.
-        left: the machine's time when the call left, in Unix seconds.
+        header: the header `Date`: the server's time during the call, in whole seconds.
+        left: this machine's time when the request left, in Unix seconds.
         took: seconds until the answer came.
 
     Returns:
-        The server's time when the call left, or the machine's if that is earlier or the only one;
-        and how many seconds the machine is ahead at least, 0 if the two may be the same; None if
-        there is only the machine's.
+        The earliest time of the server when the request left, or this machine's if it is earlier or
+        the header has none; and the seconds that this machine is at least ahead: 0 if both may have
+        the same time, None without the server's.
     """
-    server = _unix(header or "")
+    server = _unix_date(header or "")
     if server is None:
         return left, None
     ahead = max(0.0, left - server - 1) or min(0.0, left + took - server)
@@ -433,7 +434,7 @@ def _clocks(header: str | None, left: float, took: float) -> tuple[float, float 
 
 
 def _reason(exc: BaseException) -> str:
-    """Name the system's error behind an exception, without any text that may hold a URL."""
+    """Return the system's error behind an exception, without any text that may contain a URL."""
     chain = list(_causes(exc))
     for cause in chain:
         if isinstance(cause, OSError) and isinstance(cause.errno, int) and cause.errno > 0:
@@ -442,7 +443,7 @@ def _reason(exc: BaseException) -> str:
 
 
 def _causes(exc: BaseException, depth: int = 10) -> Iterator[BaseException]:
-    """Walk from an exception of requests down through urllib3's to the system's."""
+    """Yield an exception of requests, those of urllib3 behind it, and last the system's."""
     yield exc
     nested = [getattr(exc, "reason", None), *exc.args, exc.__cause__, exc.__context__]
     inner = next((cause for cause in nested if isinstance(cause, BaseException)), None)

@@ -1,1 +1,1 @@
-"""The form of what is written."""
+"""Rows: from the API's JSON to the records that the tap writes."""

@@ -1,7 +1,7 @@
-"""Rows as JSON: an answer's rows wait as they came, and are read when they are written.
+"""Kept rows: the rows of an answer stay JSON, and are decoded when they are written.
 
-As JSON a row takes a fifth of the memory. And of what is read twice, a list or a batch of messages,
-only what decides is read the first time: the id and the times of each row.
+As JSON a row takes a fifth of the memory. Until it is written, the tap needs only its id and its
+times, and decodes no other field.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder().decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_rows = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# What is read at once of what stands beside rows: it tells whether the answer is a good one.
-_JUDGED = ("success", "error_code", "message")
+# Fields besides the rows that are decoded at once: they show whether the answer is an error.
+_ENVELOPE = ("success", "error_code", "message")
 
 
 def read(content: bytes) -> Any:
-    """Read JSON, or what Python's own parser takes for it; None if it is neither."""
+    """Return the value of JSON, also of what only Python's own parser accepts; None if invalid."""
     try:
         return _decode(content)
     except (ValueError, RecursionError):
-        return _lenient(content)
+        return _read_leniently(content)
 
 
 class KeptRow(dict[str, Any]):
-    """What is looked at of a row before it is written; all of it is in `json`."""
+    """A row of which only some fields are decoded; `json` has all of it."""
 
     __slots__ = ("json",)
 
-    def __init__(self, looked_at: Mapping[str, Any], content: bytes) -> None:
+    def __init__(self, decoded: Mapping[str, Any], content: bytes) -> None:
         """Keep a row.
 
         Args:
-            looked_at: its id and its times.
-            content: all of it, as JSON.
+            decoded: its id and its times.
+            content: the whole row, as JSON.
         """
-        super().__init__(looked_at)
+        super().__init__(decoded)
         self.json = content
 
     @classmethod
     def of(cls, row: Mapping[str, Any], names: Iterable[str]) -> KeptRow:
-        """Keep a row that was read already."""
+        """Return a row that was decoded already as a kept one, with the fields of these names."""
         return cls({name: row[name] for name in names if name in row}, msgspec.json.encode(row))
 
 
 def whole(row: Row) -> Row:
-    """Return all of a row, which may be a kept one.
+    """Return a row with all its fields; the row may be a kept one.
 
     Raises:
         RecursionError: it is nested too deeply.
@@ -63,10 +63,10 @@ def whole(row: Row) -> Row:
 
 
 def read_again(content: bytes) -> Any:
-    """Read the JSON of one or more kept rows.
+    """Return the value of JSON from one or more kept rows.
 
     Raises:
-        RecursionError: it is nested too deeply, which nothing else can be wrong with it.
+        RecursionError: it is nested too deeply; it was valid JSON before.
     """
     if (value := read(content)) is None:
         raise RecursionError
@@ -74,87 +74,90 @@ def read_again(content: bytes) -> Any:
 
 
 def json_of(row: Row) -> bytes:
-    """Return all of a row as JSON."""
+    """Return the whole row as JSON."""
     return row.json if isinstance(row, KeptRow) else msgspec.json.encode(row)
 
 
 class KeptAnswer(dict[str, Any]):
-    """What is looked at of an answer; what stands beside its rows is in `beside`, as JSON."""
+    """An answer with kept rows; `beside` has its other fields, as JSON."""
 
     __slots__ = ("beside",)
 
-    def __init__(self, looked_at: Mapping[str, Any], beside: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(self, decoded: Mapping[str, Any], beside: Mapping[str, msgspec.Raw]) -> None:
         """Keep an answer.
 
         Args:
-            looked_at: its rows, and what tells whether it is a good one.
-            beside: all but its rows.
+            decoded: its kept rows, and the fields that show whether it is an error.
+            beside: all fields except the rows, as JSON.
         """
-        super().__init__(looked_at)
+        super().__init__(decoded)
         self.beside = beside
 
 
 def beside(answer: Mapping[str, Any], rows: str, **more: object) -> bytes:
-    """Return what stands beside the rows of an answer as JSON.
+    """Return the fields of an answer except its rows, as JSON.
 
     Args:
         answer: its body, which may be a kept one.
         rows: the name of the list of rows.
-        more: what is added to it.
+        more: fields to add.
     """
     parts = answer.beside if isinstance(answer, KeptAnswer) else answer
     return msgspec.json.encode({name: part for name, part in parts.items() if name != rows} | more)
 
 
 class Glance:
-    """Reads an answer, but of each row only what is looked at before it is written."""
+    """A decoder of answers that decodes only some fields of each row, and keeps the row as JSON."""
 
     def __init__(self, rows: str, *names: str) -> None:
-        """Look at some fields.
+        """Set what to decode.
 
         Args:
             rows: the name of the list of rows.
-            names: the fields of a row.
+            names: the fields of a row to decode.
         """
         self._rows = rows
-        # Made here, since a type that is written out would be one for each list.
+        # A type made at run time, as each list has other fields.
         fields = TypedDict("fields", dict.fromkeys(names, Any), total=False)  # type: ignore[misc]
-        self._look = msgspec.json.Decoder(fields).decode
+        self._decode_fields = msgspec.json.Decoder(fields).decode
 
     def read(self, content: bytes) -> Any:
-        """Read an answer; it and its rows are kept ones, unless it is an odd one."""
+        """Return an answer with kept rows, or fully decoded if it has an unexpected shape."""
         try:
             parts = _decode_parts(content)
             rows = _decode_rows(parts.pop(self._rows))
-            kept = [KeptRow(self._look(row), bytes(row)) for row in rows]
-            judged = {name: _decode(parts[name]) for name in _JUDGED if name in parts}
-            return KeptAnswer(judged | {self._rows: kept}, parts)
+            kept = [KeptRow(self._decode_fields(row), bytes(row)) for row in rows]
+            envelope = {name: _decode(parts[name]) for name in _ENVELOPE if name in parts}
+            return KeptAnswer(envelope | {self._rows: kept}, parts)
         except (ValueError, LookupError, RecursionError):
             return read(content)
 
 
-def _lenient(content: bytes) -> Any:
-    """Read what Python's own parser takes for JSON, as something that can be written; or None."""
+def _read_leniently(content: bytes) -> Any:
+    """Return the value of what Python's own parser accepts, made valid JSON; None if it fails."""
     try:
-        # A broken letter, such as one that was cut in two, is no reason to lose the rest.
+        # Replace an invalid character, such as one that was cut in two, and keep the rest.
         text = content.decode(json.detect_encoding(content), "replace")
-        # NaN, Infinity and what is too large are not JSON, and no target takes them.
+        # NaN, Infinity and numbers that are too large are not JSON; no target accepts them.
         body = json.loads(
-            text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_countable
+            text,
+            parse_constant=lambda _: None,
+            parse_float=_finite_or_none,
+            parse_int=_integer_or_none,
         )
-        # Half of an emoji, cut off somewhere, is in no UTF-8.
+        # UTF-8 cannot encode half of an emoji, from a text that was cut off.
         return _decode(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
 
 
-def _finite(text: str) -> float | None:
+def _finite_or_none(text: str) -> float | None:
     number = float(text)
     return number if math.isfinite(number) else None
 
 
-def _countable(text: str) -> int | None:
+def _integer_or_none(text: str) -> int | None:
     try:
         return int(text)
-    except ValueError:  # thousands of digits
+    except ValueError:  # Python refuses thousands of digits
         return None

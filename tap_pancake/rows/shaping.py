@@ -1,11 +1,11 @@
-"""Rows as the stream's schema says: its fields, its types, its one form of time.
+"""Conversion of API rows to records that fit the stream's schema.
 
-What the schema does not declare is kept, in the row's `other_fields`, and counted, so that a user
-learns of additions to the API. Below the top level it stays in its object, unless that is selected
-in part or becomes columns by flattening. Credentials are dropped at any depth. Since every value
-leaves here in a declared type, the SDK's own conformance is switched off.
+Fields that the schema does not declare go into the row's `other_fields` and are counted, so that a
+user sees additions to the API. Below the top level they stay in their object, unless only a part of
+it is selected or flattening makes columns of it. Credentials are removed at any depth. Every value
+gets a declared type here, so the SDK's own conformance is switched off.
 
-Personal data is protected on the way, if that is wanted: a field keeps its type.
+Personal data is protected here, too, if a setting asks for it. A protected field keeps its type.
 """
 
 from __future__ import annotations
@@ -28,65 +28,65 @@ if TYPE_CHECKING:
     Schema = Mapping[str, Any]
     Path = tuple[str, ...]
 
-# Never emitted, at any depth (reference, sections 6 and 7.5), and whatever else is called so.
-# `settings` of a page holds its token.
+# Names of fields that are never written, at any depth: those of the reference (sections 6 and 7.5),
+# and similar ones. `settings` of a page contains its token.
 _CREDENTIAL = re.compile(
     r"settings|token_for_business|(.*_)?(auth|authorization|bearer|jwt|otp|pwd|session|signature)"
     r"|.*(token|secret|passw(or)?d|passcode|session_?id|(api|private)_?key|cookie)s?",
     re.IGNORECASE,
 )
-# So many fields that the schema does not declare are counted: their names may be ids.
-_MOST = 30
-# Of an integer, without its sign: what targets have columns for.
-_BITS = 63
-# So many shapes of an object are remembered: its names may be ids.
-_MOST_SHAPES = 300
+# Maximum undeclared fields that are counted, as their names may be ids.
+_MAX_FIELDS = 30
+# Bits of an integer without its sign: the largest that the columns of targets hold.
+_INTEGER_BITS = 63
+# Maximum shapes of an object that are cached, as its names may be ids.
+_MAX_SHAPES = 300
 _NULL = type(None)
 
 
 @lru_cache(maxsize=10_000)
 def is_credential(name: str) -> bool:
-    """Tell whether a field of this name is never emitted."""
+    """Return whether a field of this name is never written."""
     return _CREDENTIAL.fullmatch(name) is not None
 
 
 OTHERS = "other_fields"
-"""The column of each stream that holds what its schema does not declare."""
+"""The column of each stream with the fields that its schema does not declare."""
 BARE = "x-bare"
-"""In the schema of an object: the field of it that takes a value which is no object, by its JSON
-type; `any` is of all other types."""
+"""Keyword in the schema of an object: the field for a value that is not an object, by the JSON type
+of the value; `any` means all other types."""
 FORM = "x-form"
-"""In the schema of a text: how it is written, where JSON Schema has no `format` for that, or where
-a checker of SCHEMA takes a `format` below an object that is null for an error."""
+"""Keyword in the schema of a text: its format, where JSON Schema has none, or where a validator of
+SCHEMA reports a `format` inside an object that is null."""
 PERSONAL = "x-personal"
-"""In the schema of a value: what personal data it is, a kind that `personal.py` names; `text` is
-what may hold phone numbers and e-mail addresses, `snippet` such a text that is cut off."""
+"""Keyword in the schema of a value: its kind of personal data, see `personal.py`. A `text` may
+contain phone numbers and e-mail addresses; a `snippet` is such a text that is cut off."""
 PERSON = "x-person"
-"""In the schema of a row, object or value: whose personal data it and all in it is."""
+"""Keyword in the schema of a row, object or value: whose personal data it contains."""
 CUSTOMER, STAFF = "customer", "staff"
 
 
 class Findings:
-    """What the rows of one stream had that their schema does not say; names with how often."""
+    """Differences between a stream's rows and its schema: names of fields, with their counts."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start without findings."""
         self.unknown: Counter[str] = Counter()
-        """Fields that the schema does not declare, which are in `other_fields`."""
+        """Undeclared fields that were written to `other_fields`."""
         self.left_out: Counter[str] = Counter()
-        """Fields below the top level that it does not declare, and that were left out."""
+        """Undeclared fields below the top level that were left out."""
         self.mistyped: Counter[str] = Counter()
-        """Fields whose value fits no declared type, and became null."""
+        """Fields whose value fits no declared type and became null."""
 
     @staticmethod
     def count(what: Counter[str], name: str) -> None:
-        """Count a name, unless there are too many already."""
-        if name in what or len(what) < _MOST:
+        """Count a name, unless too many names are counted already."""
+        if name in what or len(what) < _MAX_FIELDS:
             what[name] += 1
 
 
 class RowShaper:
-    """Shapes the rows of one stream."""
+    """Converter of one stream's rows."""
 
     def __init__(
         self,
@@ -99,90 +99,97 @@ class RowShaper:
         """Prepare one conversion for each field of the schema.
 
         Args:
-            schema: the stream's own.
-            is_closed: tells of the object at a path whether it keeps only what is declared.
-            protection: of personal data; None keeps it.
-            is_whole: tells of the value at a path whether all of it is selected.
+            schema: the stream's schema.
+            is_closed: returns whether the object at a path keeps declared fields only.
+            protection: protects personal data; None keeps it.
+            is_whole: returns whether the value at a path is selected with all its parts.
         """
         self.findings = Findings()
         self._protection = protection
-        self._build = _Build(self.findings, is_closed, protection)
+        self._builder = _FieldBuilder(self.findings, is_closed, protection)
         self._person = schema.get(PERSON, CUSTOMER)
         self._is_whole = is_whole
-        self._shapes = _Shapes(
+        self._row_fields = _FieldsByShape(
             {
-                name: self._build.field(part, (name,), self._person)
+                name: self._builder.field(part, (name,), self._person)
                 for name, part in schema["properties"].items()
             }
         )
 
     def shape(self, row: Mapping[str, Any], page_id: object = None) -> dict[str, Any]:
-        """Return the row of a page as the schema says."""
+        """Return a row as a record that fits the schema.
+
+        Args:
+            row: the row of the API.
+            page_id: its page, whose country is that of its phone numbers.
+        """
         if self._protection is not None:
             self._protection.begin(row, page_id)
         shaped = dict(row)
         others: dict[str, Any] = {}
-        declared, undeclared = self._shapes.of(row)
+        declared, undeclared = self._row_fields.of(row)
         for name, field in declared:
             value = row[name]
             fitting = field.convert(value)
-            shaped[name] = fitting if field.guard is None else field.guard(fitting)
+            shaped[name] = fitting if field.protect is None else field.protect(fitting)
             if fitting is None and value is not None and self._is_whole((name,)):
-                others[name] = field.rest(_free(value))
+                others[name] = field.protect_misfit(_without_credentials(value))
         for name in undeclared:
             value = shaped.pop(name)
-            if not is_credential(name) and (known := self._build.name(name)) is not None:
-                others[known] = self._build.free(value, name, self._person)
-                self.findings.count(self.findings.unknown, known)
+            if is_credential(name):
+                continue
+            if (kept_name := self._builder.field_name(name)) is not None:
+                others[kept_name] = self._builder.convert_undeclared(value, name, self._person)
+                self.findings.count(self.findings.unknown, kept_name)
         shaped[OTHERS] = others or None
         return shaped
 
 
 class _Field(NamedTuple):
-    """What is done with the value at one place."""
+    """Conversion and protection of the value at one path."""
 
     convert: Convert
-    """To a declared type; what has none becomes null."""
-    guard: Convert | None
-    """Protects it then; None if it need not."""
-    rest: Convert
-    """Protects a value that has no declared type."""
-    keeps: frozenset[type]
-    """The types of values of which nothing is to be done."""
+    """Converts to a declared type; a value that fits none becomes null."""
+    protect: Convert | None
+    """Protects the converted value; None if nothing is to protect."""
+    protect_misfit: Convert
+    """Protects a value that fits no declared type."""
+    accepted: frozenset[type]
+    """Python types of values that stay as they are."""
 
 
-class _Shapes:
-    """What is to be done with objects of one place, decided once for each shape.
+class _FieldsByShape:
+    """Fields to convert in the objects at one path, cached by the shape of the object.
 
-    A shape is the names of an object and the types of its values: most objects of one place have
-    the same few, and most values are as they should be.
+    A shape is the names of an object with the types of its values. The objects at one path have few
+    shapes, and most of their values need no conversion.
     """
 
     def __init__(self, fields: Mapping[str, _Field]) -> None:
         self._fields = fields
-        self._known: dict[tuple[object, ...], tuple[list[tuple[str, _Field]], list[str]]] = {}
+        self._cache: dict[tuple[object, ...], tuple[list[tuple[str, _Field]], list[str]]] = {}
 
     def of(self, value: Mapping[str, Any]) -> tuple[list[tuple[str, _Field]], list[str]]:
-        """Return the declared fields that need something, and the names that are not declared."""
+        """Return the declared fields to convert or protect, and the undeclared names."""
         shape = (*value, *map(type, value.values()))
-        known = self._known.get(shape)
-        if known is None:
+        cached = self._cache.get(shape)
+        if cached is None:
             declared = [name for name in value if name in self._fields]
-            known = (
+            cached = (
                 [
                     (name, self._fields[name])
                     for name in declared
-                    if type(value[name]) not in self._fields[name].keeps
+                    if type(value[name]) not in self._fields[name].accepted
                 ],
                 [name for name in value if name not in self._fields],
             )
-            if len(self._known) < _MOST_SHAPES:
-                self._known[shape] = known
-        return known
+            if len(self._cache) < _MAX_SHAPES:
+                self._cache[shape] = cached
+        return cached
 
 
-class _Build:
-    """Builds the conversions of one stream; what fits no type becomes null, counted."""
+class _FieldBuilder:
+    """Builder of a stream's conversions. A value that fits no type becomes null and is counted."""
 
     def __init__(
         self,
@@ -194,40 +201,42 @@ class _Build:
         self._is_closed = is_closed
         self._protection = protection
 
-    def free(self, value: Any, name: str, person: str) -> Any:
-        """Keep a value that no schema describes, less its credentials, and protected."""
-        value = _free(value)
-        return value if self._protection is None else self._protection.free(value, name, person)
+    def convert_undeclared(self, value: Any, name: str, person: str) -> Any:
+        """Return an undeclared value without credentials, with personal data protected."""
+        value = _without_credentials(value)
+        if self._protection is None:
+            return value
+        return self._protection.protect_undeclared(value, name, person)
 
-    def name(self, name: str, above: str = "") -> str | None:
-        """Return the name of a field that no schema describes; None if it may not be told."""
-        return name if self._protection is None else self._protection.name(name, above)
+    def field_name(self, name: str, above: str = "") -> str | None:
+        """Return the name of an undeclared field, protected; None if it must be left out."""
+        return name if self._protection is None else self._protection.field_name(name, above)
 
     def field(self, schema: Schema, path: Path, person: str) -> _Field:
-        """Build what is done with the value at one place."""
+        """Return the conversion and the protection of the value at a path."""
         person = schema.get(PERSON, person)
         convert, kind = self._conversion(schema, path, person), schema.get(PERSONAL)
-        kept = (_kept(name, schema) for name in _types_of(schema))
-        keeps = frozenset({_NULL, *(kind for kind in kept if kind is not None)})
+        kept = (_accepted_type(name, schema) for name in _types_of(schema))
+        accepted = frozenset({_NULL, *(kind for kind in kept if kind is not None)})
         if self._protection is None:
-            return _Field(convert, None, _free, keeps)
-        rest = "name" if kind is None and _is_personal(schema) else kind
-        guard = kind and self._protection.guard(kind, person)
-        guard_rest = rest and self._protection.guard(rest, person)
+            return _Field(convert, None, _without_credentials, accepted)
+        misfit_kind = "name" if kind is None and _is_personal(schema) else kind
+        protect = kind and self._protection.guard(kind, person)
+        protect_misfit = misfit_kind and self._protection.guard(misfit_kind, person)
         return _Field(
             convert,
-            guard or None,
-            guard_rest or self._free_at(path, person),
-            frozenset({_NULL}) if guard else keeps,
+            protect or None,
+            protect_misfit or self._undeclared_at(path, person),
+            frozenset({_NULL}) if protect else accepted,
         )
 
     def part(self, schema: Schema, path: Path, person: str) -> _Field:
-        """Build the same for a part of a value: conversion and protection in one."""
+        """Return the same for a part of a value, with the protection inside the conversion."""
         field = self.field(schema, path, person)
-        convert, guard = field.convert, field.guard
-        if guard is None:
+        convert, protect = field.convert, field.protect
+        if protect is None:
             return field
-        return field._replace(convert=lambda value: guard(convert(value)), guard=None)
+        return field._replace(convert=lambda value: protect(convert(value)), protect=None)
 
     def _conversion(self, schema: Schema, path: Path, person: str) -> Convert:
         casts: dict[str, Convert] = {}
@@ -241,7 +250,7 @@ class _Build:
             elif name != "null":
                 casts[name] = _SCALARS[name]
         if not casts:
-            return self._free_at(path, person)
+            return self._undeclared_at(path, person)
         count, mistyped, text = self._findings.count, self._findings.mistyped, ".".join(path)
         exact = {kind: [casts[name]] for kind, name in _JSON_TYPES.items() if name in casts}
         others = list(casts.values())
@@ -259,15 +268,15 @@ class _Build:
 
         return convert
 
-    def _free_at(self, path: Path, person: str) -> Convert:
-        return partial(self.free, name=path[-1].replace("[]", ""), person=person)
+    def _undeclared_at(self, path: Path, person: str) -> Convert:
+        return partial(self.convert_undeclared, name=path[-1].replace("[]", ""), person=person)
 
     def _text(self, schema: Schema, path: Path, person: str) -> Convert:
         cast = _text_cast(schema)
         if cast is not _string or self._protection is None:
             return cast
-        free = self._free_at(path, person)
-        return lambda value: _string(free(value) if isinstance(value, (dict, list)) else value)
+        convert = self._undeclared_at(path, person)
+        return lambda value: _string(convert(value) if isinstance(value, (dict, list)) else value)
 
     def _object(self, schema: Schema, path: Path, person: str) -> Convert:
         fields = {
@@ -276,15 +285,16 @@ class _Build:
         }
         bare: Mapping[str, str] = schema.get(BARE, {})
         if not fields:
-            free_whole = self._free_at(path, person)
-            return lambda value: free_whole(_object_of(value, bare))
-        shapes, free, above = _Shapes(fields), partial(self.free, person=person), path[-1]
+            convert_whole = self._undeclared_at(path, person)
+            return lambda value: convert_whole(_as_object(value, bare))
+        declared_fields, above = _FieldsByShape(fields), path[-1]
+        convert_undeclared = partial(self.convert_undeclared, person=person)
         is_closed, text = self._is_closed(path), ".".join(path)
         count, left_out = self._findings.count, self._findings.left_out
 
         def cast(value: Any) -> Any:
-            value = _object_of(value, bare)
-            declared, undeclared = shapes.of(value)
+            value = _as_object(value, bare)
+            declared, undeclared = declared_fields.of(value)
             if not declared and not undeclared:
                 return value
             kept = dict(value)
@@ -296,8 +306,8 @@ class _Build:
                     continue
                 if is_closed:
                     count(left_out, f"{text}.{name}")
-                elif (known := self.name(name, above)) is not None:
-                    kept[known] = free(part, name)
+                elif (kept_name := self.field_name(name, above)) is not None:
+                    kept[kept_name] = convert_undeclared(part, name)
             return kept
 
         return cast
@@ -306,7 +316,7 @@ class _Build:
         item = self.part(schema.get("items", {}), (*path[:-1], f"{path[-1]}[]"), person).convert
 
         def cast(value: Any) -> Any:
-            if isinstance(value, dict):  # the only one, of which some answers make no list
+            if isinstance(value, dict):  # some answers have a single item instead of a list
                 value = [value]
             if not isinstance(value, list):
                 raise TypeError
@@ -326,15 +336,15 @@ _JSON_TYPES = {
 
 
 def _types_of(schema: Schema) -> list[str]:
-    """Return the types that a schema declares."""
+    """Return the JSON types that a schema declares."""
     types = schema.get("type", [])
     return [types] if isinstance(types, str) else types
 
 
-def _kept(name: str, schema: Schema) -> type | None:
-    """Return the type of Python whose values need no conversion to a type of JSON.
+def _accepted_type(name: str, schema: Schema) -> type | None:
+    """Return the Python type whose values need no conversion to a JSON type.
 
-    None if each value must be looked at, such as a number, which may be too large.
+    None if each value must be checked, such as a number, which may be too large.
     """
     if name == "boolean":
         return bool
@@ -342,19 +352,19 @@ def _kept(name: str, schema: Schema) -> type | None:
 
 
 def _text_cast(schema: Schema) -> Convert:
-    """Return what makes a text of the form that a schema says."""
+    """Return the conversion to the text format of a schema."""
     return _STRINGS.get(schema.get(FORM) or schema.get("format"), _string)
 
 
-def _object_of(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:
+def _as_object(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:
     """Return a value as an object.
 
     Args:
-        value: an object, or what stands for one.
-        bare: see `BARE`.
+        value: an object, or a value instead of one.
+        bare: the field for such a value by its JSON type, see `BARE`.
 
     Raises:
-        TypeError: it stands for none.
+        TypeError: there is no field for the value.
     """
     if isinstance(value, dict):
         return value
@@ -365,17 +375,21 @@ def _object_of(value: Any, bare: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_personal(schema: Schema) -> bool:
-    """Tell whether something in a value is marked as personal."""
+    """Return whether a schema marks a value, or a part of it, as personal."""
     parts = [*schema.get("properties", {}).values(), *filter(None, [schema.get("items")])]
     return PERSONAL in schema or any(map(_is_personal, parts))
 
 
-def _free(value: Any) -> Any:
-    """Keep a value that no schema describes, less its credentials."""
+def _without_credentials(value: Any) -> Any:
+    """Return a value without the credentials in it."""
     if isinstance(value, dict):
-        return {name: _free(part) for name, part in value.items() if not is_credential(name)}
+        return {
+            name: _without_credentials(part)
+            for name, part in value.items()
+            if not is_credential(name)
+        }
     if isinstance(value, list):
-        return [_free(part) for part in value]
+        return [_without_credentials(part) for part in value]
     return value
 
 
@@ -383,7 +397,7 @@ def _string(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, (bool, dict, list)):
-        return json.dumps(_free(value), ensure_ascii=False)
+        return json.dumps(_without_credentials(value), ensure_ascii=False)
     return str(value)
 
 
@@ -394,7 +408,7 @@ def _time(value: Any) -> str:
 
 
 def _birthday(value: Any) -> str:
-    """Return a birthday as text, in which parts that are not known are zeros."""
+    """Return a birthday as text `YYYY-MM-DD`, with zeros for unknown parts."""
     if isinstance(value, str):
         return value
     if not isinstance(value, dict):
@@ -404,7 +418,7 @@ def _birthday(value: Any) -> str:
 
 
 def _address(value: Any) -> str:
-    """Return an address without its query, which is a signature that differs at each call."""
+    """Return a URL without its query, a signature that differs in each answer."""
     return _string(value).partition("?")[0]
 
 
@@ -422,7 +436,7 @@ def _integer(value: Any) -> int:
         whole = int(value) if not isinstance(value, float) else _whole(value)
     except ValueError:
         whole = _whole(float(value))
-    if whole.bit_length() > _BITS:
+    if whole.bit_length() > _INTEGER_BITS:
         raise ValueError
     return whole
 
@@ -437,7 +451,7 @@ def _number(value: Any) -> int | float:
     if isinstance(value, bool):
         raise TypeError
     number = value if isinstance(value, (int, float)) else float(value)
-    if not math.isfinite(number):  # which text can say, and JSON cannot
+    if not math.isfinite(number):  # text may be NaN or infinite, JSON may not
         raise ValueError
     return number
 

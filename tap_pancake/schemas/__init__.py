@@ -1,1 +1,1 @@
-"""One JSON schema for each stream: the fields of the API, their types and meanings."""
+"""JSON schemas, one for each stream: the fields of the API, their types and meanings."""
