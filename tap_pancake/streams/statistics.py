@@ -478,8 +478,9 @@ class NewCustomerStatisticsStream(StatisticsStream):
 class CustomerEngagementsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/customer_engagements`: whom a page dealt with, by day.
 
-    Its answers also have the rows of `user_engagements`, so this stream reads for both. Each request
-    is then for one day, because these rows are totals of the range. Source: reference, section 15.
+    Its answers also have the rows of `user_engagements`, so this stream reads for both. Each
+    request is then for one day, because these rows are totals of the range. Source: reference,
+    section 15.
     """
 
     name = "customer_engagements"
