@@ -34,9 +34,9 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         th.ObjectType(additional_properties=th.StringType(min_length=1), nullable=True),
         secret=True,
         title="Page access tokens",
-        description="Object of page id → page token. Use it without a user token, or to replace"
-        " tokens that the user token finds. Copy a page token from the page's Settings → Tools in"
-        " Pancake. If not set, `access_token` is required.",
+        description="Page tokens, by page id. Use them without a user token, or to replace tokens"
+        " that the user token finds. Copy a page token from the page's Settings → Tools in Pancake."
+        " If not set, `access_token` is required.",
     ),
     th.Property(
         "page_ids",
@@ -129,8 +129,8 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
             nullable=True,
         ),
         title="SIP package ids",
-        description="Object of page id → id of the page's SIP package. The tap reads `call_logs`"
-        " only for these pages.",
+        description="Ids of the pages' SIP packages, by page id. The tap reads `call_logs` only for"
+        " these pages.",
     ),
     th.Property(
         "personal_data",
