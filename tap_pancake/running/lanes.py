@@ -471,15 +471,15 @@ class Lanes:
             self._take()
         self._on_turn()
 
-    def hand_over(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
+    def hand_over(self, job: Job, on_end: Callable[[BaseException | None], object]) -> None:
         """Run a job in another thread, and give it the baton.
 
         Args:
             job: the job.
-            tell: called when the job has ended, with its exception or None.
+            on_end: called when the job has ended, with its exception or None.
         """
         self._release()
-        self.threads.run(lambda: self._do(job, tell))
+        self.threads.run(lambda: self._do(job, on_end))
 
     def seize(self) -> None:
         """Take the baton as soon as it is free, and keep it: no other thread ever gets it."""
@@ -487,7 +487,7 @@ class Lanes:
         if self._holder != threading.get_ident():
             self._baton.acquire()
 
-    def _do(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
+    def _do(self, job: Job, on_end: Callable[[BaseException | None], object]) -> None:
         """Run a job with the baton, and report its exception or None."""
         self._take()
         outcome: BaseException | None = None
@@ -496,7 +496,7 @@ class Lanes:
         except BaseException as error:  # noqa: BLE001 - raised again by `_await_one`
             outcome = error
         self._release()
-        tell(outcome)
+        on_end(outcome)
 
     def _await_one(self) -> None:
         with self.waiting():

@@ -97,7 +97,7 @@ class Run:
 
     @cached_property
     def protection(self) -> Protection | None:
-        """Replaces or removes personal data; None if it is kept."""
+        """The protection of personal data; None if all of it is kept."""
         how = self._config["personal_data"]
         if how == "keep":
             return None
@@ -109,7 +109,7 @@ class Run:
 
     @cached_property
     def transport(self) -> Transport:
-        """Sends the requests."""
+        """The HTTP transport."""
         # For each page: the requests of helper threads, and one of the lane itself. And one request
         # for the list of pages.
         wanted = int(self._config["max_parallel_pages"]) * (AHEAD + 1) + 1
@@ -152,12 +152,12 @@ class Run:
 
     @cached_property
     def progress(self) -> Progress:
-        """Logs the progress of the run."""
+        """The progress of the run, which it logs."""
         return Progress(self.limits, self.account, lambda stream: self.streams[stream].seconds)
 
     @cached_property
     def limits(self) -> Limits:
-        """Limits the rate of requests of each page."""
+        """The rate limiters, one for each page."""
         return Limits(float(self._config["requests_per_second"]))
 
     @cached_property

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
 _ASSUMED_COUNT = 2
-"""Assumed number of messages in a conversation that is set aside: none at all is not accepted."""
+"""Assumed messages of a conversation that is set aside, so that an empty answer is a failure."""
 V1_LONGEST = 28 * 86_400
 """Longest range of a v1 request, in seconds: fits in a month of any length (reference, 7.2)."""
 V1_BEGINNING = times.micros("2010-01-01T00:00:00")
@@ -128,7 +128,7 @@ class ConversationsStream(ListStream):
         }
 
     def is_idle(self, context: Context) -> bool:
-        """Return whether a page has had no conversations for four weeks; costs one request."""
+        """Return whether no conversation of a page is newer than four weeks; costs one request."""
         return not self.rows_of(self.fetch(context, super().recent(context)), context)
 
     @override
