@@ -1,4 +1,4 @@
-"""The settings: their schema, and errors about them that never show a value."""
+"""The settings: their JSON Schema, and error messages, which never show a value."""
 
 from __future__ import annotations
 
@@ -25,95 +25,102 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         th.StringType(nullable=True),
         secret=True,
         title="User access token",
-        description="User token, which lists pages and their page tokens. Found in Pancake under"
-        " Account → Personal settings; valid for 90 days or until you log out.",
+        description="User token, with which the tap finds your pages and their page tokens. Copy it"
+        " from Account → Personal settings in Pancake. It expires after 90 days, or when you log"
+        " out. If not set, `page_access_tokens` is required.",
     ),
     th.Property(
         "page_access_tokens",
         th.ObjectType(additional_properties=th.StringType(min_length=1), nullable=True),
         secret=True,
         title="Page access tokens",
-        description="Page id → page token, for users without a user token, or to override the"
-        " listed ones. Found in Pancake under the page's Settings → Tools.",
+        description="Page tokens, by page id. Use them without a user token, or to replace tokens"
+        " that the user token finds. Copy a page token from the page's Settings → Tools in Pancake."
+        " If not set, `access_token` is required.",
     ),
     th.Property(
         "page_ids",
         th.ArrayType(th.StringType(min_length=1), nullable=True),
         title="Page ids",
-        description="Read only these pages. Default: all activated pages.",
+        description="Ids of the pages to read. If not set, the tap reads all activated pages, and"
+        " the pages in `page_access_tokens`.",
     ),
     th.Property(
         "shard_index",
         th.IntegerType(minimum=0),
         default=0,
-        title="Shard",
-        description="Which of `shard_count` shares of the pages this run reads, counted from 0.",
+        title="Shard index",
+        description="Index of the shard (the share of the pages) that this run reads, from 0 to"
+        " `shard_count` - 1.",
     ),
     th.Property(
         "shard_count",
         th.IntegerType(minimum=1),
         default=1,
-        title="Number of shards",
-        description="Over how many runs the pages are split, each with a state of its own.",
+        title="Shard count",
+        description="Number of runs that share the pages. Each run has its own `shard_index` and"
+        " state. With 1, one run reads all pages.",
     ),
     th.Property(
         "start_date",
         th.DateTimeType(nullable=True),
         title="Start date",
-        description="Nothing older is read. Default: all history.",
+        description="Earliest time of the rows to read. If not set, the tap reads all history.",
     ),
     th.Property(
         "end_date",
         th.DateTimeType(nullable=True),
         title="End date",
-        description="Nothing newer is read, and the bookmark does not pass it. Default: none.",
+        description="Latest time of the rows to read. The bookmark does not pass it. If not set,"
+        " the tap reads up to now.",
     ),
     th.Property(
         "lookback_days",
         th.NumberType(minimum=0),
         default=1,
         title="Lookback (days)",
-        description="How far before the bookmark rows (of conversations and the like) are read"
-        " again: tags and assignments change without moving `updated_at`.",
+        description="Days before the bookmark from which lists, such as `conversations` and"
+        " `customers`, are read again. This finds tags and assignments that changed without a new"
+        " message.",
     ),
     th.Property(
         "message_lookback_minutes",
         th.NumberType(minimum=0),
         default=15,
         title="Message lookback (minutes)",
-        description="How far before the bookmark messages are read again: late visibility, clock"
-        " skew.",
+        description="Minutes before the bookmark from which messages are read again. This finds"
+        " messages that became visible late.",
     ),
     th.Property(
         "message_refresh_days",
         th.NumberType(minimum=0),
         default=3,
         title="Message refresh (days)",
-        description="How far before the bookmark messages that an answer holds anyway are written"
-        " again: edits, removals, reactions.",
+        description="Days before the bookmark from which messages are written again if an answer"
+        " contains them anyway. This finds edits, removals and reactions, and costs no request.",
     ),
     th.Property(
         "head_refresh_minutes",
         th.NumberType(exclusive_minimum=0),
         default=10,
         title="Head refresh (minutes)",
-        description="While history is read, what is new is read again after so many minutes.",
+        description="Minutes between two readings of the newest rows while the tap reads history.",
     ),
     th.Property(
         "statistics_lookback_days",
         th.NumberType(minimum=0),
         default=3,
         title="Statistics lookback (days)",
-        description="How far before the bookmark statistics are read again, at most every 6"
-        " hours: they are corrected later. The running day is read in each run.",
+        description="Days before the bookmark from which statistics are read again, at most every"
+        " 6 hours, because Pancake corrects them later. The current day is read in each run.",
     ),
     th.Property(
         "statistics_window_days",
         th.IntegerType(minimum=1, maximum=31),
         default=7,
         title="Statistics window (days)",
-        description="How many days one call asks for, of statistics whose rows carry their own hour"
-        " or date; the others take a day a call.",
+        description="Days per request for statistics whose rows have an hour or date. Other"
+        " statistics take one request per day.",
     ),
     th.Property(
         "sip_package_ids",
@@ -122,8 +129,8 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
             nullable=True,
         ),
         title="SIP package ids",
-        description="Page id → id of the page's SIP package, which `call_logs` needs; pages that"
-        " are not named have none.",
+        description="Ids of the pages' SIP packages, by page id. The tap reads `call_logs` only for"
+        " these pages.",
     ),
     th.Property(
         "personal_data",
@@ -131,24 +138,26 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         allowed_values=["keep", "hash", "drop"],
         default="keep",
         title="Personal data",
-        description="What becomes of phone numbers, e-mail addresses, names, addresses, birthdays"
-        " and pictures: kept, replaced by a hash with `personal_data_key`, or left out.",
+        description="What happens to phone numbers, e-mail addresses, names, addresses, birthdays"
+        " and pictures: `keep` writes them unchanged, `hash` replaces them with a hash (with"
+        " `personal_data_key`), `drop` removes them.",
     ),
     th.Property(
         "personal_data_of",
         th.StringType,
         allowed_values=["customers", "everybody"],
         default="customers",
-        title="Whose personal data",
-        description="Whose data `personal_data` is about: that of customers, or of staff too.",
+        title="Personal data of",
+        description="People whose data `personal_data` applies to: `customers`, or `everybody`"
+        " (customers and staff).",
     ),
     th.Property(
         "personal_data_key",
         th.StringType(min_length=1, nullable=True),
         secret=True,
-        title="Key of personal data",
-        description="Key of the hash, for `personal_data: hash`: a long text that nobody guesses,"
-        " the same in each run.",
+        title="Personal data key",
+        description="Secret key of the hash. Required for `personal_data: hash`. Use a long random"
+        " text, and the same one in every run.",
     ),
     th.Property(
         "conversations_api",
@@ -156,49 +165,49 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
         allowed_values=["v2", "v1"],
         default="v2",
         title="Conversations API",
-        description="Version of the list of conversations; `v1` is the older one.",
+        description="API version for the list of conversations. `v1` is the older one.",
     ),
     th.Property(
         "fail_on_skip",
         th.BooleanType,
         default=False,
-        title="Fail on what is skipped",
-        description="Whether the exit code is 1 if something was skipped since a plan or a right is"
-        " missing.",
+        title="Fail on skip",
+        description="Whether the exit code is 1 if something is skipped because a plan or"
+        " permission is missing. If false, a skip is only a warning.",
     ),
     th.Property(
         "requests_per_second",
         th.NumberType(exclusive_minimum=0),
         default=4.95,
         title="Requests per second",
-        description="Highest rate of calls for each page; Pancake allows 5.",
+        description="Maximum number of requests per second for each page. Pancake allows 5.",
     ),
     th.Property(
         "max_parallel_pages",
         th.IntegerType(minimum=1, maximum=1000),
         default=256,
-        title="Pages side by side",
-        description="How many pages are read at a time at most, each at its own rate.",
+        title="Parallel pages",
+        description="Maximum number of pages that are read at the same time.",
     ),
     th.Property(
         "request_timeout",
         th.NumberType(exclusive_minimum=0),
         default=60,
         title="Request timeout (seconds)",
-        description="How long to wait for a connection, and then for a whole answer.",
+        description="Seconds to wait for a connection, and again for the complete answer.",
     ),
     th.Property(
         "user_agent",
         th.StringType(min_length=1, pattern=r"^[ -~]*$", nullable=True),
         title="User agent",
-        description="The User-Agent header. Default: `tap-pancake/VERSION`.",
+        description="User-Agent header of the requests. If not set, it is `tap-pancake/VERSION`.",
     ),
     th.Property(
         "api_url",
         th.StringType(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"),
         default="https://pages.fm",
         title="API URL",
-        description="Where the API is.",
+        description="Base URL of the API.",
     ),
     th.Property(
         "batch_config",
@@ -225,8 +234,9 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
             nullable=True,
         ),
         title="Batch files",
-        description="Where to write files of records, which BATCH messages name, for targets that"
-        " load files: `storage.root` is a directory, or a URL that fsspec knows.",
+        description="Storage for batch files, for targets that load files. `storage.root` is a"
+        " directory, or a URL that fsspec supports. If not set, the tap writes each record as a"
+        " RECORD message.",
     ),
     additional_properties=False,
 ).to_dict()
@@ -247,36 +257,36 @@ _PATTERNS = {
 
 
 def check(config: Mapping[str, Any], errors: Iterable[ValidationError]) -> None:
-    """Raise one line about all that is wrong with the settings.
+    """Check the settings, and report all problems in one line.
 
     Args:
         config: the settings.
-        errors: what JSON Schema has to say about them.
+        errors: the errors of the JSON Schema validation.
 
     Raises:
-        ConfigurationError: something is wrong.
+        ConfigurationError: a setting is wrong or missing.
     """
     problems = [problem for error in errors for problem in _problems(error)]
     if not problems:
-        problems = list(_contradictions(config))
+        problems = list(_conflicts(config))
     if problems:
         raise ConfigurationError("; ".join(problems))
 
 
-# What gets into a token by copying.
-_SURPLUS = re.compile(r"^\s|\s$|[\r\n]|^bearer ", re.IGNORECASE)
+# Characters that copying adds to a token.
+_EXTRA = re.compile(r"^\s|\s$|[\r\n]|^bearer ", re.IGNORECASE)
 _EXAMPLES = {"page_ids": '["100000000000001"]', "page_access_tokens": '{"100000000000001": "…"}'}
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known name that is most like another one; None if none is so much alike."""
+    """Return the known name that is most similar to a name; None if none is similar enough."""
     import difflib  # noqa: PLC0415 - for errors only
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """Put an error of JSON Schema into words that name the setting and not its value."""
+    """Yield messages for a validation error, with the name of the setting but not its value."""
     where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
     limit: Any = error.validator_value
     schema: Any = error.schema
@@ -312,8 +322,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
         yield f"setting `{where}` is not valid ({error.validator})"
 
 
-def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
-    """Find what no schema can say."""
+def _conflicts(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield problems that JSON Schema cannot express, such as two settings in conflict."""
     if not config.get("access_token") and not config.get("page_access_tokens"):
         yield (
             "one of the settings `access_token` (Pancake: Account → Personal settings) and"
@@ -348,7 +358,7 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _wrong_tokens(config: Mapping[str, Any]) -> Iterator[str]:
-    """Find tokens that cannot be right."""
+    """Yield problems of tokens: extra characters, or the token of another page."""
     page_tokens = config.get("page_access_tokens")
     tokens_of_pages = page_tokens if isinstance(page_tokens, dict) else {}
     tokens = {
@@ -356,7 +366,7 @@ def _wrong_tokens(config: Mapping[str, Any]) -> Iterator[str]:
         "page_access_tokens": tokens_of_pages.values(),
     }
     for name, values in tokens.items():
-        if any(isinstance(value, str) and _SURPLUS.search(value) for value in values):
+        if any(isinstance(value, str) and _EXTRA.search(value) for value in values):
             yield f"setting `{name}` holds more than a token: copy the token alone, without spaces"
     for page_id, token in tokens_of_pages.items():
         other = _page_of(token)
@@ -368,7 +378,7 @@ def _wrong_tokens(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _page_of(token: object) -> str | None:
-    """Return the page that a token says it is of; None if it does not say (reference, 24.7)."""
+    """Return the page id in a page token; None if it has none (reference, 24.7)."""
     parts = token.split(".") if isinstance(token, str) else []
     if len(parts) != 3:  # noqa: PLR2004 - a JWT
         return None
@@ -380,22 +390,28 @@ def _page_of(token: object) -> str | None:
     return page if isinstance(page, str) else None
 
 
-_TRUTHS = frozenset({"true", "1", "yes", "on", "false", "0", "no", "off"})
+_BOOLEANS = frozenset({"true", "1", "yes", "on", "false", "0", "no", "off"})
 
 
 def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> Any:
-    """Check what the SDK made of an environment variable; make a number of what is to be one.
+    """Return the value of an environment variable, as a number where the setting is a number.
+
+    Args:
+        name: the setting.
+        schema: its JSON Schema.
+        value: the value as the SDK parsed it.
+        text: the text of the variable.
 
     Raises:
-        ConfigurationError: it is no number, no truth value, or an array that is not JSON.
+        ConfigurationError: the text is not a number, not a boolean, or not a JSON array.
     """
     types = schema.get("type", [])
-    if "boolean" in types and text.lower() not in _TRUTHS:  # the SDK would take it for false
+    if "boolean" in types and text.lower() not in _BOOLEANS:  # the SDK would parse it as false
         msg = f"setting `{name}` must be true or false"
         raise ConfigurationError(msg)
     if "array" in types:
         try:
-            json.loads(text)  # the SDK would split it at its commas
+            json.loads(text)  # the SDK would split it at the commas
         except ValueError:
             msg = f"setting `{name}`: the environment variable must hold a JSON array"
             raise ConfigurationError(msg) from None
@@ -407,16 +423,16 @@ def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> An
     return json.loads(str(float(value)))
 
 
-# Hosts to which a token does not leave the machine.
-_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
-# Letters of a key that nobody guesses.
+# Hosts on this machine, which need no encryption.
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+# Minimum number of characters of a safe key.
 _SAFE_KEY = 16
 
 
 def doubts(config: Mapping[str, Any]) -> Iterator[str]:
-    """Tell of settings that are valid, and may not be what was meant."""
+    """Yield warnings about settings that are valid but may be a mistake."""
     address = urlsplit(str(config["api_url"]))
-    if address.scheme == "http" and address.hostname not in _HERE:
+    if address.scheme == "http" and address.hostname not in _LOCAL_HOSTS:
         yield (
             f"setting `api_url`: tokens go to {address.hostname} without encryption: use https://"
         )
@@ -434,7 +450,7 @@ def doubts(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unknown_variable(variables: Iterable[str], known: Iterable[str]) -> str | None:
-    """Return what is wrong with a variable that is named nearly like one of a setting."""
+    """Return a message for the first variable that looks like a misspelt setting; None if none."""
     names = {f"TAP_PANCAKE_{name.upper()}" for name in known}
     for variable in variables:
         if variable.startswith("TAP_PANCAKE_") and variable not in names:

@@ -1,4 +1,4 @@
-"""The tap: its settings and its streams, how a run begins and how it ends."""
+"""The tap: its settings, its streams, and the start and end of a run."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-# Where a command line notes that it has `--test`.
+# Key in click's context: the command line has `--test`.
 _TEST = "tap_pancake.test"
-# Objects made between two looks for cycles; 700 is Python's own.
+# Allocations between two runs of the garbage collector; Python's default is 700.
 _GC_THRESHOLD = 10_000
 
 
@@ -46,7 +46,7 @@ class TapPancake(SDKTap):
 
     name = "tap-pancake"
     config_jsonschema = copy.deepcopy(settings.SETTINGS)  # the SDK adds its own settings to it
-    # Not ACTIVATE_VERSION, since `page_ids` makes the only full table partial.
+    # Not ACTIVATE_VERSION: with `page_ids` or shards, a run reads only a part of a full table.
     capabilities = [  # noqa: RUF012 - typed by the SDK
         TapCapabilities.CATALOG,
         TapCapabilities.DISCOVER,
@@ -59,14 +59,14 @@ class TapPancake(SDKTap):
     ]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Check the settings and set up the streams; nothing is asked for yet."""
-        # The SDK looks at settings and makes streams within its own constructor.
+        """Check the settings and create the streams, without any request."""
+        # First, because the SDK's constructor installs the signal handlers, which use it.
         self.interrupts = Interrupts()
         super().__init__(*args, **kwargs)
 
     @cached_property
     def shared(self) -> Run:
-        """What the streams share."""
+        """The objects that all streams of the run share."""
         run = Run(
             self.config,
             write_state=self.emit_state,
@@ -81,7 +81,7 @@ class TapPancake(SDKTap):
 
     @override
     def setup_mapper(self) -> None:
-        _ = self.streams  # which put into the catalog what it leaves out, before it is looked at
+        _ = self.streams  # creating them adds to the catalog the streams that it lacks
         overrides.check_maps(self.config.get("stream_maps") or {}, self.streams.values())
         super().setup_mapper()
 
@@ -93,7 +93,7 @@ class TapPancake(SDKTap):
             del config[name]
         if raise_errors:
             overrides.check_else(config.get("stream_maps"))
-        # The SDK's validator also fills in the defaults, which discovery needs too.
+        # The SDK's validator also fills in defaults. Discovery needs these, too.
         errors = list(JSONSchemaValidator(self.config_jsonschema).iter_errors(config))
         if raise_errors:
             settings.check(config, errors)
@@ -118,7 +118,7 @@ class TapPancake(SDKTap):
                 found[name] = settings.from_text(name, kind, value, os.environ[variable])
         return found
 
-    # Beginning and end
+    # Start and end of a run
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
@@ -133,23 +133,23 @@ class TapPancake(SDKTap):
         self.interrupts.handle(signum, frame)
 
     def read_all(self) -> None:
-        """Read everything that is selected; whatever ends the run, the last STATE is written."""
+        """Read everything that is selected, and write the last STATE however the run ends."""
         if sys.stdout is None:
             msg = "standard output is closed: give the tap a target, or a file, to write to"
             raise PancakeError(msg)
-        self._tell_how()
-        # An answer is thousands of objects in no cycle: looking for cycles at Python's usual pace
-        # was measured to take a tenth of the time.
+        self._log_setup()
+        # An answer is thousands of objects without cycles. With Python's default threshold, the
+        # garbage collector took a tenth of the time (measured).
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
         lanes = self.shared.lanes
         self.interrupts.begin()
         try:
-            # The main thread keeps itself free for signals.
+            # The main thread stays free for signals.
             lanes.hand_over(self._read_all, self.interrupts.tell)
             self.interrupts.wait(self.shared.progress.tick)
-        except OSError as fault:  # of the output: others are told as what they mean
-            _forget_output()
+        except OSError as fault:  # of the output; other code converts its own to PancakeError
+            _discard_output()
             lanes.seize()
             self.shared.tell_skipped()
             msg = f"standard output cannot be written ({fault.strerror}): see where it goes"
@@ -165,10 +165,10 @@ class TapPancake(SDKTap):
                 self.shared.state_clock.write()
                 is_written = True
             except OSError:
-                _forget_output()
-            except PancakeError as failure:  # no batch file can be written
+                _discard_output()
+            except PancakeError as failure:  # a batch file cannot be written
                 if str(failure) != str(end):
-                    self.logger.error("%s", failure)  # noqa: TRY400 - it is one line
+                    self.logger.error("%s", failure)  # noqa: TRY400 - one line, without a traceback
             self.shared.summarise()
             if isinstance(end, Interrupted) and is_written:
                 self.logger.warning(
@@ -179,8 +179,8 @@ class TapPancake(SDKTap):
             raise
         self.shared.summarise()
 
-    def _tell_how(self) -> None:
-        """Say what is worth knowing of the settings and the catalog before a run."""
+    def _log_setup(self) -> None:
+        """Log warnings and facts about the settings and the catalog before a run."""
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         for stream in self.streams.values():
@@ -211,8 +211,8 @@ class TapPancake(SDKTap):
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
     ) -> None:
-        # As the SDK does it, but that files which are not JSON are an error of one line, and that
-        # the run ends with a STATE.
+        # Like the SDK's own, except that a file without valid JSON is an error of one line, and
+        # that the run ends with a STATE.
         if about:
             cls.print_about(about_format)
             return
@@ -227,7 +227,7 @@ class TapPancake(SDKTap):
         if entries is not None:
             overrides.check_catalog(entries, tap.streams.values())
         if click.get_current_context().meta.get(_TEST):
-            if isinstance(sys.stdout, io.TextIOWrapper):  # names of pages are in any script
+            if isinstance(sys.stdout, io.TextIOWrapper):  # page names can be in any script
                 sys.stdout.reconfigure(errors="backslashreplace")
             Check(tap.shared, tap.streams.values(), click.echo).make()
         else:
@@ -248,8 +248,8 @@ class TapPancake(SDKTap):
     @classmethod
     @override
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
-        # The SDK's test reads a row of each stream, says nothing of those that fail, and knows no
-        # catalog.
+        # The SDK's test reads a row of each stream, does not report streams that fail, and
+        # ignores the catalog.
         if value == CliTestOptionValue.All.value:
             ctx.meta[_TEST] = True
         else:
@@ -261,7 +261,7 @@ class TapPancake(SDKTap):
         try:
             return super().cb_config(ctx, param, value)
         except (OSError, ValueError, TypeError):
-            # Somebody may have given the settings themselves, tokens and all.
+            # The value may be the settings themselves, with tokens: never print it.
             for name in value:
                 if "{" not in name and (problem := _problem_of(name)):
                     msg = f"--config: {name} cannot be read: {problem}"
@@ -273,7 +273,7 @@ class TapPancake(SDKTap):
 
 
 def _problem_of(path: str) -> str | None:
-    """Say why a file holds no JSON object; None if it holds one."""
+    """Return why a file does not contain a JSON object; None if it does."""
     try:
         content = json.loads(Path(path).read_bytes())
     except json.JSONDecodeError as error:
@@ -285,16 +285,16 @@ def _problem_of(path: str) -> str | None:
     return None if isinstance(content, dict) else "no JSON object"
 
 
-def _forget_output() -> None:
-    """Let what is still in the buffer go nowhere, since Python tries to write it at its end."""
+def _discard_output() -> None:
+    """Discard the buffer of stdout, which Python would otherwise try to write when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
-    """Read the JSON object of a file that an option names.
+    """Return the JSON object in the file of an option; None without a file.
 
     Raises:
-        ConfigurationError: there is none in it.
+        ConfigurationError: the file does not contain a JSON object.
     """
     if file is None:
         return None
@@ -314,10 +314,10 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
 
 
 def _catalog_of(content: dict[str, Any] | None, file: IO[str] | None) -> Catalog | None:
-    """Return the catalog that `--catalog` names.
+    """Return the catalog of `--catalog`; None without the option.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the file is not a catalog of this tap.
     """
     if file is None or content is None:
         return None

@@ -1,1 +1,1 @@
-"""Many pages at once, and the account of it."""
+"""Reading many pages in parallel, and the report on it."""

@@ -1,7 +1,7 @@
-"""What a run did, by page and stream: the summary in the log and `sync_runs` both tell it.
+"""The results of a run, by page and stream, for the summary in the log and for `sync_runs`.
 
-What belongs to no one page is the account's, whose page id is the empty text. Figures are noted
-where they arise, from any thread.
+Results of streams without a page belong to the account, whose page id is the empty string. All
+threads record their figures here.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ACCOUNT = ""
-"""Stands for the page of what belongs to none."""
+"""Page id of results that belong to no page."""
 
 
 class Case(StrEnum):
-    """What can be wrong with a stream of a page, the worst first."""
+    """A kind of problem with a stream of a page, the worst first."""
 
     FAILED = "Failed"
     SET_ASIDE = "Set aside"
     STILL_ASIDE = "Still set aside"
-    """By an earlier run; this one could not read it either."""
+    """Set aside by an earlier run; this run could not read it either."""
     LEFT_OUT = "Left out"
-    """Rows that cannot be written."""
+    """Rows cannot be written."""
     LACKING = "Lacking"
-    """The API tells of more than it answers."""
+    """The API counts more than it returns."""
     SKIPPED = "Skipped"
-    """A plan or a right is missing."""
+    """A plan or a permission is missing."""
     IDLE = "Idle"
-    """The page has no traffic, as far as is known."""
+    """The page seems to have no traffic."""
 
 
 class Status(StrEnum):
-    """How a page, or a stream of one, was read; the worst last."""
+    """The result of a page, or of a stream of a page; the worst last."""
 
     COMPLETE = "complete"
     SKIPPED = "skipped"
@@ -51,7 +51,7 @@ class Status(StrEnum):
 
     @property
     def badness(self) -> int:
-        """Its place among them."""
+        """Rank of the status; 0 is the best."""
         return list(Status).index(self)
 
 
@@ -68,21 +68,21 @@ _STATUS = {
 
 @dataclass(slots=True)
 class Tally:
-    """What was done for one stream of one page, or for several."""
+    """Counts and problems of one stream of a page, or the counts of several."""
 
     rows: int = 0
-    """That were written, after maps and filters."""
+    """Rows that were written, after stream maps and filters."""
     calls: int = 0
     retries: int = 0
     limited: int = 0
-    """Answers 429."""
+    """Number of answers with HTTP 429."""
     is_over: bool = False
-    """Whether it was read to its end, or to where it failed."""
+    """Whether the stream was read to its end, or failed."""
     cases: list[tuple[Case, str]] = field(default_factory=list)
-    """What was wrong, as the log says it."""
+    """The problems, with their text in the log."""
 
     def add(self, other: Tally) -> None:
-        """Count what was done for another one, too."""
+        """Add the counts of another tally."""
         self.rows += other.rows
         self.calls += other.calls
         self.retries += other.retries
@@ -90,7 +90,7 @@ class Tally:
 
     @property
     def problem(self) -> tuple[Status, str] | None:
-        """How the worst of the cases makes it, and what that says; None without cases."""
+        """Status and text of the worst case; None without cases."""
         if not self.cases:
             return None
         case, text = min(self.cases, key=lambda one: list(Case).index(one[0]))
@@ -99,22 +99,22 @@ class Tally:
 
 @dataclass(slots=True)
 class PageRun:
-    """What was done of one page."""
+    """Results of one page."""
 
     name: str | None = None
-    """As the list of pages has it."""
+    """Name in the list of pages."""
     started_at: str | None = None
-    """None if it was not begun."""
+    """None if the page was not started."""
     is_over: bool = False
-    """Whether it was read to its end, or to where it failed."""
+    """Whether the page was read to its end, or failed."""
     instead: tuple[Status, str] | None = None
-    """Why it was not read at all, if it is not there; None if it is."""
+    """Status and reason of a page that is missing and was not read; None otherwise."""
     tallies: dict[str, Tally] = field(default_factory=dict)
-    """By stream."""
+    """Tallies by stream."""
 
     @property
     def total(self) -> Tally:
-        """What was done for all of its streams together."""
+        """Sum of the counts of all streams."""
         total = Tally()
         for tally in self.tallies.values():
             total.add(tally)
@@ -122,113 +122,113 @@ class PageRun:
 
 
 class RunAccount:
-    """The account of one run."""
+    """Results of one run."""
 
     def __init__(self) -> None:
-        """Begin now."""
+        """Start the run now."""
         self.started_at = times.text(datetime.now(UTC))
         stamp = self.started_at.translate({ord(sign): None for sign in "-:"})[:15]
         self.run_id = f"{stamp}Z-{secrets.token_hex(4)}"
-        """Sorts by time; another one for each run."""
+        """Unique id of the run; sorts by time."""
         self.known: set[str] = set()
-        """The pages that the state knows."""
+        """Ids of the pages in the state of earlier runs."""
         self.failing: set[str] = set()
-        """The pages of which something failed."""
+        """Ids of the pages with failures."""
         self.is_closed = False
-        """Whether the run ends: what is still under way counts no more."""
+        """Whether the run ends; requests in progress no longer count."""
         self.is_listed = False
-        """Whether it is known which pages are to be read."""
+        """Whether the pages to read have been listed."""
         self._lock = threading.Lock()
         self._pages: dict[str, PageRun] = {ACCOUNT: PageRun(started_at=self.started_at)}
-        """Those that were not told yet."""
-        self._told: set[str] = set()
+        """Pages that were not reported yet, by id."""
+        self._reported: set[str] = set()
         self._totals: dict[str, Tally] = {}
-        """By stream, of the pages that were."""
+        """Sums of the pages that were reported, by stream."""
         self._cases: list[tuple[Case, str]] = []
 
     def of(self, stream: str, page_id: str | None) -> Tally:
-        """Return the tally of a stream of a page; None is the account."""
+        """Return the tally of a stream of a page; page id None means the account."""
         page = self._pages.get(page_id or ACCOUNT)
         tally = page.tallies.get(stream) if page else None
         if tally is None:
             with self._lock:
-                tallies = self._totals  # of a page that was told, what was asked ahead in vain
-                if page_id not in self._told:
+                tallies = self._totals  # a late request, read ahead, of a page already reported
+                if page_id not in self._reported:
                     tallies = self._pages.setdefault(page_id or ACCOUNT, PageRun()).tallies
                 tally = tallies.setdefault(stream, Tally())
         return tally
 
     def expect(self, names: Mapping[str, str | None]) -> None:
-        """Note which pages are to be read, and how they are called."""
+        """Record the pages to read: id to name."""
         with self._lock:
             self.is_listed = True
             self._pages |= {page_id: PageRun(name) for page_id, name in names.items()}
 
     def begin(self, page_id: str) -> None:
-        """Note that a page is being read."""
+        """Record that the reading of a page has started."""
         with self._lock:
             page = self._pages.setdefault(page_id, PageRun())
             page.started_at = times.text(datetime.now(UTC))
 
     def over(self, page_id: str) -> None:
-        """Note that a page was read to its end, or to where it failed."""
+        """Record that a page was read to its end, or failed."""
         self._pages[page_id].is_over = True
 
     def missing(self, page_id: str, name: str | None, status: Status, reason: str) -> None:
-        """Note that a page is not there to be read."""
+        """Record that a page is missing and cannot be read."""
         with self._lock:
             self._pages[page_id] = PageRun(name, instead=(status, reason))
 
     def called(self, stream: str, page_id: str | None) -> None:
-        """Note a call."""
+        """Count a request."""
         tally = self.of(stream, page_id)
         with self._lock:
             tally.calls += not self.is_closed
 
     def retried(self, stream: str, page_id: str | None, *, limited: bool = False) -> None:
-        """Note that a call is made again, after an answer 429 or a fault that may pass."""
+        """Count a retry, after HTTP 429 or a fault that may pass."""
         tally = self.of(stream, page_id)
         with self._lock:
             tally.retries += not self.is_closed
             tally.limited += limited and not self.is_closed
 
     def note(self, case: Case, text: str, stream: str, page_id: str | None) -> None:
-        """Note what is wrong with a stream of a page."""
+        """Record a problem with a stream of a page."""
         tally = self.of(stream, page_id)
         with self._lock:
             if case is Case.LEFT_OUT and (case, text) in tally.cases:
-                return  # there may be one for each row
+                return  # each row may have the same problem
             tally.cases.append((case, text))
             self._cases.append((case, text))
             if case is Case.FAILED and page_id:
                 self.failing.add(page_id)
 
     def cases(self, *kinds: Case) -> list[str]:
-        """Return what was wrong in these ways, of all pages."""
+        """Return the texts of all problems of these kinds, for all pages."""
         with self._lock:
             return [text for case, text in self._cases if case in kinds]
 
     @property
     def has_pages(self) -> bool:
-        """Whether this run or an earlier one knows a page."""
-        return bool(self.known or self._told or self._pages.keys() - {ACCOUNT})
+        """Whether this run or an earlier one has found a page."""
+        return bool(self.known or self._reported or self._pages.keys() - {ACCOUNT})
 
     def untold(self) -> list[str]:
-        """Return the pages that were not told yet, the account last."""
+        """Return the ids of the pages that were not reported yet, the account last."""
         with self._lock:
             return sorted(self._pages, key=lambda page_id: page_id == ACCOUNT)
 
     def tell(self, page_id: str) -> PageRun:
-        """Return what was done of a page, for the last time; only the totals remember it then."""
+        """Return the results of a page, and remove them; only their sums are kept in the totals."""
         with self._lock:
             page = self._pages.pop(page_id)
-            self._told.add(page_id)
+            self._reported.add(page_id)
             for stream, tally in page.tallies.items():
                 self._totals.setdefault(stream, Tally()).add(tally)
         return page
 
     def totals(self) -> dict[str, Tally]:
-        """Return what was done for each stream, of all pages together."""
+        """Return the counts of each stream, for all pages together."""
         totals: dict[str, Tally] = {}
         with self._lock:
             for tallies in (self._totals, *(page.tallies for page in self._pages.values())):

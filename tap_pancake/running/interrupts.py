@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT: end soon, between two lines of output and never inside of one.
+"""SIGTERM and SIGINT: end the run soon, between two lines of output and never inside a line.
 
-Python gives signals to the main thread. While a run goes on, that thread only waits in `wait`, so
-the handler need not interrupt anything; how the run is ended is in `lanes.py`. A signal some
-seconds after the first one ends the process at once, whatever it is doing.
+Python runs signal handlers in the main thread. During a run, that thread only waits in `wait`, so
+the handler does not interrupt any work; `lanes.py` describes how the run ends. A signal some
+seconds after the first one ends the process at once.
 """
 
 from __future__ import annotations
@@ -18,73 +18,74 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# A process that a signal ended has by convention this much on top of the signal's number.
+# By convention, the exit code after a signal is this plus the number of the signal.
 _SIGNAL_EXIT = 128
-# Seconds: the system may give a signal to any thread, and Python's main thread, which alone runs
-# handlers, then only learns of it when it wakes up.
+# Seconds between two checks in `wait`. The system may deliver a signal to any thread, but only
+# Python's main thread runs handlers, and only when it wakes up.
 _LOOK = 0.2
-# Seconds after the first signal; sooner ones are of those who stop a pipeline, and tell each part.
-_HELD_UP = 3.0
+# Seconds after the first signal in which more signals do not end the process: a tool that stops a
+# pipeline may send several.
+_GRACE = 3.0
 
 
 class Interrupted(SystemExit):
-    """The run was told to end. Its code is 143 for SIGTERM and 130 for SIGINT.
+    """A signal ended the run. The exit code is 143 for SIGTERM and 130 for SIGINT.
 
-    A SystemExit, since nothing failed and nobody should catch it as an error.
+    A SystemExit, because nothing failed and no code should handle it as an error.
     """
 
     def __init__(self, signum: int) -> None:
-        """Take the number of the signal."""
+        """Set the exit code and name of a signal, given its number."""
         super().__init__(_SIGNAL_EXIT + signum)
         self.name = signal.Signals(signum).name
 
 
 class Interrupts:
-    """Whether a run has ended, or was told to."""
+    """The end of a run: its result, or a signal."""
 
     def __init__(self) -> None:
-        """Begin undisturbed."""
-        self._under_way = False
-        self._interrupted: float | None = None
-        self._told: SimpleQueue[BaseException | None] = SimpleQueue()
+        """Start without a run."""
+        self._is_running = False
+        self._interrupted_at: float | None = None
+        self._outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Pass a signal on to who waits for the run; a later one ends the process at once.
+        """Pass a signal to `wait`; a second one after the grace period ends the process at once.
 
         Raises:
-            Interrupted: no run is under way.
+            Interrupted: no run has started.
         """
-        if not self._under_way:
+        if not self._is_running:
             raise Interrupted(signum)
         now = time.monotonic()
-        if self._interrupted is not None and now - self._interrupted > _HELD_UP:
-            # The end is held up, as by a target that does not read.
+        if self._interrupted_at is not None and now - self._interrupted_at > _GRACE:
+            # Something blocks the end of the run, such as a target that does not read.
             os._exit(_SIGNAL_EXIT + signum)
-        self._interrupted = self._interrupted or now
+        self._interrupted_at = self._interrupted_at or now
         self.tell(Interrupted(signum))
 
     def begin(self) -> None:
-        """Say that a run begins, which `wait` waits for."""
-        self._under_way = True
+        """Start a run, for which `wait` waits."""
+        self._is_running = True
 
     def tell(self, outcome: BaseException | None) -> None:
-        """Say that the run has ended, and with what it raised; for any thread or handler."""
-        self._told.put(outcome)
+        """Report the end of the run, with its exception or None; from any thread or handler."""
+        self._outcomes.put(outcome)
 
     def wait(self, meanwhile: Callable[[], object]) -> None:
         """Wait for the end of the run, or for a signal.
 
         Args:
-            meanwhile: is called some times a second.
+            meanwhile: called several times per second.
 
         Raises:
-            Interrupted: a signal came.
-            BaseException: what the run raised.
+            Interrupted: a signal arrived.
+            BaseException: the exception of the run.
         """
         outcome: BaseException | None = None
         while True:
             with suppress(Empty):
-                outcome = self._told.get(timeout=_LOOK)
+                outcome = self._outcomes.get(timeout=_LOOK)
                 break
             meanwhile()
         if outcome is not None:

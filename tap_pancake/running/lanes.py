@@ -1,26 +1,27 @@
-"""Pages side by side: which thread may do what, and why that is safe.
+"""Pages in parallel: what each thread may do, and why this is safe.
 
-The limit of calls holds for each page, so pages are read side by side, each in a *lane*: a thread
-that reads the page's streams one after the other, just as the SDK would. But the SDK is not made
-for threads. So there is one *baton*:
+The rate limit is per page, so pages are read in parallel. Each page has its *lane*: a thread that
+reads the streams of the page one after the other, as the SDK would. But the SDK is not thread-safe.
+So there is one global lock, the *baton*:
 
-- Only who holds the baton runs SDK code, changes bookmarks or counts, or writes a line. A lane puts
-  it down in one place, `Lanes.waiting`, while it waits for an answer. So lanes take turns where
-  they would have been idle, and everything in between is as if there were no threads.
-- An answer is asked for *ahead* of who needs it by a helper thread, without the baton (`Ahead`).
-  What runs there, a generator that asks and decides what to ask next, may use only what is its own
-  (a pager) and what is made for threads: limits, tokens, transport, log.
-- What waits to be written or is on its way is counted in bytes, of all lanes together: room for an
-  answer is taken before it is asked for. Without room, a few lanes at a time ask for what they need
-  next. Each of them waits for just that, and so gives its place to another one.
-- A page has no more helper threads than calls of it can be under way, so that one that is slowed
-  takes none from another.
-- Answers are taken in the order in which they were asked for, and a lane marks in its bookmarks
-  only what it has written. So what was asked ahead can be dropped at any moment, and is, when a
-  stream fails or the run ends: nothing needs to be told to stop.
-- Signals come to the main thread, which reads nothing and so can end at once: it takes the baton,
-  keeps it (`Lanes.seize`), and writes the last STATE. All other threads are daemons; they end
-  with the process, where they wait.
+- Only the thread that holds the baton runs SDK code, changes bookmarks or counts, or writes output.
+  A lane releases the baton in one place, `Lanes.waiting`, while it waits for an answer. So lanes
+  take turns when they would otherwise be idle, and all other code works as in a single thread.
+- A helper thread requests an answer *ahead* of the lane that needs it, without the baton (`Ahead`).
+  It runs a generator that sends requests and decides on the next one. The generator may only use
+  objects of its own (a pager) and thread-safe objects: limits, tokens, transport, log.
+- The memory of all lanes together is limited in bytes. Answers that wait to be written, or are
+  requested, count. Memory is reserved before the request. If there is none, only a few lanes at a
+  time request what they need next. Such a lane waits for this one answer, and then makes room for
+  another lane.
+- A page has no more helper threads than it can have parallel requests. So a page that is slowed
+  down takes no threads from other pages.
+- Answers are used in the order of their requests, and a lane moves its bookmarks only past rows
+  that it has written. So answers that were requested ahead can be dropped at any time. This happens
+  when a stream fails or the run ends: no thread has to be stopped.
+- Signals arrive in the main thread, which reads nothing and so can end at once. It takes the baton,
+  keeps it (`Lanes.seize`), and writes the last STATE. All other threads are daemons: they wait, and
+  end with the process.
 """
 
 from __future__ import annotations
@@ -40,38 +41,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MOST_WAITING = 64 * 2**20
-"""Bytes that wait to be written or are on their way, of all lanes together."""
+"""Maximum bytes of answers that wait to be written or are requested, for all lanes together."""
 URGENT = 16
-"""How many answers may be asked for beside them, that lanes need next."""
+"""Maximum number of answers beyond `MOST_WAITING` that lanes need next."""
 USUAL = 2**20
-"""Bytes that an answer of a stream may have, before any came."""
+"""Assumed bytes of an answer of a stream before the first one arrives."""
 AHEAD = 12
-"""How many calls of a page are under way at most."""
+"""Maximum number of parallel requests of a page."""
 IDLE = 10.0
 """Seconds after which a thread without a job ends."""
-# The usual size of an answer is the average of about so many.
-_MEMORY = 64
-# Seconds after which who waits for room looks whether some was forgotten, of which nobody tells.
-_LOOK = 1.0
+# Number of answers in the moving average of the size.
+_AVERAGE_OF = 64
+# Seconds between two checks by a thread that waits for memory: `Backlog.forget` does not wake it.
+_CHECK = 1.0
 
 
 class Threads:
-    """Daemon threads that are kept for the next job; a job never waits for another one to end."""
+    """Daemon threads that are reused for the next job; a job never waits for another one."""
 
     def __init__(self) -> None:
-        """Start none yet."""
+        """Start without threads."""
         self._lock = threading.Lock()
         self._idle = 0
         self._jobs: SimpleQueue[Job] = SimpleQueue()
 
     def run(self, job: Job) -> None:
-        """Begin a job, which must not raise."""
+        """Start a job, which must not raise."""
         with self._lock:
-            is_spare = self._idle > 0
-            self._idle -= is_spare
+            has_idle = self._idle > 0
+            self._idle -= has_idle
         self._jobs.put(job)
-        if not is_spare:
-            # Without the job as an argument, which a thread keeps as long as it lives.
+        if not has_idle:
+            # The job is not an argument, because a thread keeps its arguments as long as it lives.
             threading.Thread(target=self._work, daemon=True).start()
 
     def _work(self) -> None:
@@ -80,25 +81,25 @@ class Threads:
                 job = self._jobs.get(timeout=IDLE)
             except Empty:
                 with self._lock:
-                    if self._idle:  # else a job is on its way to each that waits
+                    if self._idle:  # otherwise each waiting thread gets a job soon
                         self._idle -= 1
                         return
                 continue
             job()
-            del job  # and what it holds: the next one may be long in coming
+            del job  # free its memory: the next job may come much later
             with self._lock:
                 self._idle += 1
 
 
 class Helpers:
-    """Threads that ask ahead for a page, so many at most; other jobs wait, in their order."""
+    """A limited number of threads that request ahead for a page; other jobs wait in a queue."""
 
     def __init__(self, threads: Threads, most: Callable[[], int]) -> None:
-        """Start none yet.
+        """Start without threads.
 
         Args:
-            threads: does the jobs.
-            most: how many there may be at present.
+            threads: runs the jobs.
+            most: returns the current maximum number of threads.
         """
         self._threads = threads
         self._most = most
@@ -107,7 +108,7 @@ class Helpers:
         self._jobs: deque[Job] = deque()
 
     def run(self, job: Job) -> None:
-        """Begin a job, which must not raise, or let it wait."""
+        """Start a job, which must not raise, or put it into the queue."""
         with self._lock:
             if self._busy >= self._most():
                 self._jobs.append(job)
@@ -116,7 +117,7 @@ class Helpers:
         self._threads.run(partial(self._work, job))
 
     def _work(self, job: Job) -> None:
-        """Do a job, and those that wait for one to end."""
+        """Run a job, and then jobs from the queue."""
         while True:
             job()
             with self._lock:
@@ -127,47 +128,47 @@ class Helpers:
 
 
 class Room(NamedTuple):
-    """Bytes of memory that were taken for an answer."""
+    """Memory that is reserved for an answer, in bytes."""
 
     size: int
     is_urgent: bool = False
-    """Whether they are beside those that there are for all."""
+    """Whether it is beyond the shared limit."""
 
 
 class Backlog:
-    """The bytes that wait to be written, or are on their way, of all lanes together."""
+    """The memory of answers that wait to be written or are requested, for all lanes together."""
 
     def __init__(
         self, most: int = MOST_WAITING, usual: int = USUAL, most_urgent: int = URGENT
     ) -> None:
-        """Begin with none.
+        """Start empty.
 
         Args:
-            most: how many there may be, beside what is urgent.
-            usual: how many an answer may have, before any came.
-            most_urgent: how many answers may be urgent.
+            most: maximum bytes, without urgent answers.
+            usual: assumed bytes of an answer before the first one arrives.
+            most_urgent: maximum number of urgent answers.
         """
         self._most = most
         self._most_urgent = most_urgent
         self._usual: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (usual, 1))
-        """By stream, the bytes of an answer, and of how many that is the average."""
+        """By stream, the average bytes of an answer, and the number of answers in the average."""
         self._changed = threading.Condition(threading.Lock())
         self._bytes = 0
         self._urgent = 0
         self._forgotten: SimpleQueue[Room] = SimpleQueue()
 
     def see(self, stream: str, size: int) -> None:
-        """Learn from an answer how many bytes those of a stream have."""
+        """Update the average size of the answers of a stream."""
         with self._changed:
             usual, number = self._usual[stream]
-            number = min(number + 1, _MEMORY)
+            number = min(number + 1, _AVERAGE_OF)
             self._usual[stream] = (usual + (size - usual) / number, number)
 
     def reserve(self, stream: str | None) -> Room | None:
-        """Take the room for an answer, before it is asked for; None if there is none.
+        """Reserve memory for an answer before its request; return None if there is not enough.
 
         Args:
-            stream: whose answer it is; None takes no room.
+            stream: the stream of the answer; None reserves nothing.
         """
         if stream is None:
             return Room(0)
@@ -175,25 +176,25 @@ class Backlog:
             return self._take(stream)
 
     def insist(self, stream: str) -> Room:
-        """Take the room for an answer that a lane waits for, as soon as there is some."""
+        """Reserve memory for an answer that a lane waits for; wait until there is some."""
         with self._changed:
             while (room := self._take(stream)) is None and self._urgent >= self._most_urgent:
-                self._changed.wait(_LOOK)
+                self._changed.wait(_CHECK)
             return room or self._add(Room(self._size_of(stream), is_urgent=True))
 
     def fill(self, room: Room, size: int) -> Room:
-        """Keep so many bytes of what was taken for an answer, now that it is there."""
+        """Change a reservation to the real size of the answer."""
         self.release(Room(room.size - size))
         return room._replace(size=size)
 
     def release(self, room: Room) -> None:
-        """Return back what was taken."""
+        """Free a reservation, and wake a waiting thread."""
         with self._changed:
             self._subtract(room)
             self._changed.notify()
 
     def forget(self, room: Room) -> None:
-        """Return back what was taken, without the lock: who holds it may be who forgets."""
+        """Free a reservation later, without the lock, which the caller may hold already."""
         self._forgotten.put(room)
 
     def _size_of(self, stream: str) -> int:
@@ -216,10 +217,10 @@ class Backlog:
 
 
 class Ahead(Generic[T]):
-    """An iterator whose items are made in another thread, at most so many before they are taken.
+    """An iterator whose items are made ahead in another thread, up to a limit.
 
-    No thread waits while there is no room: the next one begins when an item is taken. So to drop
-    the rest, forget the iterator.
+    While the limit is reached, no thread waits: a thread starts when an item is consumed. So it is
+    enough to delete the iterator to drop the rest.
     """
 
     def __init__(
@@ -232,15 +233,15 @@ class Ahead(Generic[T]):
         *,
         stream: str | None,
     ) -> None:
-        """Begin to read.
+        """Start to read.
 
         Args:
-            source: makes the items, without the baton. What it raises is raised to who takes.
-            room: how many items may be ready at present.
-            size: the bytes of an item.
-            lanes: lets others run while one waits for an item.
-            helpers: give the threads.
-            stream: whose answers are asked for; None if what waits takes no memory to speak of.
+            source: makes the items, without the baton. Its exceptions are raised to the consumer.
+            room: returns the current maximum number of ready items.
+            size: returns the bytes of an item.
+            lanes: runs other lanes while the consumer waits for an item.
+            helpers: the threads.
+            stream: the stream of the answers; None if waiting items take almost no memory.
         """
         self._source = source
         self._room = room
@@ -249,8 +250,8 @@ class Ahead(Generic[T]):
         self._helpers = helpers
         self._stream = stream
         self._lock = threading.Lock()
-        self._taken: deque[Room] = deque()
-        """By the items that are ready."""
+        self._reserved: deque[Room] = deque()
+        """Reservations of the items that are ready."""
         self._reading = False
         self._awaited = False
         self._ended = False
@@ -258,11 +259,11 @@ class Ahead(Generic[T]):
         self._begin()
 
     def __iter__(self) -> Self:
-        """Iterate over the rest."""
+        """Return the iterator itself."""
         return self
 
     def __next__(self) -> T:
-        """Take the next item, when it is there; after an error, as after the last one, none is."""
+        """Return the next item, and wait for it; after an error, the iterator is exhausted."""
         if self._ended:
             raise StopIteration
         if self._ready.empty() or self._lanes.over:
@@ -277,32 +278,32 @@ class Ahead(Generic[T]):
             self._ended = True
             raise error or StopIteration
         with self._lock:
-            self._lanes.backlog.release(self._taken.popleft())
+            self._lanes.backlog.release(self._reserved.popleft())
         self._begin()
         return item
 
     def __del__(self) -> None:
-        """Forget what was not taken."""
-        for room in self._taken:
+        """Free the reservations of the items that were not consumed."""
+        for room in self._reserved:
             self._lanes.backlog.forget(room)
 
     @property
     def _is_needed(self) -> bool:
-        return self._awaited and not self._taken
+        return self._awaited and not self._reserved
 
     def _begin(self) -> None:
-        """Begin to read on, if there is room and nobody does."""
+        """Start a thread to read on, if there is room and none is reading."""
         with self._lock:
-            if self._reading or not (self._is_needed or len(self._taken) < self._room()):
+            if self._reading or not (self._is_needed or len(self._reserved) < self._room()):
                 return
             self._reading = True
         self._helpers.run(self._read)
 
     def _reserve(self) -> Room | None:
-        """Take the room for an item; None if there is none, and then nobody reads."""
-        with self._lock:  # it may have waited for a helper until there was no room any more
+        """Reserve memory for an item; return None if there is not enough, and stop reading."""
+        with self._lock:  # there may be no room any more after the wait for a helper
             backlog, room = self._lanes.backlog, None
-            if (is_needed := self._is_needed) or len(self._taken) < self._room():
+            if (is_needed := self._is_needed) or len(self._reserved) < self._room():
                 room = backlog.reserve(self._stream)
             self._reading = is_needed or room is not None
         if is_needed and room is None and self._stream is not None:
@@ -310,39 +311,39 @@ class Ahead(Generic[T]):
         return room
 
     def _read(self) -> None:
-        """Make items while there is room; at the end `_reading` stays set, so that none begins."""
+        """Make items while there is room; after the last one, `_reading` stays set."""
         backlog = self._lanes.backlog
         while (room := self._reserve()) is not None:
             try:
                 item = next(self._source)
-            except StopIteration:  # not kept: what it was raised through would keep the last item
+            except StopIteration:  # not passed on: its traceback would keep the last item
                 backlog.release(room)
                 self._ready.put((None, None))
                 return
-            except BaseException as error:  # noqa: BLE001 - goes to who takes
+            except BaseException as error:  # noqa: BLE001 - raised to the consumer
                 backlog.release(room)
                 self._ready.put((None, error))
                 return
             taken = backlog.fill(room, self._size(item))
-            with self._lock:  # who takes it finds its size
-                self._taken.append(taken)
+            with self._lock:  # so that the consumer of the item finds its reservation
+                self._reserved.append(taken)
                 self._ready.put((item, None))
-            del item  # else it would stay until the next one is there
+            del item  # otherwise it would stay in memory until the next one
 
 
 class Early(Generic[T]):
-    """What a helper may make early; who needs it makes it, if none has begun.
+    """A value that a helper thread may make early; otherwise the consumer makes it itself.
 
-    So nobody waits for a job that waits for a thread.
+    So the consumer never waits for a job that has no thread yet.
     """
 
     def __init__(self, make: Callable[[], T], helpers: Helpers, done: Callable[[], object]) -> None:
-        """Let a helper begin when there is one.
+        """Queue the job for a helper thread.
 
         Args:
-            make: makes it, without the baton. What it raises is raised to who needs it.
-            helpers: give the thread.
-            done: is called when nothing waits here any more.
+            make: makes the value, without the baton. Its exceptions are raised to the consumer.
+            helpers: the threads.
+            done: called when the value is no longer kept.
         """
         self._make = make
         self._done = done
@@ -352,7 +353,7 @@ class Early(Generic[T]):
         helpers.run(self._run)
 
     def result(self) -> T:
-        """Return it, when it is there; not with the baton."""
+        """Return the value, and wait for it; must be called without the baton."""
         self._run()
         self._made.wait()
         self._done()
@@ -362,7 +363,7 @@ class Early(Generic[T]):
         return value  # type: ignore[return-value] # without an error there is one
 
     def forget(self) -> None:
-        """Let nobody begin with it any more."""
+        """Cancel the job if it has not started."""
         self._begun.acquire(blocking=False)
         self._done()
 
@@ -371,13 +372,13 @@ class Early(Generic[T]):
             return
         try:
             self._outcome = (self._make(), None)
-        except BaseException as error:  # noqa: BLE001 - goes to who needs it
+        except BaseException as error:  # noqa: BLE001 - raised to the consumer
             self._outcome = (None, error)
         self._made.set()
 
 
 class Lanes:
-    """The lanes of a run, and the baton that one of them, or who made them, holds."""
+    """The lanes of a run, and the baton, which one of them or the main thread holds."""
 
     def __init__(
         self,
@@ -385,13 +386,13 @@ class Lanes:
         on_turn: Callable[[], object],
         calls: Callable[[str | None], int] = lambda _: 1,
     ) -> None:
-        """Take the baton.
+        """Take the baton for the calling thread.
 
         Args:
-            most: how many lanes there are at a time.
-            on_turn: is called when a lane takes the baton up again after waiting: a moment when
-                everything that was written is in order.
-            calls: how many calls of a page can be under way at present.
+            most: maximum number of lanes at a time.
+            on_turn: called when a lane takes the baton again after waiting. At this moment, output
+                and bookmarks are consistent.
+            calls: returns the current maximum number of parallel requests of a page.
         """
         self.threads = Threads()
         self.backlog = Backlog()
@@ -404,14 +405,14 @@ class Lanes:
         self._baton = threading.Lock()
         self._holder: int | None = None
         self.over = False
-        """Whether the baton is wanted for the end of the run."""
+        """Whether the run ends, and no other thread may take the baton."""
         self._take()
 
     def start(self, job: Job) -> None:
-        """Do a job in a lane, with the baton; wait for a free lane first.
+        """Run a job in a lane, with the baton; wait for a free lane first.
 
         Raises:
-            BaseException: what the job of some lane raised.
+            BaseException: the exception of a job in any lane.
         """
         while self._running >= self._most:
             self._await_one()
@@ -422,7 +423,7 @@ class Lanes:
         """Wait until all lanes have ended.
 
         Raises:
-            BaseException: what the job of one raised.
+            BaseException: the exception of a job in any lane.
         """
         while self._running:
             self._await_one()
@@ -436,18 +437,18 @@ class Lanes:
         page: str | None = None,
         stream: str | None = None,
     ) -> Iterator[T]:
-        """Return the items of a source, which is read ahead for a page; see `Ahead`."""
+        """Return an iterator over a source that is read ahead for a page; see `Ahead`."""
         return Ahead(source, room, size, self, self._helpers_of(page), stream=stream)
 
     def early(self, make: Callable[[], T], *, page: str | None, stream: str) -> Early[T] | None:
-        """Let an answer be asked for early for a page, if there is room; see `Early`."""
+        """Request an answer early for a page; None without enough memory. See `Early`."""
         reserved = self.backlog.reserve(stream)
         if reserved is None:
             return None
         return Early(make, self._helpers_of(page), partial(self.backlog.forget, reserved))
 
     def forget(self, page: str) -> None:
-        """Forget the helpers of a page that was read."""
+        """Remove the helpers of a page that is done."""
         self._helpers.pop(page, None)
 
     def _helpers_of(self, page: str | None) -> Helpers:
@@ -459,43 +460,43 @@ class Lanes:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Put the baton down for a while, if this thread holds it."""
+        """Release the baton during the block, if this thread holds it."""
         if self._holder != threading.get_ident():
             yield
             return
-        self._put_down()
+        self._release()
         try:
             yield
         finally:
             self._take()
         self._on_turn()
 
-    def hand_over(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
-        """Do a job in another thread, and let it have the baton.
+    def hand_over(self, job: Job, on_end: Callable[[BaseException | None], object]) -> None:
+        """Run a job in another thread, and give it the baton.
 
         Args:
-            job: what to do.
-            tell: is called when it has ended, with what it raised.
+            job: the job.
+            on_end: called when the job has ended, with its exception or None.
         """
-        self._put_down()
-        self.threads.run(lambda: self._do(job, tell))
+        self._release()
+        self.threads.run(lambda: self._do(job, on_end))
 
     def seize(self) -> None:
-        """Take the baton as soon as it is put down, and for good: nobody else ever gets it."""
+        """Take the baton as soon as it is free, and keep it: no other thread ever gets it."""
         self.over = True
         if self._holder != threading.get_ident():
             self._baton.acquire()
 
-    def _do(self, job: Job, tell: Callable[[BaseException | None], object]) -> None:
-        """Do a job with the baton; tell how it ended."""
+    def _do(self, job: Job, on_end: Callable[[BaseException | None], object]) -> None:
+        """Run a job with the baton, and report its exception or None."""
         self._take()
         outcome: BaseException | None = None
         try:
             job()
-        except BaseException as error:  # noqa: BLE001 - raised by who waits for the lane
+        except BaseException as error:  # noqa: BLE001 - raised again by `_await_one`
             outcome = error
-        self._put_down()
-        tell(outcome)
+        self._release()
+        on_end(outcome)
 
     def _await_one(self) -> None:
         with self.waiting():
@@ -507,11 +508,11 @@ class Lanes:
     def _take(self) -> None:
         self._baton.acquire()
         while self.over:
-            # It is needed for the end of the run: give way, for ever.
+            # The end of the run needs the baton: this thread waits forever.
             self._baton.release()
             threading.Event().wait()
         self._holder = threading.get_ident()
 
-    def _put_down(self) -> None:
+    def _release(self) -> None:
         self._holder = None
         self._baton.release()

@@ -1,7 +1,6 @@
-"""What a run has done so far: a line about it every ten seconds, and a summary at its end.
+"""Progress of a run: a log line every ten seconds, and a summary at the end.
 
-Figures are noted where they arise, from any thread; the lines are written by the main thread, which
-has nothing else to do.
+All threads record their figures here. The main thread, which is otherwise idle, writes the lines.
 """
 
 from __future__ import annotations
@@ -25,23 +24,23 @@ if TYPE_CHECKING:
 
 INTERVAL = 10.0
 """Seconds between two lines."""
-# Seconds after which a line names what is waited for.
+# Seconds of waiting for an answer after which a line shows it.
 _LONG_WAIT = 5.0
-# Pages named in a line: those that are furthest behind, and those that are slowed most.
-_SLOW = 3
-# Those of an answer may hold what the API says, which may have brackets of its own.
+# Maximum number of pages in a line: pages that are furthest behind, and pages slowed the most.
+_NAMED_PAGES = 3
+# Facts of an answer may contain a message of the API, which may have brackets itself.
 _FACTS = re.compile(r" \((?:(?:HTTP|error) \d.*|[^()]*)\)$")
-# Of all that failed or was skipped for the same reason, so many are named.
+# Maximum number of places in the summary that are named for each reason.
 _NAMED = 5
 
 
 def without_facts(reason: str) -> str:
-    """Return a reason without the facts at its end, such as the id of the one request."""
+    """Return a reason without the facts in brackets at its end, such as the id of the request."""
     return _FACTS.sub("", reason)
 
 
 def by_reason(texts: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
-    """Sort texts of a place, a colon and a reason: each reason as the first has it, its places."""
+    """Group texts of the form "place: reason": return each reason with its places."""
     found: dict[str, tuple[str, list[str]]] = {}
     for text in texts:
         place, _, reason = text.partition(": ")
@@ -50,15 +49,15 @@ def by_reason(texts: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
 
 
 @dataclass
-class _Way:
-    """How far the walk over a page's conversations is, which goes back in time."""
+class _Walk:
+    """Position of the reading of a page's conversations, which goes back in time."""
 
     place: str
     start: str | None
     first_seen: float = field(default_factory=time.monotonic)
 
     def share(self, now: str) -> float:
-        """Return how much of the time between now and the start is behind it; 0 if unknown."""
+        """Return the share of the time from now back to the start that is read; 0 if unknown."""
         if self.start is None:
             return 0.0
         start, place, end = map(times.unix, (self.start, self.place, now))
@@ -67,41 +66,41 @@ class _Way:
 
 @dataclass
 class _Wait:
-    """A call whose answer is waited for."""
+    """A request whose answer has not arrived."""
 
     place: str
     began: float = field(default_factory=time.monotonic)
     number: str = ""
-    """Of the try, such as "2 of 8"; empty for the first."""
+    """Number of the try, such as "2 of 8"; empty for the first."""
     refusals: int = 0
-    """Answers 429 so far."""
+    """Number of answers with HTTP 429 so far."""
 
     @property
     def seconds(self) -> float:
-        """How long it has been waited for."""
+        """Seconds since the first try."""
         return time.monotonic() - self.began
 
 
 def counted(number: int, one: str, more: str = "") -> str:
-    """Return a number of things."""
+    """Return a number with its noun, singular or plural."""
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
-def _limited(totals: Mapping[str, Tally]) -> str:
+def _count_429(totals: Mapping[str, Tally]) -> str:
     number = sum(tally.limited for tally in totals.values())
     return counted(number, "answer 429", "answers 429")
 
 
-def _waits_for(wait: _Wait) -> str:
+def _waiting_text(wait: _Wait) -> str:
     number = f" (try {wait.number})" if wait.number else ""
     if wait.refusals:
         number = f" (refused {counted(wait.refusals, 'time')} with HTTP 429)"
     return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
 
 
-def _slowed(paces: Mapping[str, float]) -> Iterator[str]:
-    """Say to how many calls a second pages are slowed, the slowest first."""
-    slowest = sorted(paces, key=lambda page: paces[page])[:_SLOW]
+def _slowed_pages(paces: Mapping[str, float]) -> Iterator[str]:
+    """Yield texts with the current rate of slowed pages, the slowest first."""
+    slowest = sorted(paces, key=lambda page: paces[page])[:_NAMED_PAGES]
     for page in slowest:
         yield f"page {page} is slowed to {paces[page]:.1f} calls/s"
     if more := len(paces) - len(slowest):
@@ -109,47 +108,47 @@ def _slowed(paces: Mapping[str, float]) -> Iterator[str]:
 
 
 class Progress:
-    """The figures of a run."""
+    """The progress of a run."""
 
     def __init__(
         self, limits: Limits, account: RunAccount, seconds: Callable[[str], float]
     ) -> None:
-        """Wait for the first line.
+        """Start the clock.
 
         Args:
-            limits: tell the pace of each page.
-            account: knows what was done.
-            seconds: how long a stream was read, of all pages together: they are side by side.
+            limits: the rate limiters, with the pace of each page.
+            account: the results of the run.
+            seconds: returns the time that a stream was read, for all pages in parallel.
         """
         self._limits = limits
         self._account = account
         self._seconds = seconds
         self._logger = logging.getLogger("tap-pancake")
         self._lock = threading.Lock()
-        self._under_way: dict[str, _Way | None] = {}
+        self._walks: dict[str, _Walk | None] = {}
         self._waits: dict[int, _Wait] = {}  # by thread
-        self._most = 0  # side by side since the last line
+        self._most_parallel = 0  # pages since the last line
         self._done = 0
         self._pages = 0
-        self._began = self._told = time.monotonic()
-        self._calls_told = 0
+        self._started = self._logged_at = time.monotonic()
+        self._calls_logged = 0
 
-    # Noted by lanes and by what asks ahead
+    # Called by lanes and helper threads
 
     def retried(self, number: str) -> None:
-        """Note that this thread's call is to be made again, and that it is try "2 of 8"."""
+        """Record a retry of this thread's request, with the number of the try, such as "2 of 8"."""
         self._waits[threading.get_ident()].number = number
 
     def refused(self) -> None:
-        """Note that this thread's call was answered 429, and is to be made again."""
+        """Record that this thread's request was refused with HTTP 429 and is repeated."""
         self._waits[threading.get_ident()].refusals += 1
 
     @contextmanager
     def waiting(self, place: str) -> Iterator[None]:
-        """Note that this thread waits for an answer, of all tries together."""
-        # Without the lock: an entry is its thread's own, and a thousand threads come by here.
+        """Record that this thread waits for an answer, over all tries."""
+        # Without the lock: each thread has its own entry, and a thousand threads call this.
         thread = threading.get_ident()
-        outer = self._waits.get(thread)  # which waits for a newer page token
+        outer = self._waits.get(thread)  # a request that waits for a newer page token
         self._waits[thread] = _Wait(place)
         try:
             yield
@@ -160,55 +159,55 @@ class Progress:
                 del self._waits[thread]
 
     def expect(self, pages: int) -> None:
-        """Note how many pages there are."""
+        """Record the number of pages to read."""
         self._pages = pages
 
     def begin(self, page_id: str) -> None:
-        """Note that a page is being read."""
+        """Record that the reading of a page has started."""
         with self._lock:
-            self._under_way[page_id] = None
-            self._most = max(self._most, len(self._under_way))
+            self._walks[page_id] = None
+            self._most_parallel = max(self._most_parallel, len(self._walks))
 
     def end(self, page_id: str) -> None:
-        """Note that a page has been read, or given up."""
+        """Record that a page is done, or has failed."""
         with self._lock:
-            self._under_way.pop(page_id, None)
+            self._walks.pop(page_id, None)
             self._done += 1
 
     def reached(self, page_id: str, place: str, start: str | None) -> None:
-        """Note where the walk over a page's conversations is.
+        """Record the position of the reading of a page's conversations.
 
         Args:
-            page_id: of which page.
-            place: the time of the conversation that is written.
-            start: where the walk ends, if that is known; both in the tap's form of time.
+            page_id: the page.
+            place: the time of the current conversation.
+            start: the time at which the reading ends, or None. Both are in the tap's time format.
         """
-        way = self._under_way.get(page_id)
+        way = self._walks.get(page_id)
         if way is None:
             with self._lock:
-                self._under_way[page_id] = _Way(place, start)
+                self._walks[page_id] = _Walk(place, start)
         else:
             way.place = place
 
-    # Told by the main thread
+    # Called by the main thread
 
     def tick(self) -> None:
-        """Write a line, if the last one is ten seconds ago."""
+        """Log a line if the last one is ten seconds ago or more."""
         now = time.monotonic()
-        if now - self._told >= INTERVAL:
-            self._logger.info("%s", self._line(now - self._told))
-            self._told = now
+        if now - self._logged_at >= INTERVAL:
+            self._logger.info("%s", self._line(now - self._logged_at))
+            self._logged_at = now
 
     def _line(self, seconds: float) -> str:
         with self._lock:
-            under_way = dict(self._under_way)
-            most, self._most = self._most, len(under_way)
+            under_way = dict(self._walks)
+            most, self._most_parallel = self._most_parallel, len(under_way)
             wait = max(list(self._waits.values()), key=lambda wait: wait.seconds, default=None)
         totals = self._account.totals()
         calls = sum(tally.calls for tally in totals.values())
-        rate, self._calls_told = (calls - self._calls_told) / seconds, calls
+        rate, self._calls_logged = (calls - self._calls_logged) / seconds, calls
         if wait is not None and not self._pages:
-            return _waits_for(wait)  # there is nothing else to tell yet
+            return _waiting_text(wait)  # there is nothing else to log yet
         slowed = {page: pace for page, pace in self._limits.slowed().items() if page in under_way}
         highest = self._limits.calls_per_second
         at_most = (most - len(slowed)) * highest + sum(slowed.values())
@@ -223,10 +222,10 @@ class Progress:
                 f"{self._pages_done()}, {len(under_way)} under way",
                 ", ".join(written),
                 f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
-                _limited(totals),
-                *_slowed(slowed),
-                *self._slow(under_way),
-                *([_waits_for(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
+                _count_429(totals),
+                *_slowed_pages(slowed),
+                *self._furthest_behind(under_way),
+                *([_waiting_text(wait)] if wait and wait.seconds >= _LONG_WAIT else []),
             ]
         )
 
@@ -235,12 +234,12 @@ class Progress:
         failed = f" ({failing:,} with failures)" if failing else ""
         return f"{self._done:,} of {counted(self._pages, 'page')} done{failed}"
 
-    def _slow(self, under_way: Mapping[str, _Way | None]) -> Iterable[str]:
-        """Say where the pages are that were read for a while and are furthest behind."""
+    def _furthest_behind(self, under_way: Mapping[str, _Walk | None]) -> Iterable[str]:
+        """Yield texts about the pages that have been read for a while and are furthest behind."""
         now, then = times.text(datetime.now(UTC)), time.monotonic() - INTERVAL
         ways = {page: way for page, way in under_way.items() if way and way.first_seen < then}
         newest = sorted(ways, key=lambda page: ways[page].place, reverse=True)
-        for page in sorted(newest, key=lambda page: ways[page].share(now))[:_SLOW]:
+        for page in sorted(newest, key=lambda page: ways[page].share(now))[:_NAMED_PAGES]:
             way = ways[page]
             yield (
                 f"page {page} has read back to {way.place[:10]}"
@@ -248,10 +247,10 @@ class Progress:
             )
 
     def summarise(self, failures: Mapping[str, Iterable[str]]) -> None:
-        """Write the summary.
+        """Log the summary.
 
         Args:
-            failures: how it is called (failed, skipped) → place, colon and reason of each.
+            failures: kind of problem, such as "Skipped" → texts of the form "place: reason".
         """
         quiet, totals = [], self._account.totals()
         for name, tally in sorted(totals.items()):
@@ -276,8 +275,8 @@ class Progress:
         self._logger.info(
             "%s in %.1f s: %s, %s, %s",
             self._pages_done() if self._pages else "No page was read",
-            time.monotonic() - self._began,
+            time.monotonic() - self._started,
             counted(sum(tally.rows for tally in totals.values()), "row"),
             counted(sum(tally.calls for tally in totals.values()), "call"),
-            _limited(totals),
+            _count_429(totals),
         )

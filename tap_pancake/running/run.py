@@ -1,4 +1,4 @@
-"""What the streams of one run share: connection, limits, tokens, walks, and how pages fared."""
+"""Objects that the streams of a run share: connection, limits, tokens, and results of pages."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 _AHEAD_AT_LEAST = 3
-# More for each second that an answer takes: Pancake's limit of 5 a second, and the share of the
-# chains that have ended and wait for their turn.
+# More for each second of latency: Pancake's limit of 5 requests per second, and a reserve for
+# conversations that are fully read and wait to be written.
 _AHEAD_PER_SECOND = 8
 
 
 def reach_at(latency: float) -> int:
-    """Return how many things of a page to ask for ahead where an answer takes so many seconds."""
+    """Return how many items of a page to request ahead, given the latency in seconds."""
     return min(AHEAD, _AHEAD_AT_LEAST + round(latency * _AHEAD_PER_SECOND))
 
 
-# Seconds that the clocks of machine and API may differ without a word.
+# Seconds by which the clocks of machine and API may differ without a warning.
 _CLOCKS_DIFFER = 60.0
 
 
@@ -50,10 +50,10 @@ class Run:
     """One run of the tap."""
 
     tries = 8
-    """How often a call is made at most, while its fault may pass: for about a minute if answers
-    come at once, for about two if they are slow, or never come. Answers 429 do not count."""
+    """Maximum number of tries of a request after faults that may pass. They take about a minute, or
+    two if answers are slow or do not come. HTTP 429 does not count as a try."""
     patience = 300.0
-    """Seconds in which all answers of a page may be 429."""
+    """Seconds after which a request fails if all answers of its page are HTTP 429."""
 
     def __init__(
         self,
@@ -62,12 +62,12 @@ class Run:
         write_state: Callable[[], int],
         user_agent: str,
     ) -> None:
-        """Hold the settings; nothing is asked for, and no setting is looked at, before it is used.
+        """Create the run, without any request.
 
         Args:
-            config: the settings.
-            write_state: writes a STATE message, at once; gives its length.
-            user_agent: the header of that name, where the settings have none.
+            config: the settings; most are read only when they are used.
+            write_state: writes a STATE message at once, and returns its length.
+            user_agent: the User-Agent header if the settings have none.
         """
         self._config = config
         self._user_agent = user_agent
@@ -76,32 +76,32 @@ class Run:
         interval = BATCH_INTERVAL if config.get("batch_config") else STATE_INTERVAL
         self.state_clock = StateClock(write_state, interval)
         self.streams: dict[str, Any] = {}
-        """The streams by name, for those that work together."""
+        """All streams, by name, for streams that use each other."""
         self.memory = Memory()
-        """What was read in this run."""
+        """The rows that were read in this run."""
         self.answered: set[str | None] = set()
-        """The pages of which a good answer came since the page's stream began; None is the user
-        API."""
-        self._ahead = 0.0
-        self._said: set[str] = set()
-        self._saying = threading.Lock()
+        """Ids of pages with a successful answer since the current stream of the page started; None
+        is the user API."""
+        self._clock_ahead = 0.0
+        self._noted: set[str] = set()
+        self._lock = threading.Lock()
         self.account = RunAccount()
         self._left_out: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._skipped: defaultdict[str, list[str]] = defaultdict(list)
-        """By page, what is not logged yet."""
+        """Skipped streams that are not logged yet, by page."""
 
     @cached_property
     def shard(self) -> Shard:
-        """Which pages are read."""
+        """The shard of this run, which decides the pages to read."""
         return Shard.of(self._config)
 
     @cached_property
     def protection(self) -> Protection | None:
-        """What becomes of personal data; None if it is kept."""
+        """The protection of personal data; None if all of it is kept."""
         how = self._config["personal_data"]
         if how == "keep":
             return None
-        # What it needs takes time to load, and few need it.
+        # The import takes time, and most users do not need it.
         from tap_pancake.rows.personal import Protection  # noqa: PLC0415
 
         whose = {CUSTOMER, STAFF} if self._config["personal_data_of"] == "everybody" else {CUSTOMER}
@@ -109,19 +109,20 @@ class Run:
 
     @cached_property
     def transport(self) -> Transport:
-        """Sends the calls."""
-        # Beside those that ask ahead, a lane may ask itself; and one call asks for the pages.
+        """The HTTP transport."""
+        # For each page: the requests of helper threads, and one of the lane itself. And one request
+        # for the list of pages.
         wanted = int(self._config["max_parallel_pages"]) * (AHEAD + 1) + 1
         allowed = most_connections() or wanted
         return Transport(
             timeout=float(self._config["request_timeout"]),
             user_agent=self._config.get("user_agent") or self._user_agent,
             connections=min(wanted, allowed),
-            when_full=lambda: self._tell_connections(allowed),
+            when_full=lambda: self._warn_connections(allowed),
         )
 
-    def _tell_connections(self, allowed: int) -> None:
-        """Say once that there are fewer connections than calls that could be under way."""
+    def _warn_connections(self, allowed: int) -> None:
+        """Log once that there are fewer connections than parallel requests."""
         if self.is_new("connections"):
             self._logger.warning(
                 "The limit of open files of this process leaves %s connections, so pages wait for"
@@ -132,59 +133,59 @@ class Run:
 
     @cached_property
     def lanes(self) -> Lanes:
-        """The lanes of pages. Who needs them first holds their baton."""
+        """The lanes of pages. The thread that creates them holds the baton."""
         return Lanes(
             int(self._config["max_parallel_pages"]), self.state_clock.tick, self._calls_of_page
         )
 
     def reach(self) -> int:
-        """Return how many things of a page to ask for ahead, so that its limit is reached.
+        """Return how many items of a page to request ahead, just enough to use its rate limit.
 
-        No more than that: what is read before it can be written takes memory.
+        Not more, because answers that wait to be written take memory.
         """
         return reach_at(self.transport.latency)
 
     def _calls_of_page(self, page_id: str | None) -> int:
-        """Return how many calls of a page can be under way: one of them waits for its turn."""
+        """Return the maximum number of parallel requests of a page, one of them in the queue."""
         pace = self.limits.of(page_id).pace
         return min(AHEAD, math.ceil(pace * self.transport.latency) + 2)
 
     @cached_property
     def progress(self) -> Progress:
-        """Counts what is done, and tells of it."""
+        """The progress of the run, which it logs."""
         return Progress(self.limits, self.account, lambda stream: self.streams[stream].seconds)
 
     @cached_property
     def limits(self) -> Limits:
-        """Spaces the calls of each page."""
+        """The rate limiters, one for each page."""
         return Limits(float(self._config["requests_per_second"]))
 
     @cached_property
     def tokens(self) -> PageTokens:
-        """Knows the page tokens."""
+        """The page tokens."""
         return PageTokens(self._config.get("page_access_tokens") or {}, self.redactor)
 
     def is_new(self, what: str) -> bool:
-        """Tell whether something is to be said for the first time in this run; any thread may."""
-        with self._saying:
-            new = what not in self._said
-            self._said.add(what)
+        """Return whether a key is new in this run, to log something once; thread-safe."""
+        with self._lock:
+            new = what not in self._noted
+            self._noted.add(what)
         return new
 
     def clock(self) -> int:
-        """Return the time now by the earlier of the two clocks, in microseconds since 1970."""
-        return int((time.time() - max(0.0, self._ahead)) * 1_000_000)
+        """Return the current time by the earlier of the two clocks, in microseconds since 1970."""
+        return int((time.time() - max(0.0, self._clock_ahead)) * 1_000_000)
 
     def latest(self) -> int:
-        """Return the time now by the later of the two clocks, in microseconds since 1970."""
-        return int((time.time() - min(0.0, self._ahead)) * 1_000_000)
+        """Return the current time by the later of the two clocks, in microseconds since 1970."""
+        return int((time.time() - min(0.0, self._clock_ahead)) * 1_000_000)
 
     def compare_clocks(self, ahead: float | None) -> None:
-        """Say once if the clocks of machine and API differ; any thread may.
+        """Keep the difference between the clocks of machine and API, and log it once; thread-safe.
 
         Args:
-            ahead: seconds that this machine's is ahead; below 0 it is behind. None if the API did
-                not tell.
+            ahead: seconds that this machine's clock is ahead; negative if it is behind. None if the
+                API did not return its time.
         """
         if ahead is None:
             if self.is_new("no clock"):
@@ -194,7 +195,7 @@ class Run:
                     " statistics may lack hours if the clock is wrong"
                 )
             return
-        self._ahead = ahead
+        self._clock_ahead = ahead
         if abs(ahead) > _CLOCKS_DIFFER and self.is_new("clocks"):
             self._logger.warning(
                 "The clock of this machine is %s %s that of the API. Bookmarks follow the earlier"
@@ -204,14 +205,14 @@ class Run:
             )
 
     def page_failed(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
-        """Note that something of a page cannot be read; its bookmarks stay where they are."""
+        """Log and record that something of a page failed. Its bookmark does not move."""
         self._note(Case.FAILED, failure, stream, page_id)
         self._logger.error("%s", failure)
 
     def page_skipped(self, refusal: PageSkipped, stream: str, page_id: str | None) -> None:
-        """Note that something of a page may not be read; its bookmarks stay where they are.
+        """Record that a stream of a page is skipped. Its bookmark does not move.
 
-        It is logged when the page is done: most of its streams may be skipped for one reason.
+        It is logged when the page is done, because many streams may be skipped for the same reason.
         """
         case = Case.IDLE if isinstance(refusal, PageIdle) else Case.SKIPPED
         self._note(case, refusal, stream, page_id)
@@ -221,7 +222,7 @@ class Run:
             self._skipped[page_id].append(str(refusal))
 
     def tell_skipped(self, *page_ids: str) -> None:
-        """Log what was skipped of pages, in a line for each reason; without pages, of all."""
+        """Log the skipped streams of some pages, or of all, in one line for each reason."""
         for page_id in page_ids or list(self._skipped):
             for reason, places in by_reason(self._skipped.pop(page_id, [])):
                 first, *more = dict.fromkeys(places)
@@ -229,17 +230,17 @@ class Run:
                 self._logger.warning("Skipped: %s: %s", ", ".join(names), reason)
 
     def set_aside(self, failure: PageFailed, stream: str, page_id: str | None) -> None:
-        """Note that a part of a stream cannot be read, from now on: later runs try it again."""
+        """Log and record that a part of a stream is set aside for a retry by later runs."""
         self._note(Case.SET_ASIDE, failure, stream, page_id)
         self._logger.error("Set aside: %s", failure)
 
     def still_aside(self, text: str, stream: str, page_id: str | None) -> None:
-        """Note what an earlier run set aside and this one could not read: place, colon, reason."""
+        """Log and record what is still set aside; the text has the form "place: reason"."""
         self._note(Case.STILL_ASIDE, text, stream, page_id)
         self._logger.warning("Still set aside: %s", text)
 
     def lacking(self, text: str, stream: str, page_id: str | None) -> None:
-        """Note once for a page that the API tells of more than it answers; any thread may."""
+        """Log and record once for a page that the API counts more than it returns; thread-safe."""
         if self.is_new(f"lacking {stream} {page_id}"):
             self._note(Case.LACKING, text, stream, page_id)
             self._logger.warning("%s", text)
@@ -248,19 +249,19 @@ class Run:
         self.account.note(case, str(what), stream, page_id)
 
     def row_left_out(self, reason: str, stream: str, page_id: str | None) -> None:
-        """Count a row that cannot be written; any thread may.
+        """Count a row that cannot be written; thread-safe.
 
         Args:
-            reason: what is wrong with it, after "rows"; names of keys, never values.
-            stream: its stream.
-            page_id: its page; None for all pages together.
+            reason: the problem, which continues "rows"; has names of keys, never values.
+            stream: the stream of the row.
+            page_id: the page of the row; None for all pages together.
         """
-        with self._saying:
+        with self._lock:
             self._left_out[stream][reason] += 1
         self.account.note(Case.LEFT_OUT, f"rows {reason}", stream, page_id)
 
     def summarise(self) -> None:
-        """Say what was done, and what was not and why."""
+        """Log the rows left out, and the summary of the run."""
         for stream, reasons in sorted(self._left_out.items()):
             named = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
             msg = (
@@ -273,12 +274,12 @@ class Run:
         self.progress.summarise({name: self.account.cases(*cases) for name, cases in told.items()})
 
     def raise_for_failed_pages(self) -> None:
-        """End a run in which something failed, or was set aside or left out, with an error.
+        """Raise an error if anything failed, was set aside, or was left out.
 
-        So does what was skipped, with the setting `fail_on_skip`.
+        With the setting `fail_on_skip`, also if anything was skipped.
 
         Raises:
-            PancakeError: something of at least one page failed.
+            PancakeError: the run was not successful.
         """
         if skipped := self.account.cases(Case.SKIPPED, Case.IDLE):
             self._logger.info("Skipped in all: %s (the log above says why)", f"{len(skipped):,}")

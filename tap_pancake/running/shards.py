@@ -1,4 +1,4 @@
-"""Which pages are read where the work is split over several runs."""
+"""Shards: several runs that share the pages of an account."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Bytes of the hash that count: enough that no shard gets more than its share.
+# Bytes of the hash that are used: enough for shards of equal size.
 _BYTES = 8
 
 
 def shard_of(page_id: str, count: int) -> int:
-    """Return the index of the one shard that a page is in.
+    """Return the index of the shard of a page.
 
-    SHA-256 of its id says which, so that it does not depend on the other pages, on the machine, or
-    on the version of Python.
+    It is derived from the SHA-256 of the page id. So it does not depend on other pages, on the
+    machine, or on the version of Python.
     """
     digest = hashlib.sha256(page_id.encode()).digest()[:_BYTES]
     return int.from_bytes(digest) % count
@@ -32,27 +32,27 @@ class Shard:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shard:
-        """Return the shard that the settings say; without them it is the only one."""
+        """Return the shard in the settings; the only shard if there are none."""
         return cls(int(config.get("shard_index") or 0), int(config.get("shard_count") or 1))
 
     def has_page(self, page_id: str) -> bool:
-        """Tell whether a page is this shard's."""
+        """Return whether a page belongs to this shard."""
         return shard_of(page_id, self.count) == self.index
 
     @property
     def has_account(self) -> bool:
-        """Whether what belongs to no one page is this shard's."""
+        """Whether this shard reads the streams of the account, which belong to no page."""
         return self.index == 0
 
     def keep(self, state: Mapping[str, Any]) -> None:
-        """Take out of a state, in place, what another shard goes on with.
+        """Keep only the entries of this shard in a state; modifies the state.
 
-        So the state of all shards together can be given to each one, see docs/scaling.md; and what
-        one of them writes never holds an old bookmark of another's page.
+        So each shard can start from the state of all shards together (see docs/scaling.md), and
+        never writes an old bookmark of a page of another shard.
 
         Args:
-            state: one that was checked. Of streams that this version does not know, parts without a
-                page are shard 0's, too.
+            state: a state that was checked. Entries without a page belong to shard 0, also those of
+                unknown streams.
         """
         if self.count == 1:
             return

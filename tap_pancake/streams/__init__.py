@@ -1,4 +1,4 @@
-"""The streams, by family. A stream class states facts; what they mean is elsewhere."""
+"""The streams, by topic. A stream class declares facts; the code that uses them is elsewhere."""
 
 from tap_pancake.streams.ads import (
     AdConversationsStream,
@@ -24,8 +24,8 @@ from tap_pancake.streams.statistics import (
     UserStatisticsStream,
 )
 
-# A page's streams are read in this order: what is large, and needed most, comes last, so that what
-# is small never waits for it.
+# The streams of a page are read in this order. The inbox is the largest and comes last, so that the
+# small streams never wait for it.
 STREAMS = (
     PagesStream,
     TagsStream,
@@ -34,7 +34,7 @@ STREAMS = (
     CallLogsStream,
     CustomersStream,
     AdConversationsStream,
-    UserStatisticsStream,  # before `page_statistics`, since its rows show a page's own time
+    UserStatisticsStream,  # before `page_statistics`, because its rows show the page's time zone
     PageStatisticsStream,
     TagStatisticsStream,
     NewCustomerStatisticsStream,
@@ -46,7 +46,7 @@ STREAMS = (
     MultiPageUserStatisticsStream,
     ConversationsStream,
     MessagesStream,
-    ConversationDetailsStream,  # after `messages`, which it follows
-    AdsStream,  # which conversations name
-    SyncRunsStream,  # the last, since it tells of all others
+    ConversationDetailsStream,  # after `messages`: it uses the same answers
+    AdsStream,  # after `conversations`, which contain the ids of ads
+    SyncRunsStream,  # last, because it reports on all others
 )

@@ -1,4 +1,4 @@
-"""Advertisements: their names, their numbers, and the conversations that came from them."""
+"""Ads: their names, their statistics, and the conversations that came from them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ _IDS = ("ad_id", "id", "adset_id", "name")
 
 
 class _AdStream(StatisticsStream):
-    """Totals for each advertisement over what was asked for, so a day a call.
+    """Totals for each ad over the requested range, so each request is for one day.
 
-    Not every form of the answer has an id for them. `ad_id` is then what there is, and numbered
-    where several rows have the same, in the order of the answer. Source: reference, section 20.
+    Some forms of the answer have no id of the ad. `ad_id` is then made of other fields of the row.
+    If several rows have the same `ad_id`, they are numbered in the order of the answer. Source:
+    reference, section 20.
     """
 
     right = VIEW_AD_REPORTS
@@ -69,10 +70,10 @@ class _AdStream(StatisticsStream):
 
 
 def _ad_of(row: Row) -> str:
-    """Return what tells a row's advertisement apart, as far as that goes.
+    """Return what identifies the ad of a row: its id, or the other fields of `_IDS` together.
 
     Raises:
-        ValueError: there is nothing.
+        ValueError: the row has none of these fields.
     """
     has = {name: str(row[name]) for name in _IDS if row.get(name) not in {None, ""}}
     found = has.get("ad_id") or has.get("id") or " ".join(has.values())
@@ -102,7 +103,7 @@ class CampaignStatisticsStream(_AdStream):
 class AdConversationsStream(ListStream):
     """`GET …/pages/{page_id}/export_data`: conversations that came from advertisements.
 
-    Oldest first, as was seen. Source: reference, section 20.
+    Oldest first in the answers seen. Source: reference, section 20.
     """
 
     name = "ad_conversations"
@@ -127,21 +128,21 @@ class AdConversationsStream(ListStream):
 
 
 ADS_A_CALL = 20
-"""Advertisements that one call asks for at most (reference, section 24)."""
-# So often are those asked for that did not come.
+"""Maximum number of ads in a request (reference, section 24)."""
+# Number of requests for an ad that is missing from the answer.
 _TRIES = 2
-# What an id cannot have that is to be one of several in a call.
-_BETWEEN_IDS = re.compile(r"[\s,]")
-# So many of those that are refused are named.
+# Characters that separate the ids in a request, so an id with one cannot be requested.
+_SEPARATOR = re.compile(r"[\s,]")
+# Maximum number of refused ads that are named in a message.
 _NAMED = 5
 _TIKTOK = ("tt_", "ttm_")
-"""How ids of TikTok pages begin (reference, section 4): `platform` may not be known."""
+"""Prefixes of the ids of TikTok pages (reference, section 4), for pages without `platform`."""
 
 
 class AdsStream(PancakeStream):
     """`GET …/pages/{page_id}/ads`: the advertisements that conversations name.
 
-    One that is not known comes with its id alone. Source: reference, section 24.
+    The answer has only the id of an ad that Pancake does not know. Source: reference, section 24.
     """
 
     name = "ads"
@@ -154,10 +155,10 @@ class AdsStream(PancakeStream):
     primary_keys = ("page_id", "id")
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with none met."""
+        """Start without any ads."""
         super().__init__(tap, run)
         self._met: dict[str, MetAds] = {}
-        """By page, of those under way."""
+        """The ads that conversations name, by page, for pages in progress."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -171,18 +172,18 @@ class AdsStream(PancakeStream):
         return [NO_AD]
 
     def share(self, context: Context) -> Share | None:
-        """Return what is read of a page's conversations for this; None if it is not selected."""
+        """Return what `ads` needs of a page's conversations; None if it is not selected."""
         lists: ConversationsStream = self.run.streams["conversations"]
         return lists.share_for(self, context)
 
     def meet(self, conversation: Row, context: Context) -> None:
-        """Note in the state what a conversation names, before it counts as read there."""
+        """Write the ads of a conversation to the state, before the conversation counts as read."""
         named, page_id = conversation.get("ad_ids"), context["page_id"]
         if not self.selected or not isinstance(named, list):
             return
         ad_ids = [str(ad_id) for ad_id in named if is_id(ad_id)]
-        self._met_of(context).meet(one for one in ad_ids if not _BETWEEN_IDS.search(one))
-        for ad_id in filter(_BETWEEN_IDS.search, ad_ids):
+        self._met_of(context).meet(one for one in ad_ids if not _SEPARATOR.search(one))
+        for ad_id in filter(_SEPARATOR.search, ad_ids):
             if self.run.is_new(f"ad {ad_id} of {page_id}"):  # several conversations may name it
                 self.run.row_left_out("with a comma or a space in `id`", self.name, page_id)
 
@@ -190,7 +191,7 @@ class AdsStream(PancakeStream):
         page_id = context["page_id"]
         if page_id not in self._met:
             bookmark = self.bookmark(context)
-            assert bookmark is not None  # noqa: S101 - else nothing is met
+            assert bookmark is not None  # noqa: S101 - only called if the stream is selected
             self._met[page_id] = MetAds(bookmark, self.run.clock())
         return self._met[page_id]
 
@@ -205,10 +206,11 @@ class AdsStream(PancakeStream):
         try:
             for first in range(0, len(waiting), ADS_A_CALL):
                 ad_ids = waiting[first : first + ADS_A_CALL]
-                # Of each one something comes, if it is known or not: else the answer is not whole.
+                # The answer has a row for each id, even for an unknown ad. If a row is missing, the
+                # answer is incomplete.
                 for _ in range(_TRIES):
-                    came = yield from self._read(ad_ids, calls, met, context)
-                    ad_ids = [one for one in ad_ids if one not in came and one not in aside.since]
+                    found = yield from self._read(ad_ids, calls, met, context)
+                    ad_ids = [one for one in ad_ids if one not in found and one not in aside.since]
                     if not ad_ids:
                         break
                 else:
@@ -237,25 +239,25 @@ class AdsStream(PancakeStream):
                 )
             raise
         finally:
-            self._tell_aside(calls.refused, aside.waiting, context)
+            self._log_aside(calls.refused, aside.waiting, context)
 
     def _read(
         self, ad_ids: list[str], calls: AdCalls, met: MetAds, context: Context
     ) -> Generator[Record, None, set[str]]:
-        """Ask for some; give their records, and return which ones came."""
-        all_came: set[str] = set()
+        """Request ads, and yield their records. Return the ids in the answers."""
+        all_found: set[str] = set()
         for body in calls.answers(ad_ids):
             rows = self.rows_of(body, context)
             yield from self.records_from(rows, context)
-            came = {*ad_ids}.intersection(str(row["id"]) for row in rows)
-            met.asked(came)
-            all_came |= came
-        return all_came
+            found = {*ad_ids}.intersection(str(row["id"]) for row in rows)
+            met.asked(found)
+            all_found |= found
+        return all_found
 
-    def _tell_aside(
+    def _log_aside(
         self, refused: dict[str, PageFailed], waiting: list[str], context: Context
     ) -> None:
-        """Say which ones are refused since this run, and which ones since earlier runs."""
+        """Log the ads that this run set aside, and those that are still set aside."""
         place, page_id = self.place(context), context["page_id"]
         for failure in [*refused.values()][:1]:
             _, _, reason = str(failure).partition(": ")
@@ -267,6 +269,6 @@ class AdsStream(PancakeStream):
 
 
 def _named(ad_ids: Collection[str]) -> str:
-    """Count some advertisements, and name the first of them."""
+    """Return the number of ads and the first ids, as text for a message."""
     first = ", ".join([*ad_ids][:_NAMED]) + (" …" if len(ad_ids) > _NAMED else "")
     return f"{counted(len(ad_ids), 'advertisement')} ({first})"

@@ -1,4 +1,4 @@
-"""What a page has besides its conversations: tags, posts, telephone calls."""
+"""Other content of a page: tags, posts, and telephone calls."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class PostsStream(ListStream):
 class CallLogsStream(ListStream):
     """`GET …/pages/{page_id}/sip_call_logs`: in no known order, by the time they began.
 
-    No endpoint tells the id of a page's SIP package: it comes from the settings. A page without one
-    has no calls to read, which `--test` says, and not each run. Source: reference, section 18.
+    The id of a page's SIP package comes from the settings, because no endpoint returns it. A page
+    without one has no calls to read; only `--test` reports this. Source: reference, section 18.
     """
 
     name = "call_logs"
@@ -73,7 +73,7 @@ class CallLogsStream(ListStream):
     replication_key = "start_time"
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Take the ids of the SIP packages from the settings."""
+        """Read the ids of the SIP packages from the settings."""
         super().__init__(tap, run)
         self._packages: dict[str, str | int] = self.config.get("sip_package_ids") or {}
 
@@ -95,8 +95,8 @@ class CallLogsStream(ListStream):
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
-        known = context is not None and self.is_read_of(context["page_id"])
-        return super().probe(context) if known else None
+        has_package = context is not None and self.is_read_of(context["page_id"])
+        return super().probe(context) if has_package else None
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:

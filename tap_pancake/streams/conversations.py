@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from tap_pancake.streams.messages import Batch, MessagesStream
 
 V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
-SEVERAL = 2
-"""So many messages a conversation that is set aside has, or more: none is no answer."""
+_ASSUMED_COUNT = 2
+"""Assumed messages of a conversation that is set aside, so that an empty answer is a failure."""
 V1_LONGEST = 28 * 86_400
-"""Seconds that the bounds of v1 may be apart: a month, of any length (reference, section 7.2)."""
+"""Longest range of a v1 request, in seconds: fits in a month of any length (reference, 7.2)."""
 V1_BEGINNING = times.micros("2010-01-01T00:00:00")
-"""Where all history begins for v1, which demands bounds: before Pancake and its channels did."""
+"""Start of all history for v1, which requires bounds: earlier than Pancake and its channels."""
 V1 = Listing(
     times=V2.times,
     late=V2.late,
@@ -48,20 +48,20 @@ V1 = Listing(
 
 @dataclass
 class PageReading:
-    """The reading of one page's conversations."""
+    """State of the reading of one page's conversations in this run."""
 
     aside: Aside | None
-    """What could not be read of their messages; None if nothing of these is selected."""
+    """Conversations that are set aside; None if no messages of the page are read."""
     part: Part = field(default_factory=Part)
     messages: Iterator[Batch] | None = None
-    """The messages that are read ahead, of the conversation that is written now."""
+    """Messages of the current conversation, read ahead."""
     details: bytes | None = None
-    """What stood beside the newest of them, until `conversation_details` writes it."""
+    """Details of the current conversation as JSON, until `conversation_details` writes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ahead(Part):
-    """A conversation with its messages, which are asked for when it comes into sight."""
+    """A conversation whose messages are requested ahead, as soon as it appears in the list."""
 
     messages: Iterator[Batch] | None = None
 
@@ -75,21 +75,21 @@ class ConversationsStream(ListStream):
     records_key = "conversations"
     glance = Glance(records_key, "id", *V2.times)
     listing = V2
-    fails_when_idle = False  # it is what shows whether a page is idle
+    fails_when_idle = False  # this stream shows whether a page is idle
     brings = "up to 60 conversations"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Choose the version of the list."""
+        """Choose the version of the API."""
         super().__init__(tap, run)
         self.readings: dict[str, PageReading] = {}
-        """Those under way, by page."""
+        """The readings in progress, by page."""
         self._v1 = self.config["conversations_api"] == "v1"
         if self._v1:
             self.api = PAGE_API_V1
-            self.listing = V1  # type: ignore[misc] # of this object
+            self.listing = V1  # type: ignore[misc] # only for this object
 
     @property
     @override
@@ -107,13 +107,13 @@ class ConversationsStream(ListStream):
         return ads
 
     @property
-    def _below(self) -> list[MessagesStream]:
+    def _message_streams(self) -> list[MessagesStream]:
         return [self.run.streams[name] for name in ("messages", "conversation_details")]
 
     @property
     def _messages(self) -> MessagesStream:
-        """What asks for messages: `conversation_details` if only that is selected."""
-        messages, details = self._below
+        """The stream that requests messages: `conversation_details` if only that is selected."""
+        messages, details = self._message_streams
         return details if details.selected and not messages.selected else messages
 
     @override
@@ -128,15 +128,16 @@ class ConversationsStream(ListStream):
         }
 
     def is_idle(self, context: Context) -> bool:
-        """Ask whether nothing was said on a page for four weeks."""
+        """Return whether no conversation of a page is newer than four weeks; costs one request."""
         return not self.rows_of(self.fetch(context, super().recent(context)), context)
 
     @override
     def recent(self, context: Context | None) -> Query:
-        # Without bounds the newest ones come, however old, so that there is one to ask messages of.
+        # Without bounds the answer has the newest conversations, however old. `--test` needs one of
+        # them to request messages.
         return super().recent(context) if self._v1 else Query(self.listing.key)
 
-    # What is read of a page
+    # The conversations of a page
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -148,7 +149,7 @@ class ConversationsStream(ListStream):
 
     @override
     def parts(self, context: Context) -> Iterator[Part]:
-        shares = [stream.share(context) for stream in self._below]
+        shares = [stream.share(context) for stream in self._message_streams]
         children = [share for share in shares if share is not None]
         aside = None
         if children:
@@ -170,8 +171,8 @@ class ConversationsStream(ListStream):
     def _with_messages(
         self, parts: Iterator[Part], context: Context, reading: PageReading
     ) -> Iterator[Part]:
-        """Begin to read the messages of each conversation when it comes into sight."""
-        # A map may filter conversations, whose messages are then not read.
+        """Start to read the messages of each conversation as soon as it appears in the list."""
+        # With stream maps, messages are not read ahead: a map may filter out the conversation.
         for part in parts:
             if part.row is None or part.since is None or self.is_mapped:
                 yield part
@@ -208,7 +209,7 @@ class ConversationsStream(ListStream):
     def share_for(
         self, stream: PancakeStream, context: Context, *, newest_alone: bool = False
     ) -> Share | None:
-        """Return what another stream reads of a page's list; None if it is not selected."""
+        """Return what another stream needs of a page's list; None if it is not selected."""
         bookmark = stream.bookmark(context, start=self.start, end=self.end)
         if bookmark is None:
             return None
@@ -225,7 +226,7 @@ class ConversationsStream(ListStream):
 
     @override
     def get_child_context(self, record: Record, context: Context | None) -> Context:
-        # Of a row of the API, or as it was written.
+        # The record may be a row of the API, or a record after shaping.
         assert context is not None  # noqa: S101 - a child of pages always has one
         listed = record.get("customers")
         customers = listed if listed and isinstance(listed, list) else [record.get("page_customer")]
@@ -249,7 +250,7 @@ class ConversationsStream(ListStream):
     def sync_children(self, context: Context) -> None:
         reading = self.readings[context["page_id"]]
         aside, since = reading.aside, reading.part.since
-        assert aside is not None  # noqa: S101 - else there is no child context
+        assert aside is not None  # noqa: S101 - otherwise there is no child context
         assert since is not None  # noqa: S101
         conversation_id = context["conversation_id"]
         try:
@@ -267,8 +268,8 @@ class ConversationsStream(ListStream):
             aside.read(conversation_id, since)
 
     def _guard(self, reading: PageReading, context: Context, step: Callable[[], object]) -> None:
-        """Go on without messages where those of the whole page cannot be read."""
-        assert reading.aside is not None  # noqa: S101 - the caller asked
+        """Take a step; if it fails for the whole page, go on without the messages of the page."""
+        assert reading.aside is not None  # noqa: S101 - the caller checks it
         bookmarks = reading.aside.bookmarks
         try:
             step()
@@ -288,7 +289,7 @@ class ConversationsStream(ListStream):
         reading.aside = None
 
     def _read_aside(self, context: Context, reading: PageReading) -> None:
-        """Try again what earlier runs have set aside."""
+        """Retry conversations that earlier runs have set aside."""
         aside = reading.aside
         if aside is None or not aside.waiting:
             return
@@ -297,7 +298,7 @@ class ConversationsStream(ListStream):
                 "page_id": context["page_id"],
                 "conversation_id": entry.conversation_id,
                 "customer_id": entry.customer_id,
-                "message_count": SEVERAL,
+                "message_count": _ASSUMED_COUNT,
             }
             reading.part = Part(since=entry.since)
             reading.messages = self._messages.batches(child, entry.since, persist=False)

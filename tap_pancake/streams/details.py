@@ -1,4 +1,4 @@
-"""What stands beside the messages of a conversation."""
+"""The details of a conversation, which come in the same answer as its messages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from tap_pancake.api.client import Body, Row, Rows
     from tap_pancake.reading.selection import Share
 
-# What an answer says of itself, and not of the conversation.
+# Fields that describe the answer and not the conversation.
 _OF_THE_ANSWER = ("success", "conversation_id")
 
 
 class ConversationDetailsStream(MessagesStream):
     """`GET …/conversations/{conversation_id}/messages`: what stands beside the newest messages.
 
-    What `messages` reads brings them with no call of their own. For a conversation that it has read
-    before, or if it is not selected, this asks for the newest messages.
+    If `messages` reads a conversation, its answers have the details, and this stream makes no
+    request. Otherwise, this stream requests the newest messages of the conversation.
     """
 
     name = "conversation_details"
@@ -41,14 +41,14 @@ class ConversationDetailsStream(MessagesStream):
         return self._conversations.share_for(self, context, newest_alone=True)
 
     def of(self, body: Body, rows: Rows) -> bytes:
-        """Return what stands beside the newest messages, with the time of the last one, as JSON."""
+        """Return the details in an answer, with the time of its last message, as JSON."""
         sent = [row["inserted_at"] for row in rows if times.micros_or_none(row.get("inserted_at"))]
         last = max(sent, key=times.micros, default=None)
         return beside(body, self.records_key, last_message_at=last)
 
     def tells(self, details: bytes) -> bool:
-        """Tell whether anything stands there."""
-        return _tells(_row_of(details))
+        """Return whether the details have any content."""
+        return _has_content(_row_of(details))
 
     @override
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
@@ -67,15 +67,15 @@ class ConversationDetailsStream(MessagesStream):
         assert context is not None  # noqa: S101 - a child of conversations always has one
         reading = self._conversations.readings[context["page_id"]]
         since, end = reading.part.since, self._conversations.end
-        assert since is not None  # noqa: S101 - else there is no child context
-        # What `messages` has met, or what nobody has asked for yet.
+        assert since is not None  # noqa: S101 - otherwise there is no child context
+        # From the answers that `messages` has read, or from a request of its own.
         details, reading.details = reading.details, None
         if details is None:
             (batch,) = reading.messages or self.ahead(context, since)
             details = batch.details
-        assert details is not None  # noqa: S101 - each conversation has a newest batch
+        assert details is not None  # noqa: S101 - the newest batch always has details
         row = _row_of(details)
-        if not _tells(row):
+        if not _has_content(row):
             msg = (
                 f"{self.place(context)}: two answers have nothing beside `messages`: a later run"
                 " asks once more"
@@ -87,12 +87,12 @@ class ConversationDetailsStream(MessagesStream):
             yield record
 
 
-def _tells(row: Row) -> bool:
+def _has_content(row: Row) -> bool:
     return bool(row.keys() - {"last_message_at"})
 
 
 def _row_of(details: bytes) -> Row:
-    """Read what stood beside messages."""
+    """Return the row of the details."""
     row: Row = read_again(details)
     for name in _OF_THE_ANSWER:
         row.pop(name, None)

@@ -1,4 +1,4 @@
-"""What customers say of how they were served."""
+"""Feedback of customers about the service."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from tap_pancake.reading.statistics import Bucket
 
 _LONGEST = 29
-"""Days that one call asks for at most: spans of 2,592,000 seconds (30 days) are refused."""
+"""Maximum number of days per request: Pancake refuses 2,592,000 seconds (30 days) or more."""
 
 
 class CustomerFeedbacksStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/customer_feedbacks`: how customers rate the staff.
 
-    An answer also counts the feedbacks of each member of staff, which shows whether it is whole.
-    Source: reference, section 24.
+    An answer also has the number of feedbacks of each member of staff. This shows whether the
+    answer is complete. Source: reference, section 24.
     """
 
     name = "customer_feedbacks"
@@ -48,7 +48,7 @@ class CustomerFeedbacksStream(StatisticsStream):
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        # A second more at both ends: whether they are inclusive is not known.
+        # One second more at both ends, because they may be exclusive.
         span: Span = next_page_token
         return {"since": span.since - 1, "until": span.until + 1}
 
@@ -56,8 +56,8 @@ class CustomerFeedbacksStream(StatisticsStream):
     def records_of(
         self, body: Body, span: Span, walk: BucketWalk, context: Context | None
     ) -> list[Record]:
-        # Also those outside of the span: that is one of instants, and where the page's own time is
-        # guessed, rows of other days are in its answer, and in no other.
+        # Also rows outside of the span. A request is for points in time. If the page's time zone is
+        # a guess, an answer has rows of other days, which no other answer has.
         found = self.found(body, span, context)
         return self.records_from(
             (row for at, row in found if at is None or walk.bounds.hold(at)), context
@@ -65,14 +65,14 @@ class CustomerFeedbacksStream(StatisticsStream):
 
     @override
     def found(self, body: Body, span: Span, context: Context | None) -> list[Bucket]:
-        """Return the rows in an answer; if it was cut, those of smaller spans, down to a day.
+        """Return the rows in an answer; if it is incomplete, request shorter spans, down to a day.
 
         Raises:
-            PageFailed: it has no known shape, or a smaller span cannot be read.
+            PageFailed: the answer has an unknown shape, or a shorter span cannot be read.
         """
         lacks = self._missing(body, context) > 0
         if lacks and not body[self.records_key]:
-            # No limit cuts an answer to nothing: it may be that of a copy that lags.
+            # A limit does not make an answer empty. It may come from an old copy of the data.
             body = self.fetch(context, span)
             lacks = self._missing(body, context) > 0
         if lacks and body[self.records_key] and span.halves:
@@ -90,10 +90,10 @@ class CustomerFeedbacksStream(StatisticsStream):
         return super().found(body, span, context)
 
     def _missing(self, body: Body, context: Context | None) -> int:
-        """Return how many more feedbacks an answer counts than it holds.
+        """Return the number of feedbacks that an answer counts but does not contain.
 
         Raises:
-            PageFailed: it has no known shape.
+            PageFailed: the answer has an unknown shape.
         """
         try:
             staff = rows_in(body["customer_average_feedback"])
@@ -109,7 +109,10 @@ class CustomerFeedbacksStream(StatisticsStream):
 
 
 def _timed(row: Row, span: Span) -> Bucket:
-    """Return a row with its time in UTC, and that time; None if it cannot be read."""
+    """Return the time of a row, and the row with its time in UTC.
+
+    Without a valid time, return None and the row unchanged.
+    """
     try:
         at = span.hour_of(row["inserted_at"])
         return at, {**row, "inserted_at": times.text(at)}

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from tap_pancake.streams.details import ConversationDetailsStream
 
 ROOM = 5
-"""How many batches of a conversation may be read before it is its turn to be written."""
+"""Maximum number of batches of a conversation that are read before they can be written."""
 
 
 class Batch(NamedTuple):
-    """Messages as JSON, which takes a fifth of the memory while it waits for its turn."""
+    """Messages of one answer as JSON, which takes a fifth of the memory while it waits."""
 
     rows: bytes
     details: bytes | None = None
-    """What stands beside the newest ones in their answer; None if that is not selected."""
+    """Details of the conversation, in the newest batch; None if they are not selected."""
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Size in bytes."""
         return len(self.rows) + len(self.details or b"")
 
 
@@ -60,15 +60,15 @@ class MessagesStream(PancakeStream):
     replication_key = "inserted_at"
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with no batch seen."""
+        """Start without any batch."""
         super().__init__(tap, run)
         self._sizes = BatchSizes()
-        self._fresh: dict[str, int] = {}
-        """By page, from when on messages are written again, though they were read before."""
+        self._refresh_from: dict[str, int] = {}
+        """By page, the time from which messages are written again (see `message_refresh_days`)."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
-        # The older API demands `customer_id`, the present one does not mind it.
+        # The older API requires `customer_id`, the current one ignores it.
         return {
             "current_count": next_page_token or None,
             "customer_id": context["customer_id"] if context else None,
@@ -85,15 +85,15 @@ class MessagesStream(PancakeStream):
         return details
 
     def share(self, context: Context) -> Share | None:
-        """Return what this stream reads of a page's conversations; None if it is not selected."""
+        """Return what this stream needs of a page's conversations; None if it is not selected."""
         lists = self._conversations
         bookmark = self.bookmark(context, start=lists.start, end=lists.end)
         if bookmark is None:
             return None
         top = bookmark.coverage.top
         days = float(self.config["message_refresh_days"])
-        self._fresh[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
-        # A conversation that was touched after the end may hold messages from before it.
+        self._refresh_from[context["page_id"]] = BEGINNING if top is None else top - int(days * DAY)
+        # No `end`: a conversation that changed after `end_date` may have messages from before it.
         return Share(
             bookmark,
             place=self.place(context),
@@ -103,12 +103,12 @@ class MessagesStream(PancakeStream):
         )
 
     def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
-        """Read a conversation back to a time; may run without the baton.
+        """Yield the messages of a conversation, newest batch first; the baton is not required.
 
         Args:
             context: of the conversation.
-            since: in microseconds since 1970.
-            persist: whether faults that may pass are waited out.
+            since: how far back to read, in microseconds since 1970.
+            persist: whether to retry after faults that may pass.
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
         lanes, page = self.run.lanes, context["page_id"]
@@ -117,7 +117,7 @@ class MessagesStream(PancakeStream):
         try:
             while not pager.finished:
                 for offset in pager.coming[: ROOM - 1]:
-                    # No sooner than others of the page, if there are others.
+                    # Other requests of the page that wait for the rate limit come first.
                     if offset in early or limiter.is_awaited:
                         continue
                     rows = partial(self._rows_from, offset, context, persist=persist)
@@ -136,7 +136,7 @@ class MessagesStream(PancakeStream):
         *,
         persist: bool,
     ) -> Batch:
-        """Ask for the next batch; of the answer nothing stays but what is written of it."""
+        """Return the next batch: only what is written, so that the answer leaves the memory."""
         asked, is_newest, details = early.pop(pager.window, None), not pager.window, None
         if asked is not None:
             rows = asked.result()
@@ -145,19 +145,20 @@ class MessagesStream(PancakeStream):
             rows = self.rows_of(body, context)
         new = pager.take(rows, rows.answered)
         self._doubt(pager, context)
-        # One that is empty where there should be messages is asked for again.
+        # An empty answer where there should be messages is requested again, and has no details.
         if is_newest and self._details.selected and (new or pager.finished):
             details = self._details.of(body, rows)
-            if not self._details.tells(details):  # as no answer was seen to be
+            if not self._details.tells(details):  # no such answer was seen: ask once more
                 body = self.fetch(context, 0, persist=persist)
                 details = self._details.of(body, self.rows_of(body, context))
         return Batch(b"[" + b",".join(map(json_of, new)) + b"]", details)
 
     def _doubt(self, pager: MessageBatches, context: Context) -> None:
-        """Say where what is counted does not come.
+        """Note if the API counts more messages than it returns.
 
         Raises:
-            PageFailed: nothing comes, or nothing more: the conversation is to be set aside.
+            PageFailed: the API returns no messages, or no new ones and no end. The caller sets the
+                conversation aside.
         """
         place, count = self.place(context), f"{context['message_count']:,}"
         if pager.lacks:
@@ -180,7 +181,7 @@ class MessagesStream(PancakeStream):
         return self.rows_of(self.fetch(context, offset, persist=persist), context)
 
     def ahead(self, context: Context, since: int) -> Iterator[Batch]:
-        """Begin to read a conversation."""
+        """Start to read a conversation in a helper thread, and return its batches."""
         batches = self.batches(context, since)
         return self.run.lanes.ahead(
             batches,
@@ -195,14 +196,14 @@ class MessagesStream(PancakeStream):
         assert context is not None  # noqa: S101 - a child of conversations always has one
         reading = self._conversations.readings[context["page_id"]]
         since = reading.part.since
-        assert since is not None  # noqa: S101 - else there is no child context
-        # What an answer holds anyway brings edits, removals and reactions.
-        fresh = min(since, self._fresh[context["page_id"]])
-        first = times.from_micros(max(fresh, self._conversations.start))
+        assert since is not None  # noqa: S101 - otherwise there is no child context
+        # Messages that an answer has anyway are written again: they show edits and reactions.
+        refresh_from = min(since, self._refresh_from[context["page_id"]])
+        first = times.from_micros(max(refresh_from, self._conversations.start))
         end = self._conversations.end
         last = None if end is None else times.from_micros(end)
         batches = reading.messages or self.ahead(context, since)
-        # No variable keeps a batch that was written until the next one is there.
+        # A chain of maps, because a loop variable would keep each batch until the next one arrives.
         for row in chain.from_iterable(map(partial(_rows_of, reading), batches)):
             record = self.shape(row, context)
             if record is None:
@@ -213,7 +214,7 @@ class MessagesStream(PancakeStream):
 
 
 def _rows_of(reading: PageReading, batch: Batch) -> list[Row]:
-    """Read the messages of a batch, and keep what stood beside them."""
+    """Return the messages of a batch, and keep its details for `conversation_details`."""
     reading.details = batch.details or reading.details
     rows: list[Row] = read_again(batch.rows)
     return rows

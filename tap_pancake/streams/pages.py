@@ -1,4 +1,4 @@
-"""The pages of an account: what all other streams begin with."""
+"""The pages of an account, from which all other streams start."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     Listed = dict[str, list[Row]]
 
 _SERVER_ERROR = 500
-# So many new pages are named.
+# Maximum number of new pages that are named in the log.
 _NAMED = 5
 
 NO_PAGE = "The account has no activated page: activate one in Pancake"
 ACTIVATED = "activated"
-"""The list of pages that are in use; the others carry no page token (reference, section 6)."""
+"""Category of the pages in use. Pages of other categories have no page token (reference, 6)."""
 
 
 def listed_pages(body: Mapping[str, Any]) -> Listed:
-    """Find the pages in an answer of list-pages, in each form that was seen or documented.
+    """Return the pages in an answer of list-pages, in any form that was seen or documented.
 
     Returns:
         Category to pages. The documented form has no categories: all its pages count as activated.
 
     Raises:
-        RunStopped: it is none of these forms; the text shows keys, never values.
+        RunStopped: the answer has an unknown form. The message shows keys, never values.
     """
     groups = body.get("categorized", body.get("categorized_pages"))
     if isinstance(groups, list) and all(isinstance(group, dict) for group in groups):
@@ -65,14 +65,14 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
     if activated is None:
         activated = []
     if not isinstance(activated, list) or not all(map(_is_page, activated)):
-        # What cannot be asked for would be missing without a word.
+        # A page without an id cannot be read, and would be missing without a message.
         msg = (
             "pages: the answer has activated pages without `id`: the API may have changed, please"
             " report this"
         )
         raise RunStopped(msg)
     return {
-        category: list(filter(_is_page, pages))  # `activated_page_ids` are none
+        category: list(filter(_is_page, pages))  # `activated_page_ids` has only ids
         for category, pages in groups.items()
         if isinstance(pages, list)
     }
@@ -83,7 +83,7 @@ def _is_page(page: object) -> bool:
 
 
 def tokens_of(listed: Listed) -> dict[str, str]:
-    """Find the page tokens in list-pages: page id to token, for the pages that have one."""
+    """Return page id to page token, for the listed pages that have a token."""
     settings = {
         str(page["id"]): page.get("settings") for pages in listed.values() for page in pages
     }
@@ -106,7 +106,7 @@ class PagesStream(PancakeStream):
     primary_keys = ("id",)
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Offer list-pages as the place of newer page tokens."""
+        """Register list-pages as the source of newer page tokens."""
         super().__init__(tap, run)
         if isinstance(self.config.get("access_token"), str):
             run.redactor.learn([self.config["access_token"]])
@@ -116,10 +116,10 @@ class PagesStream(PancakeStream):
     def ask(
         self, url: str, params: Mapping[str, Any], context: Context | None, token: str
     ) -> Reply:
-        """Ask once; no page at all is a fault where earlier runs have read some.
+        """Send one request; an empty list is a fault if earlier runs have read pages.
 
         Raises:
-            PancakeError: whatever the table of errors says about the answer, or that fault.
+            PancakeError: the answer is an error, or is empty though earlier runs have read pages.
         """
         reply = super().ask(url, params, context, token)
         known = self.run.account.known.difference(self.config.get("page_access_tokens") or {})
@@ -133,7 +133,7 @@ class PagesStream(PancakeStream):
         return reply
 
     def list_pages(self) -> Listed:
-        """Ask for all pages, and learn their tokens and countries."""
+        """Request all pages, and keep their tokens and countries."""
         listed = listed_pages(self.fetch(None, None))
         self.run.tokens.learn(tokens_of(listed))
         if self.run.protection is not None:
@@ -143,15 +143,15 @@ class PagesStream(PancakeStream):
 
     @cached_property
     def listed(self) -> Listed:
-        """All pages, asked for once in a run; empty without a user token."""
+        """All pages, requested once in a run; empty without a user token."""
         return self.list_pages() if self.config.get("access_token") else {}
 
     @cached_property
     def chosen(self) -> dict[str, Row]:
-        """The pages to read, of all shards together, by id.
+        """The pages to read, by id, for all shards together.
 
-        Those of `page_ids`, or all that are activated or have their token in the settings. Of one
-        that only its token in the settings tells, just the id.
+        These are the pages of `page_ids`, or all pages that are activated or have a token in the
+        settings. A page that is not listed has only its id.
         """
         activated = [str(page["id"]) for page in self.listed.get(ACTIVATED, [])]
         known = dict.fromkeys([*activated, *(self.config.get("page_access_tokens") or {})])
@@ -160,8 +160,8 @@ class PagesStream(PancakeStream):
 
     @cached_property
     def _all(self) -> dict[str, Row]:
-        """All pages that are listed, by id, with their category."""
-        # Of one that is listed twice, what is in use counts.
+        """All listed pages, by id, with their category."""
+        # If a page is listed twice, its entry in the category `activated` is used.
         listed = sorted(self.listed.items(), key=lambda one: one[0] == ACTIVATED)
         return {
             str(page["id"]): {"category": category, **page}
@@ -171,12 +171,12 @@ class PagesStream(PancakeStream):
 
     @cached_property
     def readable(self) -> dict[str, Row]:
-        """The pages that this run reads, by id: those chosen that are in its shard."""
+        """The pages that this run reads, by id: the chosen pages of its shard."""
         shard = self.run.shard
         return {page_id: page for page_id, page in self.chosen.items() if shard.has_page(page_id)}
 
     def unreadable(self) -> Iterator[tuple[str, PageFailed]]:
-        """Say of each page of `page_ids` that is not there why it is not."""
+        """Yield each page of `page_ids` that cannot be read, with the reason."""
         for page_id in dict.fromkeys(self.config.get("page_ids") or []):
             if page_id in self.chosen or not self.run.shard.has_page(page_id):
                 continue
@@ -190,7 +190,7 @@ class PagesStream(PancakeStream):
             yield page_id, PageFailed(f"page {page_id} of `page_ids` {problem}")
 
     def misplaced(self) -> Iterator[str]:
-        """Say of each page that other settings name, and that is not there, that it is not."""
+        """Yield a warning for each page in other settings that is not in the account."""
         tokens = self.config.get("page_access_tokens") or {}
         known = self._all.keys() | tokens.keys()
         for page_id in sorted((self.config.get("sip_package_ids") or {}).keys() - known):
@@ -204,7 +204,7 @@ class PagesStream(PancakeStream):
             )
 
     def records(self) -> Iterator[Record]:
-        """Return the records of the pages to read."""
+        """Yield the records of the pages to read."""
         for page in self.readable.values():
             record = self.shape(page, None)
             if record is not None:
@@ -227,14 +227,14 @@ class PagesStream(PancakeStream):
         self.run.lanes.finish()
 
     def _note_missing(self, page_id: str, status: Status, reason: str) -> None:
-        """Note in the account why a page is not there to be read."""
+        """Record in the account of the run why a page is not read."""
         name = self._all.get(page_id, {}).get("name")
         self.run.account.missing(page_id, name, status, reason)
 
     def _compare_with_state(self) -> None:
-        """Name the pages that earlier runs have read and that are not there, and the new ones."""
+        """Log the pages that earlier runs have read and that are gone, and the new pages."""
         known = self.run.account.known
-        if not self.config.get("page_ids"):  # else the others are left out on purpose
+        if not self.config.get("page_ids"):  # otherwise the other pages are left out on purpose
             for page_id in sorted(known - self.chosen.keys()):
                 category = self._all.get(page_id, {}).get("category")
                 where = (
@@ -264,14 +264,14 @@ class PagesStream(PancakeStream):
 
     @override
     def sync_children(self, context: Context) -> None:
-        """Read all of one page, in a lane of its own."""
+        """Read all streams of a page in its own lane."""
         if self.ABORT_AT_RECORD_COUNT is None:
             self.run.lanes.start(lambda: self._read_page(context))
-        else:  # the SDK's dry run, which ends a stream after so many records
+        else:  # the SDK's dry run, which ends a stream after a number of records
             self._read_page(context)
 
     def _read_page(self, context: Context) -> None:
-        """Read all of a page, and note that it is under way."""
+        """Read all streams of a page, and record its progress."""
         page_id = context["page_id"]
         self.run.progress.begin(page_id)
         self.run.account.begin(page_id)
@@ -285,10 +285,10 @@ class PagesStream(PancakeStream):
             self.run.progress.end(page_id)
 
     def _read_streams(self, context: Context) -> None:
-        """Read a page's streams; one that fails ends for this page, and the others go on.
+        """Read the streams of a page; if one fails, the others go on.
 
-        If two in a row meet the same fault of the connection or of what is before the API, the
-        second one at its first call, the page ends.
+        If two streams in a row meet the same fault of the connection or of a gateway, the second
+        one at its first request, the page ends.
         """
         before: PageFailed | None = None
         for stream in self.child_streams:
@@ -303,20 +303,20 @@ class PagesStream(PancakeStream):
                 if first_call and isinstance(failure, TransientError) and failure.is_like(before):
                     break
                 before = failure
-            # One that is not wanted is read by one before it, or by nobody.
+            # A stream that has nothing to read itself is done, too: another stream may read for it.
             for one in [stream, *stream.child_streams]:
                 self.run.account.of(one.name, context["page_id"]).is_over = True
 
     def _read_stream(self, stream: PancakeStream, context: Context) -> PageFailed | None:
-        """Read one stream of a page, and note what it failed at.
+        """Read one stream of a page, and record its failure.
 
         Returns:
-            That, if it did fail.
+            The failure; None if there is none.
         """
         try:
             stream.sync(context)
         except SyncLifecycleSignal:
-            pass  # of a dry run
+            pass  # the SDK's dry run
         except PageFailed as problem:
             failure = self.judged(problem, stream, context)
             if isinstance(failure, PageSkipped):
@@ -325,7 +325,7 @@ class PagesStream(PancakeStream):
                 self.run.page_failed(failure, stream.name, context["page_id"])
             return failure
         except RecursionError:
-            # Of what is nested so deeply that it can just be read, but not be passed on.
+            # The JSON is nested so deeply that it can be parsed, but not written.
             msg = f"{stream.place(context)}: an answer is nested too deeply"
             failed = PageFailed(f"{msg}: please report this")
             self.run.page_failed(failed, stream.name, context["page_id"])
@@ -334,7 +334,7 @@ class PagesStream(PancakeStream):
     def judged(
         self, failure: PageFailed, stream: PancakeStream, context: Context | None
     ) -> PageFailed:
-        """Return a failure, or that the page has no traffic if it answers 500 because of that."""
+        """Return the failure, or `PageIdle` if the page answers 500 because it has no traffic."""
         if not isinstance(failure, TransientError) or failure.status != _SERVER_ERROR:
             return failure
         if context is None or not stream.fails_when_idle:

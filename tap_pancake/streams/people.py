@@ -1,4 +1,4 @@
-"""Who writes to a page, and who answers."""
+"""The customers of a page, and its staff."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class CustomersStream(ListStream):
     """`GET …/pages/{page_id}/page_customers`: newest first, by the time of their last change.
 
-    That `order_by` also chooses what `since` and `until` filter by, or that it is heeded at all, is
-    not sure here (reference, section 9): the answers show what holds. Busy pages may answer 500 for
-    100 rows a call: then half as many are asked for (section 24, 5).
+    It is not certain whether `order_by` has an effect, and whether `since` and `until` filter by
+    the same time (reference, section 9). The tap checks this in the answers. Busy pages may answer
+    500 for 100 rows. The tap then halves the page size (section 24, 5).
     """
 
     name = "customers"
@@ -50,7 +50,7 @@ class CustomersStream(ListStream):
 class UsersStream(PancakeStream):
     """`GET …/pages/{page_id}/users`: the staff of a page, active and disabled.
 
-    Source: reference, section 11. A client also met the lists one level down, in `data`.
+    Source: reference, section 11. Another client has also seen the lists in `data`.
     """
 
     name = "users"
@@ -64,14 +64,14 @@ class UsersStream(PancakeStream):
     def rows_of(self, body: Body, context: Context | None) -> Rows:
         if "users" not in body and isinstance(body.get("data"), dict):
             body = body["data"]
-        duties = body.get("round_robin_users")
+        round_robin = body.get("round_robin_users")
         disabled = {"users": body.get("disabled_users") or []}
         rows = {
             str(row["id"]): {
                 **row,
                 "is_disabled": is_disabled,
-                "round_robin_inbox": _is_on_duty(row, duties, "inbox"),
-                "round_robin_comment": _is_on_duty(row, duties, "comment"),
+                "round_robin_inbox": _is_in_round_robin(row, round_robin, "inbox"),
+                "round_robin_comment": _is_in_round_robin(row, round_robin, "comment"),
             }
             for part, is_disabled in ((disabled, True), (body, False))
             for row in super(UsersStream, self).rows_of(part, context)
@@ -79,8 +79,8 @@ class UsersStream(PancakeStream):
         return Rows(rows.values(), len(rows))
 
 
-def _is_on_duty(user: Row, duties: object, kind: str) -> bool:
-    """Tell whether conversations of a kind are given to a user in turn."""
-    listed = duties.get(kind) if isinstance(duties, dict) else None
+def _is_in_round_robin(user: Row, round_robin: object, kind: str) -> bool:
+    """Return whether a user takes part in the round robin for a kind of conversation."""
+    listed = round_robin.get(kind) if isinstance(round_robin, dict) else None
     ones = listed if isinstance(listed, list) else []
     return user["id"] in [one.get("id") if isinstance(one, dict) else one for one in ones]

@@ -1,4 +1,4 @@
-"""What each run did, for those who look into the warehouse and not into a log."""
+"""The results of each run, for readers of the warehouse instead of the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 class SyncRunsStream(PancakeStream):
     """The account of the run, which the tap gives itself: a row for each page.
 
-    A page's row is written when it is done; all others at the end of the run, whatever ends it.
+    The row of a page is written when the page is done. All other rows are written at the end of the
+    run, even if it fails or is interrupted.
     """
 
     name = "sync_runs"
@@ -39,10 +40,10 @@ class SyncRunsStream(PancakeStream):
     replication_key = "ended_at"
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with a run that goes on."""
+        """Start with a run in progress."""
         super().__init__(tap, run)
         self._ending: tuple[Status, str] | None = None
-        """How the run ended before all was read, and why."""
+        """Status and reason of a run that ended early; None otherwise."""
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
@@ -56,9 +57,9 @@ class SyncRunsStream(PancakeStream):
             self.run.account.tell(page_id)
 
     def tell_rest(self, end: BaseException) -> None:
-        """Write what was not written when a run ended before all was read.
+        """Write the rows of all other pages when a run ends early.
 
-        Not of a first run that knows no page yet: `meltano config test` takes any row for success.
+        A first run without pages writes none: `meltano config test` takes any row for a success.
         """
         account = self.run.account
         if not self.selected or not account.has_pages:
@@ -87,17 +88,17 @@ class SyncRunsStream(PancakeStream):
 
     @override
     def get_context_state(self, context: Context | None) -> dict[str, Any]:
-        return {}  # there is nothing to keep
+        return {}  # the stream keeps no state
 
     @override
     def written(self, page_id: str | None, count: int) -> None:
-        pass  # not of itself
+        pass  # the stream does not count its own rows
 
     @override
     def write_state(self) -> None:
         if self.context is None:
             super().write_state()
-        else:  # not for each page
+        else:  # at intervals, not after each page
             self.run.state_clock.tick()
 
     def _record(self, page_id: str, page: PageRun) -> Record:
@@ -125,14 +126,14 @@ class SyncRunsStream(PancakeStream):
         }
 
     def _end_of(self, page_id: str, page: PageRun) -> tuple[Status, str] | None:
-        """Say how the end of the run left a page that was not done; None if it is."""
+        """Return status and reason of a page if an early end left it unfinished; else None."""
         if self._ending is None or (page.is_over and page_id != ACCOUNT):
             return None
         status, reason = self._ending
         return (status if page_id == ACCOUNT else Status.INTERRUPTED), reason
 
     def _streams(self, page_id: str, page: PageRun) -> Iterator[Row]:
-        """Tell of each stream of a page that was selected, and of others that failed."""
+        """Yield the results of the selected streams of a page, and of others that failed."""
         if page.instead:
             return
         for name, stream in self.run.streams.items():
@@ -145,11 +146,11 @@ class SyncRunsStream(PancakeStream):
 
     def _stream(self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally) -> Row:
         kept = stream.kept(page_id)
-        # Of statistics, days are aside, which are open, too.
+        # Days of statistics that are set aside are also open stretches, and are shown as these.
         aside = [] if isinstance(stream, StatisticsStream) else kept.get("aside", [])
         left = kept.get(OPEN, [])
         conversations = [entry[0] for entry in aside]
-        status, reason = self._fared(stream, page_id, page, tally) or (Status.COMPLETE, None)
+        status, reason = self._problem_of(stream, page_id, page, tally) or (Status.COMPLETE, None)
         if status is Status.COMPLETE and conversations:
             status = Status.INCOMPLETE
             reason = f"set aside, and tried again: {counted(len(conversations), 'conversation')}"
@@ -166,10 +167,10 @@ class SyncRunsStream(PancakeStream):
             "set_aside": conversations,
         }
 
-    def _fared(
+    def _problem_of(
         self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally
     ) -> tuple[Status, str] | None:
-        """Say what went wrong with a stream, or with those without which it has no rows."""
+        """Return the problem of a stream, or of the streams that it needs; None without one."""
         sources = [page.tallies[name] for name in stream.read_with if name in page.tallies]
         problems = [one.problem for one in (tally, *sources) if one.problem]
         if problems:
@@ -178,6 +179,6 @@ class SyncRunsStream(PancakeStream):
             return None
         if (end := self._end_of(page_id, page)) or page_id == ACCOUNT:
             return end
-        # Another one met what holds for the whole page.
+        # The page ended early: another stream has the problem of the whole page.
         others = [one.problem for one in page.tallies.values() if one.problem]
         return max(others, key=lambda one: one[0].badness, default=None)

@@ -1,4 +1,4 @@
-"""What Pancake counts: pages, staff, tags, new customers, engagements."""
+"""Statistics of Pancake: pages, staff, tags, new customers, engagements."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class PageStatisticsStream(StatisticsStream):
 class UserStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/users`: by member of staff and hour.
 
-    Its rows may have their hour in UTC, too, which shows the page's own time. Source: reference,
+    Its rows may also have their hour in UTC, which shows the page's time zone. Source: reference,
     section 13.
     """
 
@@ -84,10 +84,10 @@ class UserStatisticsStream(StatisticsStream):
     replication_key = "hour_utc"
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with no time shown."""
+        """Start without any time zone."""
         super().__init__(tap, run)
         self.zones: dict[str, str] = {}
-        """Page id to the hours ahead of UTC that the newest row of the page shows."""
+        """Page id to the hours ahead of UTC, from the newest row of the page that shows them."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -125,9 +125,9 @@ class UserStatisticsStream(StatisticsStream):
 class MultiPageUserStatisticsStream(StatisticsStream):
     """`GET /api/v1/statistics/user`: totals of staff over all pages together, a day a call.
 
-    One page that the user token may not read spoils the whole answer, which names it: it is left
-    out, and the call repeated. Where an answer names none, each page is asked alone, to find it.
-    Source: reference, sections 14 and 24, 10.
+    If the user token cannot access one of the pages, Pancake refuses the whole request and names
+    the page. The tap leaves it out and repeats the request. If the answer names no page, the tap
+    requests each page alone to find it. Source: reference, sections 14 and 24, 10.
     """
 
     name = "multi_page_user_statistics"
@@ -141,13 +141,13 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     selected_by_default = False
 
     _NOT_THESE = frozenset({105})
-    """Codes that elsewhere are of the user token, and here mean that it may not use a page."""
+    """Codes that here refuse a page; for other endpoints they are about the user token."""
     _NOT_ALLOWED = frozenset({121, 122, 125, 126}) | _NOT_THESE
     _CHECK = "check their plans and your rights in Pancake, or choose with `page_ids`"
     _STAYS = "if it stays so, leave the page out with `page_ids`"
 
-    _is_told_apart = False
-    """Whether this run has asked the pages one by one in vain: that costs a call for each."""
+    _has_tried_alone = False
+    """Whether this run has requested each page alone without a result: a costly step."""
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -183,7 +183,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         return self._names_pages(body) or code_of(body) in self._NOT_THESE
 
     def _names_pages(self, body: Body) -> bool:
-        """Tell whether an answer refuses some pages, and says which."""
+        """Return whether an answer refuses some pages, and names them."""
         return bool(body.get("errors")) and isinstance(body["errors"], list)
 
     @override
@@ -195,8 +195,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         if not self.run.shard.has_account:
-            return  # the totals are of the pages of all shards
-        # Not a child of pages: what ends it must not end the run.
+            return  # the totals are for all shards together; only one of them reads them
+        # This stream is not a child of `pages`: its failure must not end the run.
         try:
             yield from self._read()
         except PageSkipped as refusal:
@@ -210,7 +210,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         added = [times.normalised_or_none(page.get("inserted_at")) for page in pages.values()]
         if not pages:
             return
-        # A day is over when it is over for all pages.
+        # A day is complete when it is over in the time zones of all pages.
         zones = [zone_of(page.get("timezone")) for page in pages.values()]
         zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
         oldest = min((at for at in added if at), default=None) if all(added) else None
@@ -234,7 +234,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         walk.finish()
 
     def _note_pages(self, pages: list[str], walk: BucketWalk) -> None:
-        """Keep of which pages the totals are; of more than before, read all of them again."""
+        """Keep the pages of the totals in the state; if there are new ones, read all days again."""
         before: list[str] = walk.bookmark.fact("pages")
         added = [page_id for page_id in pages if page_id not in before]
         if added and walk.has_read and not walk.read:
@@ -253,18 +253,18 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             raise PageSkipped(msg)
 
     def _totals(self, span: Span, pages: dict[str, Row], failed: list[PageFailed]) -> Body:
-        """Ask for a day of all pages together.
+        """Request a day of all pages together.
 
         Args:
             span: the day.
-            pages: those that spoil the answer are taken out.
-            failed: gets the reason of each of them that is more than denied.
+            pages: the pages; those that are refused are removed.
+            failed: the reasons of pages that failed, as opposed to skipped, are added.
 
         Returns:
             The answer; empty if no page is left.
 
         Raises:
-            PageFailed: it is refused, and no page is the reason.
+            PageFailed: the request is refused, and no page is the reason.
         """
         while pages:
             try:
@@ -285,10 +285,10 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         return {}
 
     def _answer(self, span: Span, pages: Iterable[str]) -> Body:
-        """Ask once for pages together.
+        """Send one request for several pages.
 
         Raises:
-            PageFailed: it is refused, without the names of pages.
+            PageFailed: the request is refused, and the answer names no page.
         """
         body = self.fetch(None, (span, pages))
         if self.explains(body) and not self._names_pages(body):
@@ -299,16 +299,16 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     def _refused_alone(
         self, span: Span, pages: Collection[str], refusal: PageFailed
     ) -> dict[str, PageFailed]:
-        """Ask for each page alone, since a refusal of all together names none.
+        """Request each page alone, because the refusal of all together names none.
 
         Returns:
-            The pages that are refused, with the reason of each: some of them, but not all.
+            The refused pages, with the reason of each: at least one page, but not all.
 
         Raises:
-            PageFailed: the refusal is not of some pages.
+            PageFailed: the refusal is not about some of the pages.
         """
         is_one = len(pages) == 1
-        if is_one or self._is_told_apart or not _may_be_of_a_page(refusal):
+        if is_one or self._has_tried_alone or not _may_be_of_a_page(refusal):
             raise refusal
         refused: dict[str, PageFailed] = {}
         for page_id in pages:
@@ -327,15 +327,15 @@ class MultiPageUserStatisticsStream(StatisticsStream):
                 if self._names_pages(body):
                     refused |= self._refused(body["errors"], [page_id])
         if len(refused) in {0, len(pages)}:
-            self._is_told_apart = True
+            self._has_tried_alone = True
             raise refusal
         return refused
 
     def _refused(self, errors: list[Any], pages: Iterable[str]) -> dict[str, PageFailed]:
-        """Return the pages that an answer names, with the reason of each.
+        """Return the pages that an answer refuses, with the reason of each.
 
         Raises:
-            PageFailed: it names none that was asked for.
+            PageFailed: the answer names no requested page.
         """
         named = {str(error.get("page_id")): error for error in errors if isinstance(error, dict)}
         refused: dict[str, PageFailed] = {}
@@ -355,7 +355,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
 
 def _may_be_of_a_page(refusal: PageFailed) -> bool:
-    """Tell whether one of several pages may be the reason, and not the API or the connection."""
+    """Return whether a page may be the reason for a refusal, not the API or the connection."""
     if isinstance(refusal, TransientError):
         return refusal.status == HTTPStatus.OK and not refusal.unreadable
     return not isinstance(refusal, NothingThere)
@@ -364,8 +364,8 @@ def _may_be_of_a_page(refusal: PageFailed) -> bool:
 class TagStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/tags`: how often each tag was set, by day.
 
-    The answer's `data_today` has labels that nobody has published, and is not read: today comes
-    with the days. Source: reference, section 16.
+    `data_today` of the answer is not read: its labels are not documented, and the days include
+    today. Source: reference, section 16.
     """
 
     name = "tag_statistics"
@@ -407,7 +407,7 @@ class TagStatisticsStream(StatisticsStream):
 
 
 def _with_year(label: str, at: datetime | None, span: Span) -> str:
-    """Return a label that no other day has: with its year, or with the span if it names no day."""
+    """Return a unique label: with its year, or with the span if the label names no day."""
     if at is None:
         return f"{label} ({span.days})"
     return f"{label}/{at.year}" if is_day_and_month(label) else label
@@ -416,8 +416,8 @@ def _with_year(label: str, at: datetime | None, span: Span) -> str:
 class NewCustomerStatisticsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/customers`, or `…/page_customers`: new customers by day.
 
-    The older document has the one path, the newer the other: the first good answer of a run
-    decides. Source: reference, section 17.
+    The older document has one path, the newer document the other. The tap uses the path of the
+    first successful request in a run. Source: reference, section 17.
     """
 
     name = "new_customer_statistics"
@@ -430,7 +430,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
     _NAMES = ("customers", "page_customers")
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with no answer."""
+        """Start with both paths."""
         super().__init__(tap, run)
         self._names: tuple[str, ...] = self._NAMES
 
@@ -443,17 +443,17 @@ class NewCustomerStatisticsStream(StatisticsStream):
     def ask(
         self, url: str, params: Mapping[str, Any], context: Context | None, token: str
     ) -> Reply:
-        # Pages that come here before it is known which path it is do not wait for one another.
+        # Until a path is found, pages try both in parallel; they do not wait for each other.
         base = url.removesuffix(self._NAMES[0])
         refusal: PageFailed | None = None
         for name in self._names:
             try:
                 reply = super().ask(base + name, params, context, token)
             except (NothingThere, TransientError) as fault:
-                # A path that does not exist may also answer with the web app's page.
+                # A path that does not exist may also answer with the HTML of the web app.
                 if isinstance(fault, TransientError) and not fault.unreadable:
                     raise
-                # One that may pass goes before one that tells that the path is another.
+                # A fault that may pass is raised rather than a wrong path.
                 refusal = fault if isinstance(fault, TransientError) else refusal or fault
             else:
                 self._names = (name,)
@@ -478,8 +478,9 @@ class NewCustomerStatisticsStream(StatisticsStream):
 class CustomerEngagementsStream(StatisticsStream):
     """`GET …/pages/{page_id}/statistics/customer_engagements`: whom a page dealt with, by day.
 
-    Its answers hold the rows of `user_engagements` too, so this stream reads for both: a day a call
-    then, since those are totals of what was asked for. Source: reference, section 15.
+    Its answers also have the rows of `user_engagements`, so this stream reads for both. Each
+    request is then for one day, because these rows are totals of the range. Source: reference,
+    section 15.
     """
 
     name = "customer_engagements"
@@ -501,7 +502,7 @@ class CustomerEngagementsStream(StatisticsStream):
 
     @override
     def place(self, context: Context | None) -> str:
-        # Messages name what was selected, which may be the one that this stream reads for.
+        # Messages name the selected stream, which may be `user_engagements`.
         return super().place(context) if self.selected else self._users.place(context)
 
     @override
@@ -537,7 +538,7 @@ class CustomerEngagementsStream(StatisticsStream):
                     try:
                         self.span_failed(failure, span, walk, context)
                     except PageFailed as ending:
-                        # The other one goes on.
+                        # The other stream goes on.
                         self.run.page_failed(ending, self.name, context["page_id"])
                         walks.remove(walk)
             if not walks:
@@ -547,7 +548,7 @@ class CustomerEngagementsStream(StatisticsStream):
     def _both_failed(
         self, failure: PageFailed, span: Span, walks: list[BucketWalk], context: Context
     ) -> None:
-        """Set a span aside in both streams, but say it once."""
+        """Set a span aside in both streams, but log it once."""
         steps = [
             partial(self.span_failed, failure, span, walk, context, told=number > 0)
             for number, walk in enumerate(walks)
@@ -555,7 +556,7 @@ class CustomerEngagementsStream(StatisticsStream):
         self._end(steps, context)
 
     def _end(self, steps: Iterable[Callable[[], None]], context: Context) -> None:
-        """Take the same step of both streams, and raise what ended one only then."""
+        """Take all steps, and raise a failure only after the last one."""
         endings: dict[str, PageFailed] = {}
         for step in steps:
             try:
@@ -572,7 +573,7 @@ class CustomerEngagementsStream(StatisticsStream):
         days: dict[datetime, Row] = {}
         counted = self.schema["properties"].keys() - {"page_id", "date"}
         for row in rows_in(body.get("statistics") or []):
-            # By the hour or the day: each customer counts once a day, so hours add up.
+            # Rows are for an hour or a day. Each customer counts once a day, so hours can be added.
             counts = days.setdefault(Unit.DAY.floor(span.hour_of(row["hour"])), {})
             for name, count in row.items():
                 if name in counted:
@@ -592,10 +593,10 @@ class CustomerEngagementsStream(StatisticsStream):
 
 
 def _plus(total: float | None, count: object) -> float | None:
-    """Add a number, or the text of one, to a total; null adds nothing.
+    """Return a total plus a number, or a number as text; null adds nothing.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: the count is not a number.
     """
     if count is None:
         return total
@@ -624,7 +625,7 @@ class UserEngagementsStream(StatisticsStream):
         return False
 
     def __init__(self, tap: Tap, run: Run) -> None:
-        """Begin with no answer."""
+        """Start without any answer."""
         super().__init__(tap, run)
         self._answers: dict[str, tuple[Body, Span, BucketWalk]] = {}
 
@@ -635,7 +636,7 @@ class UserEngagementsStream(StatisticsStream):
         return [row for _, row in self.found(body, span, context)]
 
     def write(self, body: Body, span: Span, walk: BucketWalk, context: Context) -> None:
-        """Write the rows of one answer, as a sync of their own."""
+        """Write the rows of one answer, as a separate sync."""
         self._answers[context["page_id"]] = body, span, walk
         self.sync(context)
 
