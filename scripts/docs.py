@@ -117,7 +117,7 @@ def streams_table() -> str:
     """Return the table of streams."""
     names: dict[type, str] = {type(stream): stream.name for stream in streams().values()}
     return table(
-        "stream | endpoint | key | replication | parent | page size | one call brings",
+        "stream | endpoint | key | replication | parent | page size | one request returns",
         (
             [
                 f"[`{stream.name}`]({{streams}}#{stream.name})"

@@ -48,7 +48,7 @@ class _AdStream(StatisticsStream):
 
     right = VIEW_AD_REPORTS
     daily = True
-    brings = "a day of all advertisements"
+    brings = "all ads of one day"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "date", "ad_id")
     replication_key = "date"
@@ -83,7 +83,7 @@ def _ad_of(row: Row) -> str:
 
 
 class AdStatisticsStream(_AdStream):
-    """`GET …/pages/{page_id}/statistics/ads`: by advertisement and day."""
+    """`GET …/pages/{page_id}/statistics/ads`: cost and results of each ad by day."""
 
     name = "ad_statistics"
     path = "/pages/{page_id}/statistics/ads"
@@ -94,14 +94,14 @@ class AdStatisticsStream(_AdStream):
 
 
 class CampaignStatisticsStream(_AdStream):
-    """`GET …/pages/{page_id}/statistics/pages_campaigns`: advertisements with their campaigns."""
+    """`GET …/pages/{page_id}/statistics/pages_campaigns`: each ad by day, with its ad set."""
 
     name = "campaign_statistics"
     path = "/pages/{page_id}/statistics/pages_campaigns"
 
 
 class AdConversationsStream(ListStream):
-    """`GET …/pages/{page_id}/export_data`: conversations that came from advertisements.
+    """`GET …/pages/{page_id}/export_data`: conversations that started from ads.
 
     Oldest first in the answers seen. Source: reference, section 20.
     """
@@ -140,7 +140,7 @@ _TIKTOK = ("tt_", "ttm_")
 
 
 class AdsStream(PancakeStream):
-    """`GET …/pages/{page_id}/ads`: the advertisements that conversations name.
+    """`GET …/pages/{page_id}/ads`: the ads in `conversations.ad_ids`.
 
     The answer has only the id of an ad that Pancake does not know. Source: reference, section 24.
     """
@@ -149,7 +149,7 @@ class AdsStream(PancakeStream):
     path = "/pages/{page_id}/ads"
     records_key = "data"
     keeps_state = True
-    brings = "20 advertisements"
+    brings = "up to 20 ads"
     read_with = ("conversations",)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")

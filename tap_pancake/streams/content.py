@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TagsStream(PancakeStream):
-    """`GET …/pages/{page_id}/tags`: all tags of a page, also deactivated ones."""
+    """`GET …/pages/{page_id}/tags`: all tags of a page, including deactivated ones."""
 
     name = "tags"
     path = "/pages/{page_id}/tags"
@@ -33,7 +33,7 @@ class TagsStream(PancakeStream):
 
 
 class PostsStream(ListStream):
-    """`GET …/pages/{page_id}/posts`: newest first, by the time they were made."""
+    """`GET …/pages/{page_id}/posts`: newest first, by creation time."""
 
     name = "posts"
     path = "/pages/{page_id}/posts"
@@ -56,7 +56,7 @@ class PostsStream(ListStream):
 
 
 class CallLogsStream(ListStream):
-    """`GET …/pages/{page_id}/sip_call_logs`: in no known order, by the time they began.
+    """`GET …/pages/{page_id}/sip_call_logs`: filtered by start time, in no documented order.
 
     The id of a page's SIP package comes from the settings, because no endpoint returns it. A page
     without one has no calls to read; only `--test` reports this. Source: reference, section 18.

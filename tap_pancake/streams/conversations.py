@@ -67,7 +67,7 @@ class _Ahead(Part):
 
 
 class ConversationsStream(ListStream):
-    """`GET …/pages/{page_id}/conversations`: newest first, each by the time of its last message."""
+    """`GET …/pages/{page_id}/conversations`: newest first, by the time of the last message."""
 
     name = "conversations"
     path = "/pages/{page_id}/conversations"

@@ -24,14 +24,14 @@ _OF_THE_ANSWER = ("success", "conversation_id")
 
 
 class ConversationDetailsStream(MessagesStream):
-    """`GET …/conversations/{conversation_id}/messages`: what stands beside the newest messages.
+    """`GET …/conversations/{conversation_id}/messages`: the fields beside the newest messages.
 
     If `messages` reads a conversation, its answers have the details, and this stream makes no
     request. Otherwise, this stream requests the newest messages of the conversation.
     """
 
     name = "conversation_details"
-    brings = "the details of a conversation; no call of its own beside `messages`"
+    brings = "one conversation; no request of its own if `messages` is selected"
     primary_keys = ("page_id", "conversation_id")
     replication_key = "last_message_at"
     read_with = ("messages", "conversations")

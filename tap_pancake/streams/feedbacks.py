@@ -26,7 +26,7 @@ _LONGEST = 29
 
 
 class CustomerFeedbacksStream(StatisticsStream):
-    """`GET …/pages/{page_id}/statistics/customer_feedbacks`: how customers rate the staff.
+    """`GET …/pages/{page_id}/statistics/customer_feedbacks`: ratings of the staff by customers.
 
     An answer also has the number of feedbacks of each member of staff. This shows whether the
     answer is complete. Source: reference, section 24.
@@ -36,7 +36,7 @@ class CustomerFeedbacksStream(StatisticsStream):
     path = "/pages/{page_id}/statistics/customer_feedbacks"
     records_key = "customer_feedback"
     unit = Unit.MOMENT
-    brings = f"`statistics_window_days` days, {_LONGEST} at most"
+    brings = f"`statistics_window_days` days, at most {_LONGEST}"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "inserted_at"

@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class MessagesStream(PancakeStream):
-    """`GET …/conversations/{conversation_id}/messages`: batches, counted from the newest."""
+    """`GET …/conversations/{conversation_id}/messages`: batches, newest first, by offset."""
 
     name = "messages"
     path = "/pages/{page_id}/conversations/{conversation_id}/messages"

@@ -97,7 +97,7 @@ def tokens_of(listed: Listed) -> dict[str, str]:
 
 
 class PagesStream(PancakeStream):
-    """`GET /api/v1/pages`: one answer with every page that the user can see."""
+    """`GET /api/v1/pages`: all pages of the user, in one answer."""
 
     name = "pages"
     path = "/pages"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CustomersStream(ListStream):
-    """`GET …/pages/{page_id}/page_customers`: newest first, by the time of their last change.
+    """`GET …/pages/{page_id}/page_customers`: newest first, by the time of the last change.
 
     It is not certain whether `order_by` has an effect, and whether `since` and `until` filter by
     the same time (reference, section 9). The tap checks this in the answers. Busy pages may answer

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SyncRunsStream(PancakeStream):
-    """The account of the run, which the tap gives itself: a row for each page.
+    """The tap's own account of a run: a row for each page.
 
     The row of a page is written when the page is done. All other rows are written at the end of the
     run, even if it fails or is interrupted.
@@ -35,7 +35,7 @@ class SyncRunsStream(PancakeStream):
 
     name = "sync_runs"
     path = ""
-    brings = "nothing: it costs no call"
+    brings = "no request"
     primary_keys = ("run_id", "page_id")
     replication_key = "ended_at"
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class PageStatisticsStream(StatisticsStream):
-    """`GET …/pages/{page_id}/statistics/pages`: by the hour; hours without traffic may be missing.
+    """`GET …/pages/{page_id}/statistics/pages`: by hour; hours without traffic may be missing.
 
     Source: reference, section 12.
     """
@@ -68,7 +68,7 @@ class PageStatisticsStream(StatisticsStream):
 
 
 class UserStatisticsStream(StatisticsStream):
-    """`GET …/pages/{page_id}/statistics/users`: by member of staff and hour.
+    """`GET …/pages/{page_id}/statistics/users`: by staff member and hour.
 
     Its rows may also have their hour in UTC, which shows the page's time zone. Source: reference,
     section 13.
@@ -123,7 +123,7 @@ class UserStatisticsStream(StatisticsStream):
 
 
 class MultiPageUserStatisticsStream(StatisticsStream):
-    """`GET /api/v1/statistics/user`: totals of staff over all pages together, a day a call.
+    """`GET /api/v1/statistics/user`: totals of each staff member over all pages, by day.
 
     If the user token cannot access one of the pages, Pancake refuses the whole request and names
     the page. The tap leaves it out and repeats the request. If the answer names no page, the tap
@@ -134,7 +134,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     path = "/statistics/user"
     api = USER_API
     daily = True
-    brings = "a day of all pages"
+    brings = "all staff of one day"
     primary_keys = ("user_id", "date")
     replication_key = "date"
     state_partitioning_keys = None
@@ -476,7 +476,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
 
 
 class CustomerEngagementsStream(StatisticsStream):
-    """`GET …/pages/{page_id}/statistics/customer_engagements`: whom a page dealt with, by day.
+    """`GET …/pages/{page_id}/statistics/customer_engagements`: customers served, by day.
 
     Its answers also have the rows of `user_engagements`, so this stream reads for both. Each
     request is then for one day, because these rows are totals of the range. Source: reference,
@@ -485,7 +485,7 @@ class CustomerEngagementsStream(StatisticsStream):
 
     name = "customer_engagements"
     path = "/pages/{page_id}/statistics/customer_engagements"
-    brings = "`statistics_window_days` days, a day with `user_engagements`"
+    brings = "`statistics_window_days` days; one day if `user_engagements` is selected"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "date")
     replication_key = "date"
@@ -608,12 +608,12 @@ def _plus(total: float | None, count: object) -> float | None:
 
 
 class UserEngagementsStream(StatisticsStream):
-    """The staff in the answers of `customer_engagements`, which reads them for this stream."""
+    """Engagements by staff member, which the answers of `customer_engagements` contain."""
 
     name = "user_engagements"
     path = CustomerEngagementsStream.path
     daily = True
-    brings = "a day, in the answers of `customer_engagements`"
+    brings = "all staff of one day, together with `customer_engagements`"
     read_with = (CustomerEngagementsStream.name,)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "date")
