@@ -493,4 +493,6 @@ def test_a_misspelt_variable_is_refused() -> None:
     run = run_command("--config=ENV", env=variables | {"TAP_PANCAKE_PERSONAL_DTA": "hash"})
     assert run.returncode != 0
     (line,) = run.stderr.strip().splitlines()[-1:]
-    assert "TAP_PANCAKE_PERSONAL_DTA is no setting: did you mean TAP_PANCAKE_PERSONAL_DATA?" in line
+    assert (
+        "TAP_PANCAKE_PERSONAL_DTA is not a setting: did you mean TAP_PANCAKE_PERSONAL_DATA?" in line
+    )

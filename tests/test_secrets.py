@@ -118,7 +118,7 @@ CASES = {
         config={"api_url": f"http://127.0.0.1:{closed_port()}"}, told="refused"
     ),
     "unresolvable host": Case(
-        config={"api_url": "http://nowhere.invalid"}, told="name of the API is not found"
+        config={"api_url": "http://nowhere.invalid"}, told="host of the API is not found"
     ),
     "no server of TLS": Case(
         config={"api_url": "https://127.0.0.1:{port}", "request_timeout": 0.2}, told="no answer"

@@ -43,7 +43,7 @@ def test_a_state_of_before_is_refused_in_one_line(tmp_path: Path, path: Path) ->
     assert not run.stdout
     assert "Traceback" not in run.stderr
     (line,) = log_lines(run, "CRITICAL")
-    assert "an earlier version wrote it" in line
+    assert "a version whose state this version cannot read" in line
     assert "run once without state" in line
 
 

@@ -54,8 +54,8 @@ class PageTokens:
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
             msg = (
-                f"page {page_id}: it has no page token: have an administrator of the page create"
-                " one in Pancake under the page's Settings → Tools, or put it into"
+                f"page {page_id}: the page has no page token: ask an administrator of the page to"
+                " create one in Pancake under the page's Settings → Tools, or put its token into"
                 " `page_access_tokens`"
             )
             raise PageLost(msg)
@@ -81,7 +81,7 @@ class PageTokens:
             except (RunStopped, PageFailed) as refusal:
                 # Not the run's end: other pages' tokens may still be good.
                 msg = (
-                    f"page {page_id}: its token was replaced, and no newer one can be found:"
+                    f"page {page_id}: its token was replaced, and the tap cannot get the new one:"
                     f" {refusal}"
                 )
                 raise PageLost(msg) from None

@@ -69,7 +69,7 @@ class StepDown:
             if rows is None and self.sign > 0 and not self._live.listing.bounded:
                 # The last row is gone, from which on those without a time, which pass no bound,
                 # would have been found.
-                msg = "has nothing any more where it was read to"
+                msg = "is empty where it had rows before"
                 raise Stray(msg)
         else:
             self._check_order()
@@ -92,7 +92,7 @@ class StepDown:
                 break
             head = None
             if not self._known.rows:
-                msg = "has rows without a time only"
+                msg = "has only rows without a time"
                 raise Stray(msg)
             rows = self._step()
         if rest := self._known.loose:
@@ -159,7 +159,7 @@ class StepDown:
             if self._goes_on(follows, rows) or self._leads_on(self._asked(beyond)):
                 return self._page_through(query)
             return self._after_gap()
-        msg = "does not go on where an answer ended"
+        msg = "does not continue where an answer ended"
         raise Stray(msg)
 
     def _is_end(self) -> bool:

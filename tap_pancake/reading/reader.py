@@ -149,7 +149,7 @@ class ListReader:
                 yield from self._settle()
         except Stray as stray:
             if self._live.listing.newest_first:  # else no order was promised
-                self._warn(f"it {stray}: it is read page after page")
+                self._warn(f"the list {stray}: the tap reads all of it")
             yield from self._read_whole()
         else:
             if is_unproven or self._walked:  # whose filter no answer has shown

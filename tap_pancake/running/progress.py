@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tap_pancake.api.limits import Limits
     from tap_pancake.running.account import RunAccount, Tally
@@ -93,10 +93,10 @@ def _limited(totals: Mapping[str, Tally]) -> str:
 
 
 def _waits_for(wait: _Wait) -> str:
-    number = f" (try {wait.number})" if wait.number else ""
+    where = f"{wait.place}, {wait.seconds:.0f} s so far"
     if wait.refusals:
-        number = f" (refused {counted(wait.refusals, 'time')} with HTTP 429)"
-    return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
+        return f"refused {counted(wait.refusals, 'time')} with HTTP 429: {where}"
+    return f"waiting for an answer: {where}" + (f" (try {wait.number})" if wait.number else "")
 
 
 def _slowed(paces: Mapping[str, float]) -> Iterator[str]:
@@ -128,8 +128,9 @@ class Progress:
         self._lock = threading.Lock()
         self._under_way: dict[str, _Way | None] = {}
         self._waits: dict[int, _Wait] = {}  # by thread
-        self._most = 0  # side by side since the last line
-        self._done = 0
+        self._since: dict[str, float] = {}  # when a page began, or the last line was written
+        self._allowed = 0.0  # calls since the last line that the rate limits of ended pages allowed
+        self._ended: set[str] = set()
         self._pages = 0
         self._began = self._told = time.monotonic()
         self._calls_told = 0
@@ -167,13 +168,15 @@ class Progress:
         """Note that a page is being read."""
         with self._lock:
             self._under_way[page_id] = None
-            self._most = max(self._most, len(self._under_way))
+            self._since[page_id] = time.monotonic()
 
     def end(self, page_id: str) -> None:
         """Note that a page has been read, or given up."""
         with self._lock:
             self._under_way.pop(page_id, None)
-            self._done += 1
+            seconds = time.monotonic() - self._since.pop(page_id)
+            self._allowed += seconds * self._limits.of(page_id).pace
+            self._ended.add(page_id)
 
     def reached(self, page_id: str, place: str, start: str | None) -> None:
         """Note where the walk over a page's conversations is.
@@ -202,7 +205,7 @@ class Progress:
     def _line(self, seconds: float) -> str:
         with self._lock:
             under_way = dict(self._under_way)
-            most, self._most = self._most, len(under_way)
+            allowed = self._calls_allowed() / seconds
             wait = max(list(self._waits.values()), key=lambda wait: wait.seconds, default=None)
         totals = self._account.totals()
         calls = sum(tally.calls for tally in totals.values())
@@ -210,8 +213,6 @@ class Progress:
         if wait is not None and not self._pages:
             return _waits_for(wait)  # there is nothing else to tell yet
         slowed = {page: pace for page, pace in self._limits.slowed().items() if page in under_way}
-        highest = self._limits.calls_per_second
-        at_most = (most - len(slowed)) * highest + sum(slowed.values())
         inbox = [
             (totals[f"{name}s"].rows if f"{name}s" in totals else 0, name)
             for name in ("conversation", "message")
@@ -222,7 +223,7 @@ class Progress:
             [
                 f"{self._pages_done()}, {len(under_way)} under way",
                 ", ".join(written),
-                f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
+                f"{rate:.1f} calls/s" + (f" of at most {allowed:.1f}" if allowed else ""),
                 _limited(totals),
                 *_slowed(slowed),
                 *self._slow(under_way),
@@ -230,10 +231,22 @@ class Progress:
             ]
         )
 
+    def _calls_allowed(self) -> float:
+        """Return the number of calls that the rate limits allowed since the last line."""
+        now = time.monotonic()
+        allowed, self._allowed = self._allowed, 0.0
+        for page_id, since in self._since.items():
+            allowed += (now - since) * self._limits.of(page_id).pace
+            self._since[page_id] = now
+        return allowed
+
     def _pages_done(self) -> str:
-        failing = len(self._account.failing)
-        failed = f" ({failing:,} with failures)" if failing else ""
-        return f"{self._done:,} of {counted(self._pages, 'page')} done{failed}"
+        with self._lock:
+            under_way, ended = set(self._under_way), set(self._ended)
+        failed = set(self._account.failing) - under_way
+        pages = self._pages + len(failed - ended)  # those that do not exist
+        text = f"{len(ended - failed):,} of {counted(pages, 'page')} done"
+        return text + (f" ({len(failed):,} failed)" if failed else "")
 
     def _slow(self, under_way: Mapping[str, _Way | None]) -> Iterable[str]:
         """Say where the pages are that were read for a while and are furthest behind."""
@@ -247,11 +260,14 @@ class Progress:
                 + (f" ({way.share(now):.0%} of the way to {way.start[:10]})" if way.start else "")
             )
 
-    def summarise(self, failures: Mapping[str, Iterable[str]]) -> None:
+    def summarise(
+        self, failures: Mapping[str, Iterable[str]], selected: Collection[str] = ()
+    ) -> None:
         """Write the summary.
 
         Args:
             failures: how it is called (failed, skipped) → place, colon and reason of each.
+            selected: streams that are named even if they made no call.
         """
         quiet, totals = [], self._account.totals()
         for name, tally in sorted(totals.items()):
@@ -264,7 +280,7 @@ class Progress:
                     counted(tally.retries, "retry", "retries"),
                     self._seconds(name),
                 )
-            elif tally.calls:
+            elif tally.calls or name in selected:
                 quiet.append(f"{name} ({counted(tally.calls, 'call')})")
         if quiet:
             self._logger.info("No rows: %s", ", ".join(quiet))
