@@ -405,8 +405,8 @@ def test_an_id_that_cannot_be_one_of_several_is_never_asked_for(tmp_path: Path, 
         assert sorted(asked(server)) == [ad(number) for number in range(4)]
         assert run.by_key("ads").keys() == {(page.id, ad(number)) for number in range(4)}
         (line,) = log_lines(run, "ERROR")
-        assert "ads: left out" in line
-        assert "rows with a comma or a space in `id` (1)" in line
+        assert "ads: rows that cannot be written were left out" in line
+        assert ": with a comma or a space in `id` (1)" in line
         statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
         assert statuses == {"": "complete", page.id: "incomplete"}
 

@@ -314,7 +314,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
             for page in account.pages
         ),
     ]
-    assert calls.startswith("call_logs: not read of pages that `sip_package_ids` does not have: ")
+    assert calls.startswith("call_logs: not read for pages without an entry in `sip_package_ids`: ")
 
 
 def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:

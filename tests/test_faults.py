@@ -617,7 +617,7 @@ def test_messages_that_are_counted_and_do_not_come_are_told(tmp_path: Path) -> N
         run = sync(tmp_path, config_for(server), catalog=select(*INBOX, "sync_runs"))
         (line,) = log_lines(run, "WARNING")
         assert f"conversation {first.id}, messages: the API counts" in line
-        assert "answers with 200 fewer: they may have been removed" in line
+        assert "returns 200 fewer: they may have been removed" in line
         assert {row["status"] for row in run.records["sync_runs"]} == {"complete", "incomplete"}
         assert_complete(server, run)
         # Later runs read it no further than they need.

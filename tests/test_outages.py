@@ -198,7 +198,7 @@ def test_a_gateway_that_fails_for_one_stream_costs_no_other(streams: tuple[str, 
         failed = {line.split(": ")[0] for line in log_lines(run, "ERROR")}
         assert failed == {f"page {page.id}, {stream}" for stream in streams}
         (last,) = log_lines(run, "CRITICAL")
-        assert last.startswith(f"{len(streams)} failed: what was read is written, the rest is ")
+        assert last.startswith(f"{len(streams)} failed: what was read is written, and the next ")
         assert_complete(server, run)
         for stream in CHILDREN:
             held = {
