@@ -472,7 +472,7 @@ def test_hashing_demands_a_key(tmp_path: Path) -> None:
     [
         ({"personal_data_key": KEY}, "setting `personal_data` is `keep`"),
         ({"personal_data_of": "everybody"}, "setting `personal_data` is `keep`"),
-        ({"personal_data": "hash", "personal_data_key": "short"}, "fewer than 16 letters"),
+        ({"personal_data": "hash", "personal_data_key": "short"}, "fewer than 16 characters"),
         ({"personal_data": "hash", "personal_data_key": KEY}, None),
         ({"personal_data": "drop"}, None),
     ],
