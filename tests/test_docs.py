@@ -294,7 +294,7 @@ def test_the_translated_messages_are_those_of_the_tap() -> None:
     text = (ROOT / "docs" / "vi" / "troubleshooting.md").read_text(encoding="utf-8")
     rows = text.partition("| Thông báo")[2].splitlines()[2:]
     link = re.compile(r"\| (.*) \(\[EN\]\(\.\./troubleshooting\.md#(.*?)\)\) \|")
-    messages = dict(found.groups() for row in rows if row and (found := link.match(row)))
+    messages = {found[1]: found[2] for row in rows if (found := link.match(row))}
     assert len(messages) == len([row for row in rows if row]) == 20
     originals = {anchor: row for row in message_rows() for anchor in ANCHOR.findall(row)}
     for message, anchor in messages.items():
