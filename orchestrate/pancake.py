@@ -48,7 +48,7 @@ RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or
 UNREAD = ("Skipped: ", "Still set aside: ")
 GONE = ", though earlier runs have read it: "
 IDLE = ": the API answers HTTP 500, as it may for a page without traffic: "
-DONE = re.compile(r"(pages? done( \([\d,]+ with failures\))?|No page was read) in ")
+DONE = re.compile(r"(pages? done( \([\d,]+ failed\))?|No page was read) in ")
 # So many are named; of thousands of pages, the log has the rest.
 NAMED = 100
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -296,9 +297,23 @@ def refusals() -> str:
                 case = text.replace("the right to …", "…"), does
                 answers.setdefault(case, []).append(f"user token: {label}" if user_api else label)
     return table(
-        "the API answers | the tap says | and",
-        ([shortened(labels), text, does] for (text, does), labels in answers.items()),
+        "the API answers | the tap logs | what happens",
+        (
+            [anchors_of(labels) + shortened(labels), text, does]
+            for (text, does), labels in answers.items()
+        ),
     )
+
+
+def anchors_of(labels: list[str]) -> str:
+    """Return an anchor for each label, such as `error-code-105` or `user-token-http-401`.
+
+    A label of both tokens has the one of the page token alone.
+    """
+    plain = [unicodedata.normalize("NFKD", label).encode("ascii", "ignore") for label in labels]
+    slugs = [re.sub("[^a-z0-9]+", "-", one.decode().lower()).strip("-") for one in plain]
+    kept = [slug for slug in slugs if slug.removeprefix("user-token-") not in {*slugs} - {slug}]
+    return "".join(f'<a id="{slug}"></a>' for slug in kept)
 
 
 def shortened(labels: list[str]) -> str:
@@ -310,7 +325,7 @@ def shortened(labels: list[str]) -> str:
         return ", ".join(kept)
     where = {label.partition("user token: ")[0] == "" for label in kept}
     bare = [label.removeprefix("user token: ") for label in kept]
-    return f"to {'the user' if where == {True} else 'a page'} token: {', '.join(bare)}"
+    return f"with {'the user' if where == {True} else 'a page'} token: {', '.join(bare)}"
 
 
 def variables_table() -> str:

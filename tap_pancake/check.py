@@ -160,8 +160,8 @@ class Check:
             found.append(findings)
         for name in sorted(self._not_requested):
             self._say(
-                f"{name}: not read of pages that `sip_package_ids` does not have: put the id of the"
-                " page's SIP package there, if it has one"
+                f"{name}: not read for pages without an entry in `sip_package_ids`: add the id of"
+                " the page's SIP package there, if the page has one"
             )
         account = Findings()
         for stream in self._roots:
@@ -171,10 +171,11 @@ class Check:
                 self._say(line)
             failed += account.failures(skipped)
         if failed:
-            msg = f"the test found what a run would fail at ({len(failed)} in all): see above"
+            problems = counted(len(failed), "problem")
+            msg = f"a run would fail ({problems}): see the lines above"
             raise PancakeError(msg)
         if found and not any(findings.readable for findings in found):
-            msg = "nothing at all can be read: see above"
+            msg = "no page can be read: see the lines above"
             raise PancakeError(msg)
 
     def _print_account(self) -> None:
@@ -184,9 +185,9 @@ class Check:
             activated = len(listed.get(ACTIVATED, []))
             total = sum(map(len, listed.values()))
             self._say(
-                f"The user token is good: it lists {counted(total, 'page')}, {activated} activated"
+                f"The user token works: it lists {counted(total, 'page')}, {activated} activated"
             )
-        chosen = " that `page_ids` chooses" if self._pages.config.get("page_ids") else ""
+        chosen = " of `page_ids`" if self._pages.config.get("page_ids") else ""
         if self._run.shard.count > 1:
             chosen += f" in shard {self._run.shard.index} of {self._run.shard.count}"
         self._say(f"Pages to read{chosen}: {count}" if count or chosen else NO_PAGE)

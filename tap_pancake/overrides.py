@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Json = Mapping[str, Any]
 
-_DISCOVER = "write the catalog anew with --discover, or correct the override"
+_DISCOVER = "write the catalog again with --discover, or correct the override"
 _METHODS = ("FULL_TABLE", "INCREMENTAL")
 _ALL_TYPES = ("string", "number", "integer", "boolean", "object", "array", "null")
 # Keywords of JSON Schema that restrict a type.
@@ -88,16 +88,16 @@ def _problems(entry: Json, metadata: Json, stream: Stream) -> Iterator[str]:
     own = own if isinstance(own, str) else None
     for keys in (entry.get("key_properties"), metadata.get("table-key-properties")):
         if keys and sorted(keys) != sorted(ours):
-            yield f"has the key {', '.join(keys)}, and only {', '.join(ours)} tells rows apart"
+            yield f"has the key {', '.join(keys)}, but must have the key {', '.join(ours)}"
     for key in (entry.get("replication_key"), metadata.get("replication-key")):
         if key and key != own:
-            allowed = f"only `{own}` can be" if own else "the stream has none"
-            yield f"has the replication key `{key}`, and {allowed}"
+            allowed = f"must have `{own}`" if own else "the stream has none"
+            yield f"has the replication key `{key}`, but {allowed}"
     methods = _METHODS if own else _METHODS[:1]
     for name in ("replication-method", "forced-replication-method"):
         for method in (entry.get(name.replace("-", "_")), metadata.get(name)):
             if method and method not in methods:
-                yield f"has the replication method {method}, and only {' or '.join(methods)} can be"
+                yield f"has the replication method {method}, but must have {' or '.join(methods)}"
     yield from _changed_columns(entry.get("schema") or {}, stream.schema, "")
 
 
@@ -118,10 +118,10 @@ def _narrowed(theirs: Json, ours: Json, path: str) -> Iterator[str]:
     missing = _types_of(ours) - _types_of(theirs)
     if missing - ({"integer"} if "number" in _types_of(theirs) else set()):
         kinds, given = " or ".join(sorted(_types_of(ours))), " or ".join(sorted(_types_of(theirs)))
-        yield f"says that `{path}` is {given}, and its rows have {kinds}"
+        yield f"has the type {given} for `{path}`, but rows have {kinds}"
     for word in _CONSTRAINTS:
         if word in theirs and theirs[word] not in (ours.get(word), True, {}):
-            yield f"demands `{word}` of `{path}`, which its rows do not promise"
+            yield f"has `{word}` for `{path}`, which rows may not meet"
     if isinstance(theirs.get("items"), dict):
         yield from _narrowed(theirs["items"], ours.get("items", {}), f"{path}[]")
     yield from _changed_columns(theirs, ours, f"{path}.")
@@ -154,7 +154,7 @@ def check_else(maps: object) -> None:
     each = [maps, *maps.values()] if isinstance(maps, dict) else []
     for one in each:
         if isinstance(one, dict) and one.get("__else__") not in (None, "__NULL__"):
-            msg = f"setting `stream_maps`: `__else__` must be null, to remove others: {_MAPS}"
+            msg = f"setting `stream_maps`: `__else__` must be null or absent: {_MAPS}"
             raise ConfigurationError(msg)
 
 

@@ -295,7 +295,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         known = schema.get("properties", {})
         for name in sorted(set(instance) - set(known)):
             near = nearest(name, known)
-            yield f"setting `{name}` is not known" + (
+            yield f"setting `{name}` does not exist" + (
                 f": did you mean `{near}`?" if near else ": remove it"
             )
     elif error.validator == "type":
@@ -334,10 +334,10 @@ def _conflicts(config: Mapping[str, Any]) -> Iterator[str]:
     if config.get("personal_data") == "hash" and not config.get("personal_data_key"):
         yield (
             "setting `personal_data_key` is missing: `personal_data: hash` needs one, a long text"
-            " that nobody guesses, the same in each run"
+            " that nobody can guess, the same in each run"
         )
     if config.get("page_ids") == []:
-        yield "setting `page_ids` must not be empty: leave it out to read all pages"
+        yield "setting `page_ids` must not be empty: remove it to read all pages"
     index, count = config.get("shard_index"), config.get("shard_count")
     if isinstance(index, int) and isinstance(count, int) and index >= count:
         yield (
@@ -352,7 +352,7 @@ def _conflicts(config: Mapping[str, Any]) -> Iterator[str]:
             except ValueError:
                 yield f"setting `{name}` must be a time like 2024-01-31T00:00:00Z"
     if "start_date" in dates and dates["start_date"] > datetime.now(UTC) + timedelta(days=1):
-        yield "setting `start_date` is in the future, so that nothing would be read: correct it"
+        yield "setting `start_date` is in the future, so nothing would be read: correct it"
     if len(dates) == 2 and dates["start_date"] > dates["end_date"]:  # noqa: PLR2004
         yield "setting `end_date` must not be before `start_date`"
 
@@ -439,13 +439,13 @@ def doubts(config: Mapping[str, Any]) -> Iterator[str]:
     how, key = config["personal_data"], config.get("personal_data_key")
     if how == "keep" and (key or config["personal_data_of"] != "customers"):
         yield (
-            "setting `personal_data` is `keep`, so that all personal data is passed on: set it to"
-            " `hash` or `drop`, or take out the other settings of personal data"
+            "setting `personal_data` is `keep`, so all personal data is written: set it to `hash`"
+            " or `drop`, or remove the other settings of personal data"
         )
     if how == "hash" and len(str(key).strip()) < _SAFE_KEY:
         yield (
-            f"setting `personal_data_key` has fewer than {_SAFE_KEY} letters, which can be guessed:"
-            " make one with `openssl rand -hex 32`"
+            f"setting `personal_data_key` has fewer than {_SAFE_KEY} characters, so that somebody"
+            " can guess it: make a key with `openssl rand -hex 32`"
         )
 
 
@@ -456,5 +456,5 @@ def unknown_variable(variables: Iterable[str], known: Iterable[str]) -> str | No
         if variable.startswith("TAP_PANCAKE_") and variable not in names:
             near = nearest(variable, names, cutoff=0.9)
             if near is not None:
-                return f"the environment variable {variable} is no setting: did you mean {near}?"
+                return f"the environment variable {variable} is not a setting: did you mean {near}?"
     return None

@@ -152,7 +152,7 @@ class TapPancake(SDKTap):
             _discard_output()
             lanes.seize()
             self.shared.tell_skipped()
-            msg = f"standard output cannot be written ({fault.strerror}): see where it goes"
+            msg = f"standard output cannot be written ({fault.strerror}): check where it goes"
             if isinstance(fault, BrokenPipeError):
                 msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
@@ -186,7 +186,7 @@ class TapPancake(SDKTap):
         for stream in self.streams.values():
             if stream.selected and isinstance(stream, PancakeStream) and stream.absent:
                 self.logger.warning(
-                    "%s: the catalog lacks the columns %s, which are not written: write it anew"
+                    "%s: the catalog lacks the columns %s, which are not written: write it again"
                     " with --discover",
                     stream.name,
                     ", ".join(sorted(stream.absent)),
@@ -240,8 +240,8 @@ class TapPancake(SDKTap):
         for option in command.params:
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
-                    "Use --test to see what may be read of each page and what not, and why."
-                    " Use --test=schema to test schema output without any call."
+                    "Use --test to see which streams of each page can be read, and why others"
+                    " cannot. Use --test=schema to test schema output without any call."
                 )
         return command
 
@@ -267,7 +267,7 @@ class TapPancake(SDKTap):
                     msg = f"--config: {name} cannot be read: {problem}"
                     break
             else:
-                msg = "--config: what was given cannot be read"
+                msg = "--config: the value cannot be read"
             msg = f"{msg}: give a file with a JSON object"
             raise ConfigurationError(msg) from None
 
@@ -279,7 +279,7 @@ def _problem_of(path: str) -> str | None:
     except json.JSONDecodeError as error:
         return f"{error.msg} in line {error.lineno}, column {error.colno}"
     except UnicodeDecodeError:
-        return "it is no text in UTF-8"
+        return "it is not text in UTF-8"
     except OSError as error:
         return error.strerror or type(error).__name__
     return None if isinstance(content, dict) else "no JSON object"
@@ -307,7 +307,7 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
     remedy = (
         "give the last line that the target wrote (`tail -n 1`)"
         if option == "--state"
-        else "write it anew with --discover"
+        else "write it again with --discover"
     )
     msg = f"{option}: the file {file.name} holds no JSON object: {remedy}"
     raise ConfigurationError(msg)
@@ -327,7 +327,7 @@ def _catalog_of(content: dict[str, Any] | None, file: IO[str] | None) -> Catalog
         catalog = Catalog()
     if catalog.keys().isdisjoint(stream.name for stream in STREAMS):
         msg = (
-            f"--catalog: the file {file.name} is no catalog of this tap: write it anew with"
+            f"--catalog: the file {file.name} is no catalog of this tap: write it again with"
             " --discover"
         )
         raise ConfigurationError(msg)

@@ -237,7 +237,9 @@ def test_those_that_do_not_come_back_are_told_of_and_asked_for_again(tmp_path: P
         catalog = select("ads", "sync_runs")
         run = sync(tmp_path, config_for(server), catalog=catalog)
         (line,) = log_lines(run, "WARNING")
-        assert line.startswith(f"page {page.id}, ads: advertisements that were asked for are not ")
+        assert line.startswith(
+            f"page {page.id}, ads: the answers lack advertisements that the tap "
+        )
         # The first of each call is left out twice: that of 20, and of the one that is left.
         assert len(run.by_key("ads")) == 42
         statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
@@ -347,7 +349,7 @@ def test_one_is_refused_also_where_no_other_is_answered(tmp_path: Path, ads: int
         assert last.returncode == 1
         lines = log_lines(last, "ERROR")
         assert len(lines) == ads
-        assert all("tried for 30 days, and is given up" in line for line in lines)
+        assert all("failed for 30 days, so the tap does not try it again" in line for line in lines)
         part = last.part("ads", page.id)
         assert waiting(part) == aside(part) == set()
 
@@ -403,8 +405,8 @@ def test_an_id_that_cannot_be_one_of_several_is_never_asked_for(tmp_path: Path, 
         assert sorted(asked(server)) == [ad(number) for number in range(4)]
         assert run.by_key("ads").keys() == {(page.id, ad(number)) for number in range(4)}
         (line,) = log_lines(run, "ERROR")
-        assert "ads: left out" in line
-        assert "rows with a comma or a space in `id` (1)" in line
+        assert "ads: rows that cannot be written were left out" in line
+        assert ": with a comma or a space in `id` (1)" in line
         statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
         assert statuses == {"": "complete", page.id: "incomplete"}
 

@@ -330,7 +330,7 @@ def test_r5_a_machine_whose_clock_nothing_corrects_loses_nothing_and_is_told(
         shop.assert_succeeded()
         shop.assert_complete()
         (told,) = warnings(run)
-        assert "does not tell the time" in told
+        assert "does not send the time" in told
         shop.say(made[number * 10 :][:10])
         shop.page.add_conversation()
 

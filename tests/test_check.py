@@ -91,8 +91,8 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
 
 def test_it_begins_with_the_account(checked: Checked) -> None:
     lines = checked.run.stdout.splitlines()
-    assert lines[0] == "The user token is good: it lists 13 pages, 12 activated"
-    assert lines[1] == "Pages to read that `page_ids` chooses: 12"
+    assert lines[0] == "The user token works: it lists 13 pages, 12 activated"
+    assert lines[1] == "Pages to read of `page_ids`: 12"
 
 
 @pytest.mark.parametrize("name", ["good", "replaced", "passing"])
@@ -110,13 +110,13 @@ def test_calls_are_tried_where_the_settings_have_their_package(checked: Checked)
 
 def test_an_old_page_token_is_mended_in_the_pages_settings(checked: Checked) -> None:
     (line,) = checked.about("old")
-    assert ": nothing can be read: the page token was refused: copy it anew from the page's" in line
-    assert "Settings → Tools into `page_access_tokens`" in line
+    assert ": nothing can be read: the page token was refused: copy the current one from" in line
+    assert "the page's Settings → Tools into `page_access_tokens`" in line
 
 
 def test_a_page_without_a_token_gets_one_in_its_settings(checked: Checked) -> None:
     (line,) = checked.about("tokenless")
-    assert ": nothing can be read: it has no page token: have an administrator of the page" in line
+    assert ": nothing can be read: the page has no page token: ask an administrator of the" in line
     assert "under the page's Settings → Tools" in line
 
 
@@ -183,7 +183,7 @@ def test_page_ids_that_are_not_there_are_named(checked: Checked) -> None:
 def test_it_fails_where_a_run_would(checked: Checked) -> None:
     assert checked.run.returncode == 1
     # The pages 999 and inactivated, old and tokenless, and the tags of one: the rest is skipped.
-    assert "the test found what a run would fail at (5 in all): see above" in checked.run.stderr
+    assert "a run would fail (5 problems): see the lines above" in checked.run.stderr
 
 
 def test_it_only_asks_once_for_each_stream(checked: Checked) -> None:
@@ -242,7 +242,7 @@ def test_only_what_the_catalog_selects_is_tried(tmp_path: Path) -> None:
     ]
     # What would be skipped is no failure of a run; but nothing is left here.
     assert refused.returncode == 1
-    assert "nothing at all can be read: see above" in refused.stderr
+    assert "no page can be read: see the lines above" in refused.stderr
     together = refused.stdout.splitlines()[-1]
     assert together.startswith(
         f"all pages together: nothing can be read: left out pages {page.id}, since the API refused"
@@ -258,7 +258,7 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
         run = check(tmp_path, config, "--catalog", str(catalog))
     assert run.returncode == 1
     assert "the API may have changed, please report this" in run.stdout
-    assert "the test found what a run would fail at (1 in all): see above" in run.stderr
+    assert "a run would fail (1 problem): see the lines above" in run.stderr
 
 
 def test_a_page_that_spoils_the_totals_of_all_is_named(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_page_that_spoils_the_totals_of_all_is_named(tmp_path: Path) -> None:
             run = check(tmp_path, config_for(server), "--catalog", str(catalog))
         assert run.returncode == 1  # nothing else is selected
         assert f"left out pages {bad}, since the API refused them" in run.stdout
-        assert ("the test found what a run would fail at" in run.stderr) == (code == "fails")
+        assert ("a run would fail (" in run.stderr) == (code == "fails")
 
 
 def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
             for page in account.pages
         ),
     ]
-    assert calls.startswith("call_logs: not read of pages that `sip_package_ids` does not have: ")
+    assert calls.startswith("call_logs: not read for pages without an entry in `sip_package_ids`: ")
 
 
 def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_page_at_its_limit_is_told_soon(tmp_path: Path) -> None:
         run = check(tmp_path, config_for(server))
         assert server.count() <= 40
     assert run.returncode == 1
-    assert "every call was refused for " in run.stdout
+    assert "every call got HTTP 429 for " in run.stdout
     assert "other programs use up the rate limit" in run.stdout
 
 
@@ -387,6 +387,8 @@ def test_a_gateway_that_fails_for_one_stream_hides_no_other(tmp_path: Path) -> N
         run = check(tmp_path, config_for(server))
     told = run.stdout.splitlines()[2:]
     assert told[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
-    assert told[1].startswith("  fails: tags: something before the API failed, such as a gateway")
-    assert ": nothing can be read: something before the API failed" in told[2]
+    assert told[1].startswith(
+        "  fails: tags: something in front of the API, such as a gateway, failed"
+    )
+    assert ": nothing can be read: something in front of the API" in told[2]
     assert server.count(page_id=lost.id) == 2 * 3

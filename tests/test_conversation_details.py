@@ -272,7 +272,7 @@ def test_where_several_messages_are_counted_and_none_comes_a_later_run_asks_agai
     first = read(server, catalog)
     assert first.returncode == 1
     (line,) = log_lines(first, "ERROR")
-    assert f"the API counts {empty.message_count} messages and answers with none" in line
+    assert f"the API counts {empty.message_count} messages and returns none" in line
     assert held(server).keys() - first.by_key(DETAILS).keys() == keys(empty)
     second = good(server, catalog, first)
     (line,) = log_lines(second, "WARNING")
@@ -317,7 +317,7 @@ def test_a_conversation_of_which_nothing_stands_beside_messages_is_set_aside(
     assert run.returncode == 1
     assert held(server).keys() - run.by_key(DETAILS).keys() == keys(bare)
     (line,) = log_lines(run, "ERROR")
-    assert "two answers have nothing beside `messages`" in line
+    assert "two answers have `messages`, but no details" in line
     server.alter = None
     rest = good(server, catalog, run)
     assert_same(run.by_key(DETAILS) | rest.by_key(DETAILS), held(server))

@@ -113,7 +113,7 @@ def test_a_v2_list_that_does_not_filter_is_read_whole_with_a_warning_a_page(
         assert len(warned) == 2
         for page in account.pages[:2]:
             (line,) = [line for line in warned if f"page {page.id}, conversations: " in line]
-            assert "it is read page after page" in line
+            assert "the tap reads all of it" in line
 
 
 def test_a_v2_list_that_does_not_filter_can_be_read_incrementally(tmp_path: Path) -> None:

@@ -64,10 +64,15 @@ def test_every_part_has_its_place() -> None:
 # Links
 
 
-def anchors(document: Path) -> set[str]:
-    """Return the anchors that GitHub makes of a document's headings."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
+
+
+def anchors(document: Path) -> list[str]:
+    """Return the anchors of a document: its own, and those that GitHub makes of its headings."""
+    text = document.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    made = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    return made + ANCHOR.findall(text)
 
 
 @pytest.mark.parametrize("document", sorted(set(PAGES)), ids=name_of)
@@ -214,15 +219,33 @@ def test_every_explained_error_exists() -> None:
         "Set aside: …",
         "fields that the schema does not have are in `other_fields`",
         "fields that the schema does not have were left out of objects",
-        "values of an unknown type",
+        "values that do not fit their column",
     ]
-    text = TROUBLES.read_text(encoding="utf-8")
+    text = ANCHOR.sub("", TROUBLES.read_text(encoding="utf-8"))
     rows = re.findall(r"^\| (.*?) \|", text.partition("## Pages")[2], flags=re.MULTILINE)
     for cell in rows:
         for message in cell.replace(" (a WARNING)", "").split("; "):
             known = any(piece in one for piece in pieces(message) for one in source)
             known = known or any(name in message for name in names)
             assert known or message == "message", message
+
+
+def message_rows() -> list[str]:
+    """Return the rows of the tables of messages."""
+    text = TROUBLES.read_text(encoding="utf-8")
+    tables = re.findall(
+        r"^\| (?:message|the API answers) \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, flags=re.MULTILINE
+    )
+    return "".join(tables).splitlines()
+
+
+def test_every_message_has_an_anchor_of_its_own_and_a_remedy() -> None:
+    rows = message_rows()
+    assert len(rows) > 100
+    assert not [row for row in rows if not re.match(r'\| <a id="[a-z0-9-]+"></a>', row)]
+    assert not [row for row in rows if not all(cell.strip() for cell in row.split("|")[1:-1])]
+    found = anchors(TROUBLES)
+    assert len(found) == len(set(found))
 
 
 # Getting started
@@ -303,10 +326,12 @@ def test_a_translation_has_the_commands_of_its_original(document: str) -> None:
 def test_the_translated_messages_are_those_of_the_tap() -> None:
     text = (ROOT / "docs" / "vi" / "troubleshooting.md").read_text(encoding="utf-8")
     rows = text.partition("| Thông báo")[2].splitlines()[2:]
-    messages = [row.split(" | ")[0].removeprefix("| ") for row in rows if row]
-    assert len(messages) == len(set(messages)) == 20
-    original = TROUBLES.read_text(encoding="utf-8")
-    assert not [message for message in messages if message not in original]
+    link = re.compile(r"\| (.*) \(\[EN\]\(\.\./troubleshooting\.md#(.*?)\)\) \|")
+    messages = {found[1]: found[2] for row in rows if (found := link.match(row))}
+    assert len(messages) == len([row for row in rows if row]) == 20
+    originals = {anchor: row for row in message_rows() for anchor in ANCHOR.findall(row)}
+    for message, anchor in messages.items():
+        assert message in originals[anchor]
 
 
 def commands(text: str) -> list[str]:

@@ -81,7 +81,9 @@ def test_a_guessed_time_loses_no_feedback_and_all_are_corrected_when_it_is_known
         assert first.by_key(STREAM).keys() == held.keys()
         assert not run_of(server, **config).repeated(STREAM)
         second = run_of(server, "user_statistics", state=first.state, **config)
-        assert any("time is now known" in line for line in log_lines(second, "INFO"))
+        assert any(
+            "the API now shows the page's time zone" in line for line in log_lines(second, "INFO")
+        )
         assert_same(second.by_key(STREAM), held)
         third = run_of(server, state=second.state, **config)
         assert third.by_key(STREAM).items() <= held.items()
@@ -266,7 +268,7 @@ def test_a_feedback_without_an_id_is_counted_and_one_without_a_time_is_written()
         run = run_of(server)
     assert run.returncode == 1
     (line,) = log_lines(run, "ERROR")
-    assert "rows without `id` (1)" in line
+    assert "left out: without `id` (1)" in line
     written = {row["id"]: row for row in run.records[STREAM]}
     assert written.keys() == {rows[number]["id"] for number in (0, 1, 3)}
     assert written[rows[0]["id"]]["inserted_at"] is None

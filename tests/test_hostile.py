@@ -676,8 +676,8 @@ def test_what_is_nested_too_deeply_is_told_of_in_one_line(
             if done.error:
                 # Just at the limit of what can be read, it depends on the thread that reads.
                 for line in [one.removeprefix("Set aside: ") for one in done.errors]:
-                    assert line.startswith((f"page {page.id}, ", f"{endpoint}: left out, "))
-                    assert "nested too deeply" in line or "no JSON object" in line
+                    assert line.startswith((f"page {page.id}, ", f"{endpoint}: rows that cannot "))
+                    assert "nested too deeply" in line or "a JSON object" in line
                 assert done.errors
                 assert level > 200
             else:

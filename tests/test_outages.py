@@ -111,7 +111,7 @@ def test_a_firewall_that_answers_for_a_page_is_no_refusal_of_a_right() -> None:
         assert len(errors) == 2, "the second stream met it at its first call: the page ends"
         for line in errors:
             assert line.startswith(f"page {struck.id}, ")
-            assert "something before the API refused the call, such as a firewall: " in line
+            assert "something in front of the API, such as a firewall, refused the call: " in line
             assert "HTTP 403" in line
         assert not [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
         assert server.count(page_id=struck.id) == 2 * TRIES
@@ -124,7 +124,9 @@ def test_a_firewall_that_answers_for_all_ends_the_run_with_an_error() -> None:
         run = run_here(config_for(server))
         assert run.returncode == 1
         (line,) = log_lines(run, "CRITICAL")
-        assert "pages: something before the API refused the call, such as a firewall: " in line
+        assert (
+            "pages: something in front of the API, such as a firewall, refused the call: " in line
+        )
         assert server.count() == TRIES
 
 
@@ -148,13 +150,13 @@ def test_a_page_of_which_every_call_is_refused_for_five_minutes_ends() -> None:
         run = run_here(config, catalog=select("tags", "users", "posts", *INBOX))
         assert run.returncode == 1
         assert [line.split(" (HTTP")[0] for line in log_lines(run, "ERROR")] == [
-            f"page {struck}, {stream}: every call was refused for 5 minutes, even at one in 10"
-            " seconds: other programs use up the rate limit: stop them or slow them down, then run"
-            " the tap again"
+            f"page {struck}, {stream}: every call got HTTP 429 for 5 minutes, even at one call in"
+            " 10 seconds: other programs use up the rate limit: stop them or slow them down, then"
+            " run the tap again"
             for stream in ("tags", "users")
         ]
-        (early,) = [line for line in log_lines(run, "INFO") if "the tap goes on for" in line]
-        assert re.match(rf"page {struck}, tags: every call was refused for [67]\d seconds", early)
+        (early,) = [line for line in log_lines(run, "INFO") if "the tap gives up after" in line]
+        assert re.match(rf"page {struck}, tags: every call got HTTP 429 for [67]\d seconds", early)
         # 0.2 to 6.5 seconds between the first ones, then 10.
         assert 30 <= server.count("tags", struck) <= 40
         assert server.count("users", struck) == 1
@@ -166,7 +168,9 @@ def test_an_account_of_which_every_call_is_refused_for_five_minutes_ends_the_run
         run = run_here(config_for(server))
     assert run.returncode == 1
     (line,) = log_lines(run, "CRITICAL")
-    assert line.startswith("pages: every call was refused for 5 minutes, even at one in 10 sec")
+    assert line.startswith(
+        "pages: every call got HTTP 429 for 5 minutes, even at one call in 10 sec"
+    )
 
 
 # One stream of a page.
@@ -194,7 +198,7 @@ def test_a_gateway_that_fails_for_one_stream_costs_no_other(streams: tuple[str, 
         failed = {line.split(": ")[0] for line in log_lines(run, "ERROR")}
         assert failed == {f"page {page.id}, {stream}" for stream in streams}
         (last,) = log_lines(run, "CRITICAL")
-        assert last.startswith(f"{len(streams)} failed: what was read is written, the rest is ")
+        assert last.startswith(f"{len(streams)} failed: what was read is written, and the next ")
         assert_complete(server, run)
         for stream in CHILDREN:
             held = {
@@ -274,9 +278,9 @@ def test_a_row_without_an_id_is_left_out_and_all_others_come(stream: str) -> Non
         assert_same(run.by_key("page_statistics"), records(server, "page_statistics"))
     assert run.returncode == 1
     (line,) = log_lines(run, "ERROR")
-    assert line.startswith(f"{stream}: left out, since they cannot be written: rows without `")
+    assert line.startswith(f"{stream}: rows that cannot be written were left out: without `")
     (last,) = log_lines(run, "CRITICAL")
-    assert last.startswith("rows left out, since they cannot be written: ")
+    assert last.startswith("rows that cannot be written were left out: ")
     assert REPLICATION_KEYS[stream] is None or "bookmarks" in run.state
 
 
@@ -323,8 +327,8 @@ def test_what_is_set_aside_is_an_error_once_and_then_a_warning(
     ]
     shared.set_aside(PageFailed("page 1, conversation 3, messages: not assigned"), "messages", "1")
     assert ended(shared) == (
-        "1 set aside: what was read is written, the rest is tried by the next run; the first: page"
-        " 1, conversation 3, messages: not assigned"
+        "1 set aside: what was read is written, and the next run tries the rest again; the first:"
+        " page 1, conversation 3, messages: not assigned"
     )
     assert "Set aside: page 1, conversation 3, messages: not assigned" in caplog.messages
 
@@ -337,6 +341,6 @@ def test_each_kind_of_end_is_counted(shared: Shared) -> None:
         shared.row_left_out("without `id`", "tags", "1")
     shared.page_skipped(PageSkipped("page 1, users: no right"), "users", "1")
     assert ended(shared) == (
-        "2 failed, 1 set aside: what was read is written, the rest is tried by the next run; rows"
-        " left out, since they cannot be written: 3; the first: page 0, tags: gone"
+        "2 failed, 1 set aside: what was read is written, and the next run tries the rest again;"
+        " rows that cannot be written were left out: 3; the first: page 0, tags: gone"
     )

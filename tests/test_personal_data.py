@@ -472,7 +472,7 @@ def test_hashing_demands_a_key(tmp_path: Path) -> None:
     [
         ({"personal_data_key": KEY}, "setting `personal_data` is `keep`"),
         ({"personal_data_of": "everybody"}, "setting `personal_data` is `keep`"),
-        ({"personal_data": "hash", "personal_data_key": "short"}, "fewer than 16 letters"),
+        ({"personal_data": "hash", "personal_data_key": "short"}, "fewer than 16 characters"),
         ({"personal_data": "hash", "personal_data_key": KEY}, None),
         ({"personal_data": "drop"}, None),
     ],
@@ -493,4 +493,6 @@ def test_a_misspelt_variable_is_refused() -> None:
     run = run_command("--config=ENV", env=variables | {"TAP_PANCAKE_PERSONAL_DTA": "hash"})
     assert run.returncode != 0
     (line,) = run.stderr.strip().splitlines()[-1:]
-    assert "TAP_PANCAKE_PERSONAL_DTA is no setting: did you mean TAP_PANCAKE_PERSONAL_DATA?" in line
+    assert (
+        "TAP_PANCAKE_PERSONAL_DTA is not a setting: did you mean TAP_PANCAKE_PERSONAL_DATA?" in line
+    )

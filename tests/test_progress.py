@@ -10,7 +10,7 @@ import pytest
 
 from tap_pancake.api.limits import Limits
 from tap_pancake.running import progress as progress_module
-from tap_pancake.running.account import RunAccount
+from tap_pancake.running.account import Case, RunAccount, Status
 from tap_pancake.running.progress import Progress
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 STREAM = re.compile(r"(\w+): ([\d,]+) rows?, ([\d,]+) calls?, ([\d,]+) retr(?:y|ies), [\d.]+ s")
 LINE = re.compile(
-    r"(\d+) of (\d+) pages? done(?: \([\d,]+ with failures\))?, (\d+) under way; "
+    r"(\d+) of (\d+) pages? done(?: \([\d,]+ failed\))?, (\d+) under way; "
     r"([\d,]+) conversations?, ([\d,]+) messages?, [\d,]+ other rows?; "
     r"([\d.]+) calls/s of at most ([\d.]+); (\d+) answers? 429(.*)"
 )
@@ -112,7 +112,7 @@ def test_the_summary_names_what_failed_and_what_was_skipped_once_for_each_reason
     (skipped,) = (line for line in told if line.startswith("Skipped: "))
     (failed,) = (line for line in told if line.startswith("Failed: "))
     assert len(re.findall(r"page \w+, tags", skipped)) == 5
-    assert " and 2 more: permission was denied: let an administrator" in skipped
+    assert " and 2 more: permission was denied: ask an administrator" in skipped
     assert f"page {pages[7].id}, users: the API refused" in failed
 
 
@@ -131,8 +131,7 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
         assert counts == sorted(counts)
         assert group == 1 or counts[0] < counts[-1] <= 130 * 3 * pages
     for line in found:
-        # Of all that were under way since the line before, as the calls are.
-        assert 60 * int(line[3]) <= float(line[7]) <= 60 * int(line[2])
+        assert 0 < float(line[7]) <= 60 * min(pages, 2)
     assert max(float(line[6]) for line in found) > 20
     slow = [line[9] for line in found if line[9]]
     assert re.fullmatch(r"(; page \w+ has read back to 202\d-\d\d-\d\d)+", slow[-1])
@@ -156,17 +155,82 @@ def test_a_page_that_is_slowed_is_named_with_its_pace(tmp_path: Path) -> None:
         assert paces == sorted(paces)
 
 
-def test_only_a_few_slowed_pages_are_named() -> None:
+class Clock:
+    """Seconds that a test sets."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of `progress`."""
+    clock = Clock()
+    monkeypatch.setattr(progress_module, "time", clock)
+    return clock
+
+
+def test_only_a_few_slowed_pages_are_named(clock: Clock) -> None:
     limits = Limits(5)
     progress = Progress(limits, RunAccount(), lambda _: 0.0)
     for page in "123456":
         progress.begin(page)
         limiter = limits.of(page)
         limiter.refused(limiter.wait())
+    clock.now = 10
     assert progress._line(10).endswith(  # noqa: SLF001
         "0.0 calls/s of at most 15.0; 0 answers 429; page 1 is slowed to 2.5 calls/s; page 2 is"
         " slowed to 2.5 calls/s; page 3 is slowed to 2.5 calls/s; 3 more pages are slowed"
     )
+
+
+def test_a_page_that_ended_counts_in_the_highest_rate_for_its_time(clock: Clock) -> None:
+    progress = Progress(Limits(5), RunAccount(), lambda _: 0.0)
+    progress.begin("1")
+    progress.begin("2")
+    clock.now = 5
+    progress.end("1")
+    clock.now = 10
+    assert " of at most 7.5; " in progress._line(10)  # noqa: SLF001
+    clock.now = 20
+    assert " of at most 5.0; " in progress._line(10)  # noqa: SLF001
+
+
+def test_a_call_that_is_refused_does_not_wait_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress_module, "_LONG_WAIT", 0)
+    progress = Progress(Limits(5), RunAccount(), lambda _: 0.0)
+    progress.expect(1)
+    with progress.waiting("page 1, tags"):
+        progress.refused()
+        progress.refused()
+        line = progress._line(10)  # noqa: SLF001
+    assert line.endswith("; refused 2 times with HTTP 429: page 1, tags, 0 s so far")
+
+
+def test_a_page_that_failed_is_not_done() -> None:
+    account = RunAccount()
+    progress = Progress(Limits(5), account, lambda _: 0.0)
+    progress.expect(3)
+    for page in "123":
+        progress.begin(page)
+        if page != "2":
+            account.note(Case.FAILED, f"page {page}, tags: gone", "tags", page)
+    progress.end("1")
+    progress.end("2")
+    account.missing("4", None, Status.FAILED, "page 4 of `page_ids` is not in this account")
+    line = progress._line(10)  # noqa: SLF001
+    assert line.startswith("1 of 4 pages done (2 failed), 1 under way; ")
+
+
+def test_a_stream_that_had_nothing_to_read_is_named(tmp_path: Path) -> None:
+    with PancakeServer(Account.generate(seed=98, pages=1, conversations=3)) as server:
+        first = sync(tmp_path, config_for(server))
+        second = sync(tmp_path, config_for(server), state=first.state)
+    assert quiet(second)["messages"] == 0
 
 
 @pytest.mark.parametrize("start", [None, "2026-01-01T00:00:00.000000Z"])

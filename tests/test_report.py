@@ -222,7 +222,7 @@ def test_the_page_says_what_could_not_be_read_and_that_all_hours_count(tmp_path:
     ("told", "shown"),
     [
         (None, None),
-        ("permission was denied: let an administrator (HTTP 403, `no`)", "permission"),
+        ("permission was denied: ask an administrator (HTTP 403, `no`)", "permission"),
         (
             "the API refused the call: report this (HTTP 400, `Mai`)",
             "the API refused the call: report this",

@@ -118,7 +118,7 @@ CASES = {
         config={"api_url": f"http://127.0.0.1:{closed_port()}"}, told="refused"
     ),
     "unresolvable host": Case(
-        config={"api_url": "http://nowhere.invalid"}, told="name of the API is not found"
+        config={"api_url": "http://nowhere.invalid"}, told="host of the API is not found"
     ),
     "no server of TLS": Case(
         config={"api_url": "https://127.0.0.1:{port}", "request_timeout": 0.2}, told="no answer"
@@ -145,7 +145,7 @@ CASES = {
     "timeout": Case((Fault("hang", endpoint="messages"),), {"request_timeout": 0.2}, "no answer"),
     "reset": Case((Fault("reset", endpoint="messages"),), told="connection failed"),
     "cut body": Case((Fault("cut", endpoint="conversations"),), told="connection failed"),
-    "not JSON": Case((Fault("not_json", endpoint="messages"),), told="no JSON"),
+    "not JSON": Case((Fault("not_json", endpoint="messages"),), told="not a JSON object"),
     "missing list": Case((Fault("missing_list", endpoint="conversations"),), told="has no list"),
     "list-pages without pages": Case((Fault("missing_list", endpoint="pages"),), told="no list of"),
     "error 105": Case((Fault("error:105", endpoint="messages"),), told="error 105"),

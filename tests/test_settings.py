@@ -449,4 +449,4 @@ def test_a_catalog_without_a_stream_of_the_tap_is_an_error(tmp_path: Path, conte
     catalog.write_text(json.dumps(content), encoding="utf-8")
     run = run_command("--config", str(config), "--catalog", str(catalog))
     assert run.returncode == 1
-    assert "is no catalog of this tap: write it anew with --discover" in run.stderr
+    assert "is no catalog of this tap: write it again with --discover" in run.stderr

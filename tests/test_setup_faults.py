@@ -66,7 +66,7 @@ def test_a_certificate_that_is_not_trusted_is_said_with_the_remedy(
 
 def test_a_name_that_is_not_found_is_said(tmp_path: Path) -> None:
     run = run_tap(tmp_path, {**CONFIG, "api_url": "https://nowhere.invalid"})
-    assert_said_at_once(run, "name of the API is not found", "`api_url`")
+    assert_said_at_once(run, "host of the API is not found", "`api_url`")
 
 
 def test_a_start_in_the_future_is_refused(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STREAMS = ("tags", "users", "customers", "posts")
 PLAN = "the page or account has no valid plan: renew the subscription (gói cước) in Pancake"
-IDLE = "the API answers HTTP 500, as it may for a page without traffic: each run tries again"
+IDLE = "the API answers HTTP 500, as it may for a page without traffic: later runs try again"
 
 
 def account_of(*, days: int = 1) -> Account:

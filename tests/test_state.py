@@ -400,7 +400,7 @@ def test_a_state_with_or_without_bookmarks_is_fine(state: State) -> None:
     ],
 )
 def test_a_state_of_before_coverage_is_refused(state: State) -> None:
-    with pytest.raises(ConfigurationError, match="page 1 has no `floor`: an earlier version"):
+    with pytest.raises(ConfigurationError, match="page 1 has no `floor`: another tap wrote it"):
         check(state)
 
 
@@ -410,7 +410,10 @@ DAMAGED: dict[str, tuple[Any, str]] = {
     "bookmarks as list": ({"bookmarks": []}, "bookmarks"),
     "bookmarks as null": ({"bookmarks": None}, "bookmarks"),
     "of another tap": ({"bookmarks": {"orders": {"partitions": []}}}, "but orders"),
-    "by another key": (state_of(replication_key="inserted_at"), "is by `inserted_at`"),
+    "by another key": (
+        state_of(replication_key="inserted_at"),
+        "has the replication key `inserted_at`",
+    ),
     "an unknown progress": (state_of(progress_markers={}), "page 1 has `progress_markers`"),
     "as singer-python had it": ({"bookmarks": {"posts": {"inserted_at": MARCH}}}, "`inserted_at`"),
     "a stream as text": ({"bookmarks": {"messages": "x"}}, "messages"),

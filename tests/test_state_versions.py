@@ -43,7 +43,7 @@ def test_a_state_of_before_is_refused_in_one_line(tmp_path: Path, path: Path) ->
     assert not run.stdout
     assert "Traceback" not in run.stderr
     (line,) = log_lines(run, "CRITICAL")
-    assert "an earlier version wrote it" in line
+    assert "a version whose state this version cannot read" in line
     assert "run once without state" in line
 
 
@@ -51,7 +51,7 @@ def test_a_state_of_before_is_refused_in_one_line(tmp_path: Path, path: Path) ->
 def test_one_stream_of_such_a_state_is_enough(path: Path) -> None:
     """The others of it may have been read anew meanwhile."""
     for stream, bookmark in state_in(path)["bookmarks"].items():
-        with pytest.raises(ConfigurationError, match=rf"stream {stream}\b.* an earlier version"):
+        with pytest.raises(ConfigurationError, match=rf"stream {stream}\b.* a version whose state"):
             check({"bookmarks": {stream: bookmark}}, REPLICATION_KEYS)
 
 

@@ -122,9 +122,11 @@ def test_a_zone_that_is_shown_later_corrects_the_hours_of_before() -> None:
         first = run_of(server, "page_statistics", **config)
         second = run_of(server, *HOURLY, state=first.state, **config)
         third = run_of(server, *HOURLY, state=second.state, **config)
-        assert any("time is now known" in line for line in log_lines(second, "INFO"))
+        assert any("now shows the page's time zone" in line for line in log_lines(second, "INFO"))
         assert_same(second.by_key("page_statistics"), records(server, "page_statistics"))
-        assert not any("time is now known" in line for line in log_lines(third, "INFO"))
+        assert not any(
+            "now shows the page's time zone" in line for line in log_lines(third, "INFO")
+        )
         # It is kept where `user_statistics` has nothing to show, or is not selected.
         fourth = run_of(server, "page_statistics", state=third.state, **config)
         assert fourth.by_key("page_statistics").items() <= (

@@ -1011,5 +1011,5 @@ def test_statistics_of_a_page_of_unknown_age_are_warned_of(tmp_path: Path) -> No
         assert server.count("ad_statistics") == 32
         run = sync(tmp_path, config, catalog=select("multi_page_user_statistics"))
         (line,) = log_lines(run, "WARNING")
-        assert line.startswith("multi_page_user_statistics: it is not known when")
+        assert line.startswith("multi_page_user_statistics: the API does not show when")
         assert "`start_date`" in line

@@ -56,8 +56,8 @@ class PageTokens:
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
             msg = (
-                f"page {page_id}: it has no page token: have an administrator of the page create"
-                " one in Pancake under the page's Settings → Tools, or put it into"
+                f"page {page_id}: the page has no page token: ask an administrator of the page to"
+                " create one in Pancake under the page's Settings → Tools, or put its token into"
                 " `page_access_tokens`"
             )
             raise PageLost(msg)
@@ -82,7 +82,7 @@ class PageTokens:
             except (RunStopped, PageFailed) as refusal:
                 # The run goes on: the tokens of other pages may still be valid.
                 msg = (
-                    f"page {page_id}: its token was replaced, and no newer one can be found:"
+                    f"page {page_id}: its token was replaced, and the tap cannot get the new one:"
                     f" {refusal}"
                 )
                 raise PageLost(msg) from None

@@ -261,7 +261,7 @@ class PancakeStream(SDKStream):
         for name, value in (context or {}).items():
             if str(value) in {".", ".."} and f"{{{name}}}" in path:
                 # No encoding helps: the URL would lead to another path.
-                msg = f"{self.place(context)}: nothing can be asked of what has the id `{value}`"
+                msg = f"{self.place(context)}: no request can hold the id `{value}`: report this"
                 raise PageFailed(msg)
             path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
         return self.url_base + path
@@ -347,15 +347,15 @@ class PancakeStream(SDKStream):
                 break
             if seconds >= _LOG_429_AFTER and self.run.is_new(f"refusals of {page_of(context)}"):
                 self.logger.info(
-                    "%s: every call was refused for %s: other programs may use up the rate limit;"
-                    " the tap goes on for %s",
+                    "%s: every call got HTTP 429 for %s: other programs may use up the rate limit;"
+                    " the tap gives up after %s",
                     self.place(context),
                     times.in_words(seconds),
                     times.in_words(self.run.patience),
                 )
         msg = (
-            f"{self.place(context)}: every call was refused for {times.in_words(seconds)}, even at"
-            f" one in {1 / pace:.0f} seconds: {reason}"
+            f"{self.place(context)}: every call got HTTP 429 for {times.in_words(seconds)}, even at"
+            f" one call in {1 / pace:.0f} seconds: {reason}"
         )
         raise TransientError(msg, status=HTTPStatus.TOO_MANY_REQUESTS, whole_page=True)
 
@@ -693,7 +693,7 @@ class PancakeStream(SDKStream):
         for fields, what in (
             (findings.unknown, f"fields that the schema does not have {kept}"),
             (findings.left_out, "fields that the schema does not have were left out of objects"),
-            (findings.mistyped, "values of an unknown type became null in"),
+            (findings.mistyped, "values that do not fit their column became null in"),
         ):
             if fields:
                 named = ", ".join(

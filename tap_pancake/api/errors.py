@@ -19,8 +19,8 @@ _NO_PLAN = "gói cước"
 _CODE = re.compile("[0-9]{1,9}")
 
 _NEW_USER_TOKEN = "copy a new one from Account → Personal settings into `access_token`"  # noqa: S105
-_NEW_PAGE_TOKEN = "copy it anew from the page's Settings → Tools into `page_access_tokens`"  # noqa: S105
-_OTHER_TOKEN = f"{_NEW_PAGE_TOKEN}, or take it out so that `access_token` finds it"
+_NEW_PAGE_TOKEN = "copy the current one from the page's Settings → Tools into `page_access_tokens`"  # noqa: S105
+_OTHER_TOKEN = f"{_NEW_PAGE_TOKEN}, or remove it there and set `access_token`, which finds it"
 
 
 class PancakeError(Exception):
@@ -59,8 +59,8 @@ class PageIdle(PageSkipped):
     def __init__(self, where: str) -> None:
         """Make the text from page and stream."""
         msg = (
-            f"{where}: the API answers HTTP 500, as it may for a page without traffic: each run"
-            " tries again"
+            f"{where}: the API answers HTTP 500, as it may for a page without traffic: later runs"
+            " try again"
         )
         super().__init__(msg)
 
@@ -155,19 +155,21 @@ _USER_TOKEN_EXPIRED = _Case(Verdict.STOP, f"the user token has expired: {_NEW_US
 _RENEW = "renew the subscription (gói cước) in Pancake, under Account"
 _NO_PERMISSION = _Case(
     Verdict.SKIP,
-    "permission was denied: let an administrator of the page grant {right} in Pancake, under the"
-    " page's Settings",
+    "permission was denied: ask an administrator of the page to grant {right} in Pancake, under"
+    " the page's Settings",
 )
 _NOT_A_MEMBER = _Case(
-    Verdict.SKIP, "permission was denied: use a user token of a member of the pages"
+    Verdict.SKIP, "permission was denied: use the user token of a member of the pages"
 )
 _NO_PLAN_CASE = _Case(Verdict.SKIP, f"the page or account has no valid plan: {_RENEW}")
 _NO_ACCOUNT_PLAN = _Case(Verdict.SKIP, f"the account has no valid plan: {_RENEW}")
-_REFUSED = _Case(Verdict.FAIL, "the API refused the call: if its reason does not help, report this")
+_REFUSED = _Case(
+    Verdict.FAIL, "the API refused the call: if the reason in brackets does not help, report this"
+)
 _UNKNOWN = _Case(Verdict.UNSURE, _REFUSED.text)
 _NO_SUCH_CONVERSATION = _Case(
     Verdict.FAIL,
-    "the API does not accept this conversation or its customer: if that stays so, report this",
+    "the API does not accept this conversation or its customer: if each run says so, report this",
 )
 
 _INVALID_TIME = 106
@@ -184,13 +186,13 @@ _SHARED_CODES: dict[int, _Case] = {
     ),
     108: _Case(
         Verdict.FAIL,
-        "not assigned to this conversation: let an administrator of the page allow all"
-        " conversations to be seen in Pancake, under the page's Settings",
+        "not assigned to this conversation: ask an administrator of the page to let you see all"
+        " conversations in Pancake, under the page's Settings",
     ),
     123: _Case(Verdict.LOSE, "the page was disconnected: connect it to Pancake again"),
     125: _Case(
         Verdict.LEAVE,
-        "the page is deactivated: activate it in Pancake, or take it out of `page_ids`",
+        "the page is deactivated: activate it in Pancake, or remove it from `page_ids`",
     ),
     126: _Case(
         Verdict.SKIP,
@@ -218,22 +220,22 @@ _USER_CODES: dict[int, _Case] = _SHARED_CODES | {
     122: _Case(Verdict.SKIP, f"the account's plan has expired: {_RENEW}"),
     190: _USER_TOKEN_REFUSED,
 }
-_TRANSIENT = _Case(Verdict.RETRY, "the API had a passing fault: run the tap again later")
+_TRANSIENT = _Case(Verdict.RETRY, "the API had a temporary fault: run the tap again later")
 _LIMITED = _Case(
     Verdict.RETRY,
     "other programs use up the rate limit: stop them or slow them down, then run the tap again",
 )
 _NO_JSON = _Case(
-    Verdict.RETRY, "the answer was no JSON object: check `api_url`, or run again later"
+    Verdict.RETRY, "the answer is not a JSON object: check `api_url`, or run the tap again later"
 )
 _FIREWALL = _Case(
     Verdict.RETRY,
-    "something before the API refused the call, such as a firewall: let this machine's address"
-    " through, or run the tap again later",
+    "something in front of the API, such as a firewall, refused the call: allow the address of"
+    " this machine there, or run the tap again later",
 )
 _BROKEN_GATEWAY = _Case(
     Verdict.RETRY,
-    "something before the API failed, such as a gateway: run the tap again later",
+    "something in front of the API, such as a gateway, failed: run the tap again later",
 )
 _WRONG_ADDRESS = _Case(
     Verdict.ABSENT,
@@ -351,7 +353,7 @@ def check(
     code = code_of(body)
     facts = [f"HTTP {status}" if code is None else f"error {code}"]
     if requested and code == _INVALID_TIME:
-        facts.append(f"asked for: {requested}")
+        facts.append(f"requested: {requested}")
     if api_message:
         facts.append(f"the API says: {api_message}")
     if request_id:

@@ -359,15 +359,15 @@ class Transport:
         causes = list(_causes(exc))
         if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
             msg = (
-                f"{where}: the certificate of the API, or of a proxy before it, is not trusted: put"
-                " the path of a file with the right certificates into the environment variable"
-                " REQUESTS_CA_BUNDLE"
+                f"{where}: the certificate of the API, or of a proxy in front of it, is not"
+                " trusted: set the environment variable REQUESTS_CA_BUNDLE to the path of a file"
+                " with the right certificates"
             )
             raise RunStopped(msg)
         # After a first answer, it is a fault that passes.
         if not self.latency and any(isinstance(cause, socket.gaierror) for cause in causes):
             msg = (
-                f"{where}: the name of the API is not found: check `api_url`, and the network or"
+                f"{where}: the host of the API is not found: check `api_url`, and the network or"
                 " proxy (HTTPS_PROXY) of this machine"
             )
             raise RunStopped(msg)

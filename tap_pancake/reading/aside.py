@@ -158,8 +158,8 @@ class Aside:
         self.since[entry.conversation_id] = entry.since
         if len(self._entries) > MOST:
             msg = (
-                f"{failure}: more than {MOST:,} of this page cannot be read, so something larger is"
-                " wrong"
+                f"{failure}: more than {MOST:,} of this page are set aside, so the stream fails:"
+                " there must be a common cause"
             )
             raise PageFailed(msg)
         self._save()

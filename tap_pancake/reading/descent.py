@@ -70,7 +70,7 @@ class StepDown:
             if rows is None and self.sign > 0 and not self._live.listing.bounded:
                 # The last row is gone. Rows without a time, which no bound includes, are only found
                 # after that row.
-                msg = "has nothing any more where it was read to"
+                msg = "is empty where it had rows before"
                 raise Stray(msg)
         else:
             self._check_order()
@@ -93,7 +93,7 @@ class StepDown:
                 break
             head = None
             if not self._known.rows:
-                msg = "has rows without a time only"
+                msg = "has only rows without a time"
                 raise Stray(msg)
             rows = self._step()
         if rest := self._known.loose:
@@ -160,7 +160,7 @@ class StepDown:
             if self._has_more(follows, rows) or self._leads_beyond(self._request(beyond)):
                 return self._read_second(query)
             return self._after_gap()
-        msg = "does not go on where an answer ended"
+        msg = "does not continue where an answer ended"
         raise Stray(msg)
 
     def _is_end(self) -> bool:

@@ -75,7 +75,7 @@ class Head:
         answer = live.ask(query)
         tries = 1
         if self._expected is not None and self._is_doubtful(answer):
-            self._warn("its newest row is older than one that was read before: asked again")
+            self._warn("the newest row is older than one read before: the tap asks again")
         # An empty list is requested once more only: the page may be new.
         while tries < (_TRIES if self._expected else _TRIES - 1) and self._is_doubtful(answer):
             answer = live.ask(query)
@@ -149,7 +149,7 @@ class Head:
         if count + 1 < _DOUBTING_RUNS or asked - times.micros(first) < DAY:
             raise HeadFault([first, count + 1])
         self._warn(
-            "its newest rows, which were read before, are not there any more, as several runs over"
-            " a day have seen: they were deleted in Pancake"
+            "the newest rows of an earlier run are not there any more, as several runs over a day"
+            " or more have seen: they were deleted in Pancake"
         )
         self.newest = None

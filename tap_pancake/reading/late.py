@@ -92,8 +92,8 @@ class LateRows:
         if stray:
             self._given_up = True
             self._warn(
-                f"in the order of `{live.listing.key}` it {stray}: rows that Pancake shows long"
-                " after their time are looked for in all of the list, once a day"
+                f"requested in the order of `{live.listing.key}`, the list {stray}: once a day, the"
+                " tap looks for late rows in all of the list"
             )
         if stray or not live.evidence.sure:
             # The list contradicts this order, or does not show it.

@@ -95,7 +95,7 @@ class ListStream(PancakeStream):
                 # All rows so far are written, and in the state if they are proven. A new reader
                 # reads what is open, since page numbers have another meaning now.
                 self.logger.info(
-                    "%s: HTTP 500 again and again: asks for %d rows a call from now on",
+                    "%s: HTTP 500 again and again: the page size is %d from now on",
                     self.place(context),
                     self.sizes.of(context["page_id"]),
                 )
@@ -112,9 +112,9 @@ class ListStream(PancakeStream):
                 part.then()
         except HeadFault:
             msg = (
-                f"{self.place(context)}: its newest row is older than one that was read before: an"
-                " old copy may have answered, so nothing counts as read: run the tap again later"
-                " (if several runs over a day see the same, it is accepted)"
+                f"{self.place(context)}: the newest row is older than one read before, so the"
+                " answer may be an old copy, and the bookmark stays: run the tap again later (if"
+                " several runs over a day or more see the same, it is accepted)"
             )
         except Unsettled as reason:
             msg = f"{self.place(context)}: the list {reason}: the next run reads what is missing"

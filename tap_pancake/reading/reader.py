@@ -150,7 +150,7 @@ class ListReader:
                 yield from self._settle()
         except Stray as stray:
             if self._live.listing.newest_first:  # other lists have no expected order
-                self._warn(f"it {stray}: it is read page after page")
+                self._warn(f"the list {stray}: the tap reads all of it")
             yield from self._read_whole()
         else:
             if is_unproven or self._finished_walks:  # no answer has shown their filter

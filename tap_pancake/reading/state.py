@@ -216,7 +216,7 @@ def check(state: object, keys: Mapping[str, str | None]) -> None:
             context = partition.get("context") if isinstance(partition, dict) else None
             page_id = context.get("page_id") if isinstance(context, dict) else None
             if not isinstance(page_id, str) or page_id in pages:
-                msg = f"the state of {place} has an entry without a page, or two of one: {_REMEDY}"
+                msg = f"the state of {place} has an entry without page, or a page twice: {_REMEDY}"
                 raise ConfigurationError(msg)
             pages.add(page_id)
             _check_part(
@@ -239,7 +239,7 @@ def in_the_future(place: str, at: str) -> PageFailed:
     """Return the error for an entry whose `top` is in the future."""
     msg = (
         f"{place}: the state has {at}, which is in the future: correct the clock of the machine"
-        " that wrote it, and take this stream of the page out of the state, to read it again"
+        " that wrote it, and remove this entry from the state to read it again"
     )
     return PageFailed(msg)
 
@@ -259,7 +259,7 @@ def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: b
         ConfigurationError: it is not an entry of this tap.
     """
     if (by := part.get(KEY, key)) != key:
-        msg = f"the state of {what} is by `{by}`, which is not of this stream: {_REMEDY}"
+        msg = f"the state of {what} has the replication key `{by}`, not the stream's: {_REMEDY}"
         raise ConfigurationError(msg)
     if unknown := part.keys() - _NAMES - _EARLIER_NAMES:
         msg = (
@@ -269,8 +269,8 @@ def _check_part(part: dict[str, Any], key: str | None, what: str, *, of_inbox: b
         raise ConfigurationError(msg)
     if _EARLIER_NAMES & part.keys() or (part.get(TOP) is not None and FLOOR not in part):
         msg = (
-            f"the state of {what} has no `{FLOOR}`: an earlier version wrote it, whose states are"
-            " not read any more, or another tap: run once without state"
+            f"the state of {what} has no `{FLOOR}`: another tap wrote it, or a version whose state"
+            " this version cannot read: run once without state"
         )
         raise ConfigurationError(msg)
     form = DATE if key == "date" else INSTANT

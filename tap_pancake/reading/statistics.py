@@ -91,7 +91,7 @@ class StatisticsStream(PancakeStream):
         walk.bookmark.note("zone", time.shown)
         if time.kept is None and walk.has_read:
             self.logger.info(
-                "%s: the page's own time is now known, so all days are read again",
+                "%s: the API now shows the page's time zone, so all days are read again",
                 self.place(context),
             )
             walk.reopen()
@@ -148,8 +148,9 @@ class StatisticsStream(PancakeStream):
         begins = unknown and bounds.start.date() in walk.open_days()
         if begins and self.run.is_new("no beginning of statistics"):
             self.logger.warning(
-                "%s: it is not known when the page was added to Pancake, so statistics are"
-                " read from %d on, some a day a call: set `start_date`, which is much faster",
+                "%s: the API does not show when the page was added to Pancake, so statistics are"
+                " read from %d on, some with a call for each day: set `start_date`, which is much"
+                " faster",
                 self.place(context),
                 BEGINNING.year,
             )

@@ -245,7 +245,7 @@ class WholeList:
         if not live.evidence.ordered and not self.is_due():
             if self._has_news:
                 self._warn(
-                    "no answer shows by which time it is sorted, so it is read whole, once a day"
+                    "no answer shows how the list is sorted, so the tap reads all of it, once a day"
                     " since that takes many calls: some changes of today may come tomorrow"
                 )
             return

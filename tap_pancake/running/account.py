@@ -178,6 +178,8 @@ class RunAccount:
         """Record that a page is missing and cannot be read."""
         with self._lock:
             self._pages[page_id] = PageRun(name, instead=(status, reason))
+            if status is Status.FAILED:
+                self.failing.add(page_id)
 
     def called(self, stream: str, page_id: str | None) -> None:
         """Count a request."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tap_pancake.rows import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tap_pancake.api.limits import Limits
     from tap_pancake.running.account import RunAccount, Tally
@@ -92,10 +92,10 @@ def _count_429(totals: Mapping[str, Tally]) -> str:
 
 
 def _waiting_text(wait: _Wait) -> str:
-    number = f" (try {wait.number})" if wait.number else ""
+    where = f"{wait.place}, {wait.seconds:.0f} s so far"
     if wait.refusals:
-        number = f" (refused {counted(wait.refusals, 'time')} with HTTP 429)"
-    return f"waiting for an answer: {wait.place}, {wait.seconds:.0f} s so far{number}"
+        return f"refused {counted(wait.refusals, 'time')} with HTTP 429: {where}"
+    return f"waiting for an answer: {where}" + (f" (try {wait.number})" if wait.number else "")
 
 
 def _slowed_pages(paces: Mapping[str, float]) -> Iterator[str]:
@@ -127,8 +127,9 @@ class Progress:
         self._lock = threading.Lock()
         self._walks: dict[str, _Walk | None] = {}
         self._waits: dict[int, _Wait] = {}  # by thread
-        self._most_parallel = 0  # pages since the last line
-        self._done = 0
+        self._since: dict[str, float] = {}  # when a page began, or the last line was logged
+        self._allowed = 0.0  # calls since the last line that the rate limits of ended pages allowed
+        self._ended: set[str] = set()
         self._pages = 0
         self._started = self._logged_at = time.monotonic()
         self._calls_logged = 0
@@ -166,13 +167,15 @@ class Progress:
         """Record that the reading of a page has started."""
         with self._lock:
             self._walks[page_id] = None
-            self._most_parallel = max(self._most_parallel, len(self._walks))
+            self._since[page_id] = time.monotonic()
 
     def end(self, page_id: str) -> None:
         """Record that a page is done, or has failed."""
         with self._lock:
             self._walks.pop(page_id, None)
-            self._done += 1
+            seconds = time.monotonic() - self._since.pop(page_id)
+            self._allowed += seconds * self._limits.of(page_id).pace
+            self._ended.add(page_id)
 
     def reached(self, page_id: str, place: str, start: str | None) -> None:
         """Record the position of the reading of a page's conversations.
@@ -201,7 +204,7 @@ class Progress:
     def _line(self, seconds: float) -> str:
         with self._lock:
             under_way = dict(self._walks)
-            most, self._most_parallel = self._most_parallel, len(under_way)
+            allowed = self._calls_allowed() / seconds
             wait = max(list(self._waits.values()), key=lambda wait: wait.seconds, default=None)
         totals = self._account.totals()
         calls = sum(tally.calls for tally in totals.values())
@@ -209,8 +212,6 @@ class Progress:
         if wait is not None and not self._pages:
             return _waiting_text(wait)  # there is nothing else to log yet
         slowed = {page: pace for page, pace in self._limits.slowed().items() if page in under_way}
-        highest = self._limits.calls_per_second
-        at_most = (most - len(slowed)) * highest + sum(slowed.values())
         inbox = [
             (totals[f"{name}s"].rows if f"{name}s" in totals else 0, name)
             for name in ("conversation", "message")
@@ -221,7 +222,7 @@ class Progress:
             [
                 f"{self._pages_done()}, {len(under_way)} under way",
                 ", ".join(written),
-                f"{rate:.1f} calls/s" + (f" of at most {at_most:.1f}" if most else ""),
+                f"{rate:.1f} calls/s" + (f" of at most {allowed:.1f}" if allowed else ""),
                 _count_429(totals),
                 *_slowed_pages(slowed),
                 *self._furthest_behind(under_way),
@@ -229,10 +230,22 @@ class Progress:
             ]
         )
 
+    def _calls_allowed(self) -> float:
+        """Return the number of calls that the rate limits allowed since the last line."""
+        now = time.monotonic()
+        allowed, self._allowed = self._allowed, 0.0
+        for page_id, since in self._since.items():
+            allowed += (now - since) * self._limits.of(page_id).pace
+            self._since[page_id] = now
+        return allowed
+
     def _pages_done(self) -> str:
-        failing = len(self._account.failing)
-        failed = f" ({failing:,} with failures)" if failing else ""
-        return f"{self._done:,} of {counted(self._pages, 'page')} done{failed}"
+        with self._lock:
+            under_way, ended = set(self._walks), set(self._ended)
+        failed = set(self._account.failing) - under_way
+        pages = self._pages + len(failed - ended)  # those that do not exist
+        text = f"{len(ended - failed):,} of {counted(pages, 'page')} done"
+        return text + (f" ({len(failed):,} failed)" if failed else "")
 
     def _furthest_behind(self, under_way: Mapping[str, _Walk | None]) -> Iterable[str]:
         """Yield texts about the pages that have been read for a while and are furthest behind."""
@@ -246,11 +259,14 @@ class Progress:
                 + (f" ({way.share(now):.0%} of the way to {way.start[:10]})" if way.start else "")
             )
 
-    def summarise(self, failures: Mapping[str, Iterable[str]]) -> None:
+    def summarise(
+        self, failures: Mapping[str, Iterable[str]], selected: Collection[str] = ()
+    ) -> None:
         """Log the summary.
 
         Args:
             failures: kind of problem, such as "Skipped" → texts of the form "place: reason".
+            selected: streams to name even if they made no request.
         """
         quiet, totals = [], self._account.totals()
         for name, tally in sorted(totals.items()):
@@ -263,7 +279,7 @@ class Progress:
                     counted(tally.retries, "retry", "retries"),
                     self._seconds(name),
                 )
-            elif tally.calls:
+            elif tally.calls or name in selected:
                 quiet.append(f"{name} ({counted(tally.calls, 'call')})")
         if quiet:
             self._logger.info("No rows: %s", ", ".join(quiet))

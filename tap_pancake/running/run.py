@@ -126,8 +126,7 @@ class Run:
         if self.is_new("connections"):
             self._logger.warning(
                 "The limit of open files of this process leaves %s connections, so pages wait for"
-                " one another: let it open more files (`ulimit -n 4096`), or lower"
-                " `max_parallel_pages`",
+                " one another: raise the limit (`ulimit -n 4096`), or lower `max_parallel_pages`",
                 f"{allowed:,}",
             )
 
@@ -190,9 +189,9 @@ class Run:
         if ahead is None:
             if self.is_new("no clock"):
                 self._logger.warning(
-                    "The API does not tell the time (no header `Date`), so the clock of this"
-                    " machine cannot be checked: lists are read again from their newest rows, and"
-                    " statistics may lack hours if the clock is wrong"
+                    "The API does not send the time (no header `Date`), so the tap cannot check the"
+                    " clock of this machine: lists are read again from their newest rows, and"
+                    " statistics may lack hours if the clock is wrong: let proxies pass the header"
                 )
             return
         self._clock_ahead = ahead
@@ -265,13 +264,16 @@ class Run:
         for stream, reasons in sorted(self._left_out.items()):
             named = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
             msg = (
-                f"{stream}: left out, since they cannot be written: rows {named}: the API may"
-                " have changed, please report this"
+                f"{stream}: rows that cannot be written were left out: {named}: the API may have"
+                " changed, please report this"
             )
             self._logger.error("%s", msg)
         told = {case: [case] for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE)}
         told[Case.SKIPPED] = [Case.SKIPPED, Case.IDLE]
-        self.progress.summarise({name: self.account.cases(*cases) for name, cases in told.items()})
+        self.progress.summarise(
+            {name: self.account.cases(*cases) for name, cases in told.items()},
+            [name for name, stream in self.streams.items() if stream.selected],
+        )
 
     def raise_for_failed_pages(self) -> None:
         """Raise an error if anything failed, was set aside, or was left out.
@@ -291,10 +293,10 @@ class Run:
         if failures:
             counts = {"failed": len(failed), "set aside": len(aside)}
             named = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-            text = f"{named}: what was read is written, the rest is tried by the next run"
+            text = f"{named}: what was read is written, and the next run tries the rest again"
             parts.append(text)
         if rows:
-            text = f"rows left out, since they cannot be written: {rows:,}"
+            text = f"rows that cannot be written were left out: {rows:,}"
             parts.append(text)
         if denied:
             text = f"skipped, which is a failure with `fail_on_skip`: {len(denied):,}"

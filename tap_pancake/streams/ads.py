@@ -215,8 +215,8 @@ class AdsStream(PancakeStream):
                         break
                 else:
                     text = (
-                        f"{self.place(context)}: advertisements that were asked for are not in the"
-                        " answers, not even with their id alone: the next run asks for them again"
+                        f"{self.place(context)}: the answers lack advertisements that the tap asked"
+                        " for: the next run asks for them again"
                     )
                     self.run.lacking(text, self.name, context["page_id"])
             for entry in islice(aside.due(), ADS_A_CALL):
@@ -226,14 +226,14 @@ class AdsStream(PancakeStream):
                 elif aside.failed_again(entry):
                     met.asked([ad_id])
                     msg = (
-                        f"{self.place(context)}: advertisement {ad_id}: it was tried for 30 days,"
-                        " and is given up"
+                        f"{self.place(context)}: advertisement {ad_id}: it failed for 30 days, so"
+                        " the tap does not try it again"
                     )
                     self.run.page_failed(PageFailed(msg), self.name, context["page_id"])
         except PageSkipped:
             if forgotten := met.refused():
                 self.logger.warning(
-                    "%s: %s advertisements are not kept for later runs: only the newest ones are",
+                    "%s: %s of the oldest advertisements are removed from the state, which is full",
                     self.place(context),
                     f"{forgotten:,}",
                 )

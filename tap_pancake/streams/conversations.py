@@ -308,7 +308,7 @@ class ConversationsStream(ListStream):
                 raise
             except PageFailed as failure:
                 if aside.failed_again(entry):
-                    msg = f"{failure}: it was tried for 30 days, and is given up"
+                    msg = f"{failure}: it failed for 30 days, so the tap does not try it again"
                     self.run.page_failed(PageFailed(msg), self._messages.name, context["page_id"])
             else:
                 aside.read(entry.conversation_id, entry.since)
@@ -317,7 +317,7 @@ class ConversationsStream(ListStream):
             self.run.still_aside(
                 f"{self._messages.place(context)}: "
                 + counted(len(aside.waiting), "conversation is", "conversations are")
-                + " still set aside, since messages cannot be read: "
+                + " still set aside, since their messages cannot be read: "
                 + ", ".join(aside.waiting[:5])
                 + (" …" if len(aside.waiting) > 5 else ""),  # noqa: PLR2004
                 self._messages.name,

@@ -77,8 +77,8 @@ class ConversationDetailsStream(MessagesStream):
         row = _row_of(details)
         if not _has_content(row):
             msg = (
-                f"{self.place(context)}: two answers have nothing beside `messages`: a later run"
-                " asks once more"
+                f"{self.place(context)}: two answers have `messages`, but no details: if later runs"
+                " say so, report this"
             )
             raise PageFailed(msg)
         record = self.shape(row, context)

@@ -83,8 +83,8 @@ class CustomerFeedbacksStream(StatisticsStream):
             ]
         if lacks:
             text = (
-                f"{self.place(context)}: an answer holds fewer feedbacks than it counts, and"
-                " shorter spans bring no more: what came is written, compare it with Pancake"
+                f"{self.place(context)}: an answer holds fewer feedbacks than it counts, also for"
+                " a single day: what came is written, compare it with Pancake"
             )
             self.run.lacking(text, self.name, page_of(context))
         return super().found(body, span, context)

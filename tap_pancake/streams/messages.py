@@ -15,6 +15,7 @@ from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.selection import Share
 from tap_pancake.rows import times
 from tap_pancake.rows.kept import Glance, json_of, read_again
+from tap_pancake.running.progress import counted
 from tap_pancake.streams.conversations import ConversationsStream
 
 if TYPE_CHECKING:
@@ -160,20 +161,23 @@ class MessagesStream(PancakeStream):
             PageFailed: the API returns no messages, or no new ones and no end. The caller sets the
                 conversation aside.
         """
-        place, count = self.place(context), f"{context['message_count']:,}"
+        place, count = self.place(context), counted(context["message_count"], "message")
         if pager.lacks:
             text = (
-                f"{place}: the API counts {count} messages and answers with {pager.lacks:,} fewer:"
-                " they may have been removed"
+                f"{place}: the API counts {count} and returns {pager.lacks:,} fewer: they may have"
+                " been removed"
             )
             self.run.lacking(text, self.name, context["page_id"])
         if pager.is_stuck:
-            msg = f"{place}: the API answers with the same messages again and again, without an end"
+            msg = (
+                f"{place}: the API returns the same messages again and again: if later runs say"
+                " so, report this"
+            )
             raise PageFailed(msg)
         if pager.came_to_nothing:
             msg = (
-                f"{place}: the API counts {count} messages and answers with none, again and again:"
-                " a later run asks once more"
+                f"{place}: the API counts {count} and returns none, again and again: they may have"
+                " been removed"
             )
             raise PageFailed(msg)
 

@@ -126,8 +126,8 @@ class PagesStream(PancakeStream):
         if known and not any(listed_pages(reply.body).values()):
             msg = (
                 "pages: the list of pages is empty, though earlier runs have read pages: run the"
-                " tap again later, or see in Pancake whether the user of `access_token` was removed"
-                " from all pages"
+                " tap again later, or check in Pancake whether the user of `access_token` was"
+                " removed from all pages"
             )
             raise TransientError(msg)
         return reply
@@ -181,8 +181,8 @@ class PagesStream(PancakeStream):
             if page_id in self.chosen or not self.run.shard.has_page(page_id):
                 continue
             problem = (
-                f"is {self._all[page_id]['category']} in Pancake: activate it there, or take it out"
-                " of `page_ids`"
+                f"is {self._all[page_id]['category']} in Pancake: activate it there, or remove it"
+                " from `page_ids`"
                 if page_id in self._all
                 else "is not in this account: correct the id, or give its token in"
                 " `page_access_tokens`"
@@ -200,7 +200,7 @@ class PagesStream(PancakeStream):
         for page_id in sorted(tokens.keys() - self._all.keys()) if self.listed else ():
             yield (
                 f"setting `page_access_tokens` has page {page_id}, which is not in the account of"
-                " `access_token`: correct the id if it is to be one of that account"
+                " `access_token`: correct the id, unless the page is of another account"
             )
 
     def records(self) -> Iterator[Record]:
@@ -241,8 +241,8 @@ class PagesStream(PancakeStream):
                     f"is {category} in Pancake" if category else "is not in this account any more"
                 )
                 text = (
-                    f"page {page_id} {where}, though earlier runs have read it: if that is"
-                    " meant, choose the others with `page_ids`, or take it out of the state"
+                    f"page {page_id} {where}, though earlier runs have read it: if this is"
+                    " intended, name the others in `page_ids`, or remove it from the state"
                 )
                 self.logger.warning("%s", text)
                 self._note_missing(page_id, Status.GONE, text)

@@ -153,9 +153,9 @@ class SyncRunsStream(PancakeStream):
         status, reason = self._problem_of(stream, page_id, page, tally) or (Status.COMPLETE, None)
         if status is Status.COMPLETE and conversations:
             status = Status.INCOMPLETE
-            reason = f"set aside, and tried again: {counted(len(conversations), 'conversation')}"
+            reason = f"set aside for a retry: {counted(len(conversations), 'conversation')}"
         elif status is Status.COMPLETE and left:
-            status, reason = Status.INCOMPLETE, "not all is read: later runs go on"
+            status, reason = Status.INCOMPLETE, "not everything is read yet: later runs go on"
         return {
             "name": stream.name,
             "status": str(status),

@@ -143,8 +143,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     _NOT_THESE = frozenset({105})
     """Codes that here refuse a page; for other endpoints they are about the user token."""
     _NOT_ALLOWED = frozenset({121, 122, 125, 126}) | _NOT_THESE
-    _CHECK = "check their plans and your rights in Pancake, or choose with `page_ids`"
-    _STAYS = "if it stays so, leave the page out with `page_ids`"
+    _CHECK = "check their plans and your rights in Pancake, or name the others in `page_ids`"
+    _STAYS = "if each run says so, name only the other pages in `page_ids`"
 
     _has_tried_alone = False
     """Whether this run has requested each page alone without a result: a costly step."""
@@ -239,8 +239,8 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         added = [page_id for page_id in pages if page_id not in before]
         if added and walk.has_read and not walk.read:
             self.logger.info(
-                "%s: the totals are of all pages together, and those of before lack the pages %s:"
-                " all days are read again",
+                "%s: the totals are of all pages together, and those of earlier runs lack the pages"
+                " %s: all days are read again",
                 self.name,
                 ", ".join(added),
             )
@@ -318,7 +318,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
                 if not _may_be_of_a_page(failure):
                     raise
                 where, _, reason = str(failure).partition(": ")
-                text = f"page {page_id}, {where}: left out, since the API refuses it alone, too: "
+                text = f"page {page_id}, {where}: left out, since the API also refuses it alone: "
                 if isinstance(failure, PageSkipped):
                     refused[page_id] = PageSkipped(text + reason)
                 else:
@@ -350,7 +350,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             else:
                 refused[page_id] = PageFailed(f"{text}: {self._STAYS}")
         if not refused:
-            self.reject("refuses pages, but names none of those asked for", None)
+            self.reject("refuses pages, but names none that was requested", None)
         return refused
 
 
@@ -653,7 +653,7 @@ class UserEngagementsStream(StatisticsStream):
                 yield span.first, {**row, "date": span.first.date().isoformat()}
             elif self.run.is_new(f"{self.name} of nobody"):
                 self.logger.warning(
-                    "%s: rows of which the API does not say whose they are, here and elsewhere, are"
-                    " left out, since they have no key",
+                    "%s: rows without a user are left out, since they have no key; the same may be"
+                    " true of other pages",
                     self.place(context),
                 )
