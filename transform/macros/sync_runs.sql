@@ -64,14 +64,3 @@
             having max(ended_at) = max(case when status = 'gone' then ended_at end)
         )
 {% endmacro %}
-
-{# A time in UTC, from one by the page's own clock: the reverse of `local_time`. #}
-{% macro utc_time(at, timezone) -%}
-    {% set hours = 'coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ')' -%}
-    {{ pancake.shifted('minute', '-cast(round(' ~ hours ~ ' * 60) as ' ~ dbt.type_int() ~ ')', at) }}
-{%- endmacro %}
-
-{# A time that many hours or days later. (What BigQuery adds to is no timestamp any more.) #}
-{% macro shifted(part, count, at) -%}
-    cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
-{%- endmacro %}

@@ -34,11 +34,6 @@
     ))
 {%- endmacro %}
 
-{# A time so many days or hours later; of the type of `…_at` in BigQuery, too. #}
-{% macro later(part, count, at) -%}
-    cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
-{%- endmacro %}
-
 {# Minutes as a number of the same type in every database, without the noise of the last digits. #}
 {% macro minutes(expression) -%}
     cast(cast({{ expression }} as numeric(18, 4)) as {{ pancake.type_number() }})

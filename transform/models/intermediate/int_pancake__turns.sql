@@ -117,7 +117,7 @@ with recursive {% if changed_only %}loaded_anew as (
     select * from answered where ends_wait = 0
 ), long_turns as (
     -- The few turns that last longer than a wait can.
-    select * from asked where turn_to >= {{ pancake.later('day', open_days, 'turn_at') }}
+    select * from asked where turn_to >= {{ pancake.shifted('day', open_days, 'turn_at') }}
 ), nexts as (
     select long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at, min(later.sent_at) as next_at
     from long_turns
@@ -125,7 +125,7 @@ with recursive {% if changed_only %}loaded_anew as (
         on later.page_id = long_turns.page_id
         and later.conversation_id = long_turns.conversation_id
         and later.turn = long_turns.turn
-        and later.sent_at >= {{ pancake.later('day', open_days, 'long_turns.sent_at') }}
+        and later.sent_at >= {{ pancake.shifted('day', open_days, 'long_turns.sent_at') }}
     group by long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at
 ), rounds as (
     -- What a customer says after a wait has expired begins another one.
@@ -146,7 +146,7 @@ with recursive {% if changed_only %}loaded_anew as (
 ), in_rounds as (
     select asked.*, 0 as round, cast(null as {{ dbt.type_timestamp() }}) as next_at
     from asked
-    where turn_to < {{ pancake.later('day', open_days, 'turn_at') }}
+    where turn_to < {{ pancake.shifted('day', open_days, 'turn_at') }}
     union all
     select long_turns.*, followed.round, followed.next_at
     from long_turns
@@ -205,7 +205,7 @@ select
     asked_message_count,
     closed_by,
     answer_sent_at is not null and next_at is null
-        and answer_sent_at <= {{ pancake.later('day', open_days, 'first_at') }} as is_answered,
+        and answer_sent_at <= {{ pancake.shifted('day', open_days, 'first_at') }} as is_answered,
     answer_sent_at as answered_at,
     answer_ends_by as answered_by,
     answer_sender_kind as answered_by_kind,

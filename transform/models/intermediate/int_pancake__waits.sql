@@ -11,8 +11,8 @@ with begun as (
     select
         begun.*,
         case
-            when next_at < {{ pancake.later('day', open_days, 'asked_at') }} then next_at
-            else {{ pancake.later('day', open_days, 'asked_at') }}
+            when next_at < {{ pancake.shifted('day', open_days, 'asked_at') }} then next_at
+            else {{ pancake.shifted('day', open_days, 'asked_at') }}
         end as expires_at,
         clock.as_of
     from begun
@@ -74,8 +74,8 @@ select
     -- still be open.
     coalesce(
         localized.turn = 0 and localized.round = 0
-        and conversations.inserted_at < {{ pancake.later('minute', -1, 'localized.first_read_at') }}
-        and localized.asked_at < {{ pancake.later(
+        and conversations.inserted_at < {{ pancake.shifted('minute', -1, 'localized.first_read_at') }}
+        and localized.asked_at < {{ pancake.shifted(
             'day', open_days,
             "cast('" ~ start_date ~ "' as " ~ dbt.type_timestamp() ~ ")" if start_date else 'page_starts.start_at'
         ) }},

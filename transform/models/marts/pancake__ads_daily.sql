@@ -37,9 +37,9 @@ click_days as (
         sum(case
             when numbered.conversation_click_number = 1
                 and numbered.clicked_at
-                    < {{ pancake.later('day', attribution_days, 'numbered.conversation_since') }}
+                    < {{ pancake.shifted('day', attribution_days, 'numbered.conversation_since') }}
                 and numbered.clicked_at
-                    > {{ pancake.later('day', -attribution_days, 'numbered.conversation_since') }} then 1
+                    > {{ pancake.shifted('day', -attribution_days, 'numbered.conversation_since') }} then 1
             else 0
         end) as new_conversation_count,
         sum(case when customers.page_customer_id is not null then 1 else 0 end) as new_customer_count,
@@ -49,8 +49,8 @@ click_days as (
         on customers.page_id = numbered.page_id
         and customers.page_customer_id = numbered.page_customer_id
         and numbered.customer_click_number = 1
-        and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.added_at') }}
-        and numbered.clicked_at > {{ pancake.later('day', -attribution_days, 'customers.added_at') }}
+        and numbered.clicked_at < {{ pancake.shifted('day', attribution_days, 'customers.added_at') }}
+        and numbered.clicked_at > {{ pancake.shifted('day', -attribution_days, 'customers.added_at') }}
     group by 1, 2, 3
 ),
 
@@ -80,7 +80,7 @@ order_days as (
         on clicks.page_id = counted.page_id
         and clicks.page_customer_id = counted.page_customer_id
         and clicks.customer_click_number = counted.click_number
-        and counted.happened_at < {{ pancake.later('day', attribution_days, 'clicks.clicked_at') }}
+        and counted.happened_at < {{ pancake.shifted('day', attribution_days, 'clicks.clicked_at') }}
     where counted.is_order = 1
     group by 1, 2, 3
 ),
@@ -154,7 +154,7 @@ select
         false
     ) as is_complete,
     coalesce(
-        {{ pancake.later('day', attribution_days + 1, 'days.date_day') }}
+        {{ pancake.shifted('day', attribution_days + 1, 'days.date_day') }}
             <= {{ pancake.local_time('clock.as_of', 'zones.timezone') }},
         false
     ) as is_attribution_complete

@@ -54,7 +54,7 @@ aged as (
         date_day,
         {{ pancake.seconds_between(
             'asked_at_local',
-            'least(as_of_local, ' ~ pancake.later('day', 1, 'date_day') ~ ')'
+            'least(as_of_local, ' ~ pancake.shifted('day', 1, 'date_day') ~ ')'
         ) }} / 3600 as age_hours
     from days
     where date_day <= cast(as_of_local as date)

@@ -140,7 +140,7 @@ credited as (
         counted.counted_id,
         case
             when written.sent_at
-                >= {{ pancake.later('day', -1 * var('pancake__credit_days', 7), 'counted.happened_at') }}
+                >= {{ pancake.shifted('day', -1 * var('pancake__credit_days', 7), 'counted.happened_at') }}
                 then written.staff_id
             else 'unknown'
         end as staff_id
