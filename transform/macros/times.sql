@@ -9,12 +9,12 @@
     cast(round(coalesce({{ timezone }}, {{ var('pancake__default_timezone', 7) }}) * 60) as {{ dbt.type_int() }})
 {%- endmacro %}
 
-{# Convert a time in UTC to the page's own clock. #}
+{# Convert a time in UTC to the page's time zone. #}
 {% macro local_time(at, timezone) -%}
     {{ pancake.shifted('minute', pancake.offset_minutes(timezone), at) }}
 {%- endmacro %}
 
-{# Convert a time by the page's own clock to UTC. #}
+{# Convert a time in the page's time zone to UTC. #}
 {% macro utc_time(at, timezone) -%}
     {{ pancake.shifted('minute', '-' ~ pancake.offset_minutes(timezone), at) }}
 {%- endmacro %}

@@ -1,5 +1,6 @@
--- What depends on the page or the staff is left to pancake__sessions: a conversation without a new message is not read
--- again. BigQuery has no way to replace the rows of a conversation by fewer ones.
+-- An incremental build does not reread a conversation without new rows. So this model has nothing that depends on the
+-- page or the staff: see pancake__sessions. It is no incremental model in BigQuery, which cannot replace the rows of a
+-- conversation by fewer rows.
 {{ config(
     materialized='incremental' if target.type in ['postgres', 'snowflake'] else 'table',
     incremental_strategy='delete+insert' if target.type in ['postgres', 'snowflake'] else none,
@@ -12,7 +13,7 @@
 with {% if changed_only %}changed as (
     {{ pancake.loaded_anew() }}
 ), {% endif %}messages as (
-    -- System messages and reactions say nothing, and comments of third persons are not the customer's.
+    -- Without system messages, reactions, and comments of third persons.
     select messages.*
     from {{ ref('int_pancake__messages') }} as messages
     {%- if changed_only %}
@@ -40,7 +41,7 @@ with {% if changed_only %}changed as (
         page_id, conversation_id, null, clicked_at, null, 0, 'ad_click', 'nobody', false, null, ad_id
     from clicks
 ), ordered as (
-    -- What is said in the second of a click follows it.
+    -- A message in the same second as a click comes after the click.
     select
         events.*,
         row_number() over (
@@ -55,7 +56,7 @@ with {% if changed_only %}changed as (
         lag(kind) over (partition by page_id, conversation_id order by position) as previous_kind
     from ordered
 ), stretched as (
-    -- One click can stand in the data twice, as a message and in the list of the conversation's ads.
+    -- The same click can appear twice: as a message, and in the conversation's list of ads.
     select
         compared.*,
         sum(case

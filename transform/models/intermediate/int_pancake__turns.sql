@@ -1,5 +1,6 @@
--- What depends on the clock, the page or the staff is left to int_pancake__waits: a conversation without a new
--- message is not read again. BigQuery has no way to replace the rows of a conversation by fewer ones.
+-- An incremental build does not reread a conversation without new rows. So this model has nothing that depends on the
+-- clock, the page or the staff: see int_pancake__waits. It is no incremental model in BigQuery, which cannot replace the
+-- rows of a conversation by fewer rows.
 {{ config(
     materialized='incremental' if target.type in ['postgres', 'snowflake'] else 'table',
     incremental_strategy='delete+insert' if target.type in ['postgres', 'snowflake'] else none,
@@ -16,7 +17,7 @@ with recursive {% if changed_only %}loaded_anew as (
     from (
         select page_id, conversation_id from loaded_anew
         union all
-        -- Their comments end in another conversation.
+        -- Comments that a private reply in these conversations answers.
         select comments.page_id, comments.conversation_id
         from {{ ref('int_pancake__messages') }} as comments
         inner join loaded_anew
@@ -45,14 +46,14 @@ with recursive {% if changed_only %}loaded_anew as (
         conversation_id as said_in,
         first_read_at,
         newest_loaded_at,
-        -- In an inbox, a customer takes back what they have sent, and still waits.
+        -- A customer who removes a message in a private conversation still waits.
         case
             when is_answer or coalesce(conversation_type, 'INBOX') = 'INBOX' then null
             when is_removed then 'removed'
             when is_hidden then 'hidden'
         end as closed_by
     from messages
-    -- Without its time, nobody knows what a message answers.
+    -- A message without a time has no place in the conversation.
     where sent_at is not null and (is_answer or (
         sender_kind = 'customer'
         and not coalesce(is_third_person, false)
@@ -87,7 +88,7 @@ with recursive {% if changed_only %}loaded_anew as (
 ), events as (
     select * from said
     union all
-    -- Without the reply itself, the comment is closed, and nobody knows when.
+    -- If the private reply was not read, the comment is closed at an unknown time.
     select
         page_id, conversation_id, conversation_type, message_id, coalesce(sent_at, comment_at), 1, 'private_reply',
         sender_kind, said_in, first_read_at, newest_loaded_at, null
@@ -102,8 +103,8 @@ with recursive {% if changed_only %}loaded_anew as (
         ), 0) as turn
     from events
 ), answered as (
-    -- A turn ends with its answer. Windows, since a database does not know how large parts of a query are, and joins
-    -- them as if they were small.
+    -- A turn ends with its answer. Window functions instead of joins: databases underestimate the size of
+    -- subqueries, and join them slowly.
     select
         turns.*,
         min(case when ends_wait = 0 then sent_at end) over (partition by page_id, conversation_id, turn) as turn_at,
@@ -116,7 +117,7 @@ with recursive {% if changed_only %}loaded_anew as (
 ), asked as (
     select * from answered where ends_wait = 0
 ), long_turns as (
-    -- The few turns that last longer than a wait can.
+    -- The few turns that are longer than `pancake__open_days`.
     select * from asked where turn_to >= {{ pancake.shifted('day', open_days, 'turn_at') }}
 ), nexts as (
     select long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at, min(later.sent_at) as next_at
@@ -128,7 +129,7 @@ with recursive {% if changed_only %}loaded_anew as (
         and later.sent_at >= {{ pancake.shifted('day', open_days, 'long_turns.sent_at') }}
     group by long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at
 ), rounds as (
-    -- What a customer says after a wait has expired begins another one.
+    -- A message of the customer after a wait has expired begins another wait.
     select distinct page_id, conversation_id, turn, turn_at as first_at, 0 as round from long_turns
     union all
     select rounds.page_id, rounds.conversation_id, rounds.turn, nexts.next_at, rounds.round + 1

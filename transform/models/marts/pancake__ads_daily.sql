@@ -1,4 +1,4 @@
--- All counts stand in the row of the day of the click, beside the spend that brought it.
+-- All counts are in the row of the day of the click, beside the spend of that day.
 {% set attribution_days = var('pancake__attribution_days', 1) %}
 with clicks as (
     select
@@ -54,7 +54,7 @@ click_days as (
     group by 1, 2, 3
 ),
 
--- An order belongs to the last click of its customer before it.
+-- An order counts for the customer's last click before it.
 timeline as (
     select page_id, page_customer_id, ordered_at as happened_at, order_id, 1 as is_order
     from {{ ref('int_pancake__conversation_orders') }}
@@ -94,8 +94,8 @@ days as (
     ) as all_days
 ),
 
--- Names and currencies that the streams tell, the best and newest first.
-told as (
+-- Names and currencies from two streams: `ad_statistics` first, then the newest day.
+named as (
     select page_id, ad_id, name, currency, date_day, 1 as place from {{ ref('stg_pancake__ad_statistics') }}
     union all
     select page_id, ad_id, name, currency, date_day, 2 from {{ ref('stg_pancake__campaign_statistics') }}
@@ -103,14 +103,14 @@ told as (
 
 ranked as (
     select
-        told.*,
+        named.*,
         row_number() over (
             partition by page_id, ad_id order by case when name is null then 1 else 0 end, place, date_day desc
         ) as name_number,
         row_number() over (
             partition by page_id, ad_id order by case when currency is null then 1 else 0 end, place, date_day desc
         ) as currency_number
-    from told
+    from named
 ),
 
 newest as (

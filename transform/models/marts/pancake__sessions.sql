@@ -1,4 +1,4 @@
--- A stretch of a conversation, ended by silence or by a click on an ad.
+-- Parts of conversations. A session ends after a silence, or with a click on an ad.
 {% set silence = var('pancake__session_hours', 24) %}
 with followed as (
     select
@@ -47,7 +47,7 @@ with followed as (
     select page_id, conversation_id, {{ pancake.json_text('page_customer', 'id') }} as page_customer_id
     from {{ ref('stg_pancake__conversations') }}
 ), placed_orders as (
-    -- An order belongs to the session of the customer that began last before it.
+    -- An order counts for the customer's last session that began before it.
     select
         orders.page_id,
         orders.order_id,
