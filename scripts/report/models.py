@@ -366,7 +366,7 @@ def described(pages: list[Row], days: list[Row], hours: list[Row]) -> list[Row]:
     always_open = {row["page_id"] for row in hours if row["is_all_hours"]}
     found = []
     for page in pages:
-        known = flags.get(page["page_id"], [])
+        days_of_page = flags.get(page["page_id"], [])
         found.append(
             {
                 "name": page["page_name"],
@@ -379,8 +379,8 @@ def described(pages: list[Row], days: list[Row], hours: list[Row]) -> list[Row]:
                 "last_read": moment(page["last_read_at"]),
                 "all_hours": page["page_id"] in always_open,
                 "set_aside": page["set_aside_count"] or 0,
-                "first": known[0][0] if known else None,
-                "complete": "".join("1" if is_complete else "0" for _, is_complete in known),
+                "first": days_of_page[0][0] if days_of_page else None,
+                "complete": "".join("1" if is_complete else "0" for _, is_complete in days_of_page),
             }
         )
     return found

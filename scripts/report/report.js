@@ -187,8 +187,8 @@ function waited(rows) {
 
 /** The share of waits within the target. Open waits that are not late do not count. */
 function withinTarget(rows) {
-    const known = rows.filter((row) => data.waits.within[row] !== null);
-    return { n: known.length, share: known.length ? sum(known, data.waits.within) / known.length : null };
+    const decided = rows.filter((row) => data.waits.within[row] !== null);
+    return { n: decided.length, share: decided.length ? sum(decided, data.waits.within) / decided.length : null };
 }
 
 /** Whether a wait is open and longer than the target. */

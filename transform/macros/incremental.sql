@@ -9,7 +9,7 @@
 {%- endmacro %}
 
 {# Conversations with messages that were loaded since `loaded_before`. #}
-{% macro loaded_anew() -%}
+{% macro newly_loaded() -%}
     select distinct messages.page_id, messages.conversation_id
     from {{ ref('int_pancake__messages') }} as messages
     cross join ({{ pancake.loaded_before() }}) as loaded_before

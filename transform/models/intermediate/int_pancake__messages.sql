@@ -26,12 +26,12 @@ with {% if changed_only %}loaded_before as (
         where conversations.loaded_at is null or conversations.loaded_at >= loaded_before.loaded_at
         union all
         -- The page was loaded later, or its time zone or channel has changed.
-        select known.page_id, known.conversation_id
-        from {{ this }} as known
-        inner join {{ ref('int_pancake__zones') }} as zones on zones.page_id = known.page_id
-        left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = known.page_id
-        where known.sent_at_local <> {{ pancake.local_time('known.sent_at', 'zones.timezone') }}
-            or coalesce(known.platform, '') <> coalesce(pages.platform, '')
+        select built.page_id, built.conversation_id
+        from {{ this }} as built
+        inner join {{ ref('int_pancake__zones') }} as zones on zones.page_id = built.page_id
+        left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = built.page_id
+        where built.sent_at_local <> {{ pancake.local_time('built.sent_at', 'zones.timezone') }}
+            or coalesce(built.platform, '') <> coalesce(pages.platform, '')
     ) as found
 ), {% endif %}messages as (
     select

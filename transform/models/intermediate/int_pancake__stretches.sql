@@ -11,7 +11,7 @@
 {% set silence = var('pancake__session_hours', 24) %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
 with {% if changed_only %}changed as (
-    {{ pancake.loaded_anew() }}
+    {{ pancake.newly_loaded() }}
 ), {% endif %}messages as (
     -- Without system messages, reactions, and comments of third persons.
     select messages.*
@@ -22,14 +22,15 @@ with {% if changed_only %}changed as (
     where messages.sent_at is not null
         and (messages.kind = 'ad_click' or coalesce(messages.sender_kind, '') <> 'nobody')
         and not coalesce(messages.is_third_person, false)
-), known as (
+), conversations as (
     select page_id, conversation_id, max(loaded_at) as loaded_at
     from messages
     group by page_id, conversation_id
 ), clicks as (
     select ads.page_id, ads.conversation_id, ads.ad_id, ads.clicked_at
     from {{ ref('stg_pancake__conversation_ads') }} as ads
-    inner join known on known.page_id = ads.page_id and known.conversation_id = ads.conversation_id
+    inner join conversations
+        on conversations.page_id = ads.page_id and conversations.conversation_id = ads.conversation_id
     where ads.clicked_at is not null
 ), events as (
     select
@@ -132,6 +133,7 @@ select
     stretches.automation_message_count,
     stretches.answer_message_id,
     stretches.has_phone,
-    known.loaded_at
+    conversations.loaded_at
 from stretches
-inner join known on known.page_id = stretches.page_id and known.conversation_id = stretches.conversation_id
+inner join conversations
+    on conversations.page_id = stretches.page_id and conversations.conversation_id = stretches.conversation_id

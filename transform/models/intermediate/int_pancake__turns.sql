@@ -10,19 +10,19 @@
 ) }}
 {% set open_days = var('pancake__open_days', 30) %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
-with recursive {% if changed_only %}loaded_anew as (
-    {{ pancake.loaded_anew() }}
+with recursive {% if changed_only %}newly_loaded as (
+    {{ pancake.newly_loaded() }}
 ), changed as (
     select distinct page_id, conversation_id
     from (
-        select page_id, conversation_id from loaded_anew
+        select page_id, conversation_id from newly_loaded
         union all
         -- Comments that a private reply in these conversations answers.
         select comments.page_id, comments.conversation_id
         from {{ ref('int_pancake__messages') }} as comments
-        inner join loaded_anew
-            on loaded_anew.page_id = comments.page_id
-            and loaded_anew.conversation_id = comments.private_reply_conversation_id
+        inner join newly_loaded
+            on newly_loaded.page_id = comments.page_id
+            and newly_loaded.conversation_id = comments.private_reply_conversation_id
     ) as found
 ), {% endif %}messages as (
     select
@@ -33,7 +33,7 @@ with recursive {% if changed_only %}loaded_anew as (
     {%- if changed_only %}
     inner join changed on changed.page_id = messages.page_id and changed.conversation_id = messages.conversation_id
     {%- endif %}
-), said as (
+), asked_or_answered as (
     select
         page_id,
         conversation_id,
@@ -86,7 +86,7 @@ with recursive {% if changed_only %}loaded_anew as (
         and comments.sender_kind = 'customer'
         and not coalesce(comments.is_third_person, false)
 ), events as (
-    select * from said
+    select * from asked_or_answered
     union all
     -- If the private reply was not read, the comment is closed at an unknown time.
     select

@@ -71,7 +71,7 @@ sightings as (
     inner join spoken
         on spoken.page_id = conversations.page_id and spoken.conversation_id = conversations.conversation_id
     union all
-    -- If no messages were loaded, the time of the last update stands for the last message, whoever sent it.
+    -- If no messages were loaded, the time of the last update counts instead, whoever sent the last message.
     select
         conversations.page_id,
         conversations.page_customer_id,
