@@ -1,8 +1,7 @@
-"""Writes what the dbt project knows of the streams: `python scripts/dbt.py`.
+"""Generates the files of the dbt project that depend on the streams: `python scripts/dbt.py`.
 
-That are the sources, the columns of each stream with their types, and the staging models with
-their descriptions, all from `tap_pancake/schemas`. A test fails when they are not what this would
-write.
+These are the sources, the columns of each stream with their types, and the staging models with
+their descriptions, all from `tap_pancake/schemas`. A test fails if the files are out of date.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ TRANSFORM = ROOT / "transform"
 HEAD = "Made by scripts/dbt.py from tap_pancake/schemas."
 
 OF_THE_ACCOUNT = {"pages", "multi_page_user_statistics"}
-"""Streams whose rows belong to no page, or are one."""
+"""Streams whose rows are not of one page: their times have no local time zone."""
 
 FRESHNESS = {
     "freshness": {
@@ -29,9 +28,9 @@ FRESHNESS = {
     },
     "loaded_at_query": "{{ pancake.worst_page_read_at() }}",
 }
-"""Of all that is loaded: `sync_runs` tells of each page and stream, and the worst counts."""
+"""Source freshness, on `sync_runs` only: it has the status of all pages and streams."""
 
-# What a row of a stream is called, where its key is `id`.
+# Names of `id` in the staging models.
 _ENTITIES = {
     "ad_conversations": "conversation_id",
     "ads": "ad_id",
@@ -80,8 +79,8 @@ _OF_STREAMS = {
     ("pages", "name"): "page_name",
     ("tags", "is_deactive"): "is_switched_off",
 }
-_SAID = ("is_", "has_", "can_")
-"""How names of booleans may begin."""
+_BOOLEAN = ("is_", "has_", "can_")
+"""Prefixes of boolean columns."""
 
 
 class Column(NamedTuple):
@@ -89,14 +88,14 @@ class Column(NamedTuple):
 
     name: str
     kind: str
-    """A type that `pancake.type_of` knows."""
+    """An argument of the macro `pancake.type_of`."""
     staged: str
-    """Its name in the staging model."""
+    """The name in the staging model."""
     description: str
 
 
 def streams() -> dict[str, list[Column]]:
-    """Return the columns of each stream, by its name."""
+    """Return the columns of each stream, by the name of the stream."""
     found = {}
     for path in sorted((ROOT / "tap_pancake" / "schemas").glob("*.json")):
         schema = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +119,7 @@ def _staged(stream: str, name: str, spec: dict[str, Any]) -> str:
     if name == "id" and stream in _ENTITIES:
         return _ENTITIES[stream]
     found = _OF_STREAMS.get((stream, name)) or _NAMES.get(name, name)
-    if _kind(spec) == "boolean" and not found.startswith(_SAID):
+    if _kind(spec) == "boolean" and not found.startswith(_BOOLEAN):
         return f"is_{found}"
     return found
 
@@ -134,7 +133,7 @@ def keys() -> dict[str, list[str]]:
 
 
 def columns_macro() -> str:
-    """Return the macros that tell the columns and keys of each stream."""
+    """Return the file of the macros `columns` and `primary_keys`."""
     listed = {
         stream: {column.name: column.kind for column in columns}
         for stream, columns in streams().items()
@@ -150,7 +149,7 @@ def columns_macro() -> str:
 
 
 def sources() -> str:
-    """Return the sources: what the target has made of each stream."""
+    """Return the file of sources: one table for each stream."""
     tables = [
         {
             "name": stream,
@@ -164,7 +163,7 @@ def sources() -> str:
     ]
     source = {
         "name": "pancake",
-        "description": "What the target of tap-pancake has loaded.",
+        "description": "Tables that the target of tap-pancake loads.",
         "schema": "{{ var('pancake_schema', 'pancake') }}",
         "tables": tables,
     }
@@ -172,7 +171,7 @@ def sources() -> str:
 
 
 def staging(stream: str, columns: list[Column]) -> str:
-    """Return the staging model of a stream."""
+    """Return the SQL of the staging model of a stream."""
     lines = [f"-- {HEAD}", "select"]
     has_page = stream not in OF_THE_ACCOUNT
     selected = []
@@ -200,23 +199,23 @@ def _quoted(name: str) -> str:
 
 
 _WORDS = {"from", "hour", "date", "text", "type", "name"}
-"""Names that are words of SQL."""
+"""Column names that are reserved words in SQL."""
 
 
 def staging_columns(stream: str, columns: list[Column]) -> list[dict[str, str]]:
-    """Describe the columns of a staging model."""
+    """Return the columns of a staging model, with their descriptions."""
     described = []
     for _, kind, staged, description in columns:
         described.append({"name": staged, "description": description})
         if kind == "timestamp" and stream not in OF_THE_ACCOUNT and staged != "hour_at":
-            text = f"`{staged}` by the page's own clock."
+            text = f"`{staged}` in the page's time zone."
             described.append({"name": f"{staged}_local", "description": text})
-    text = "When the target loaded the row; null where it does not say."
+    text = "When the target loaded the row; null if the target does not write it."
     return [*described, {"name": "loaded_at", "description": text}]
 
 
 def staging_properties() -> str:
-    """Return descriptions and tests of the staging models."""
+    """Return the file of descriptions and tests of the staging models."""
     models = []
     for stream, columns in streams().items():
         staged = {column.name: column.staged for column in columns}
@@ -224,7 +223,8 @@ def staging_properties() -> str:
         models.append(
             {
                 "name": f"stg_pancake__{stream}",
-                "description": f"Stream `{stream}`: typed, one row for each `{', '.join(key)}`.",
+                "description": f"Rows of the stream `{stream}`, with types."
+                f" One row for each `{', '.join(key)}`.",
                 "data_tests": [{"pancake.unique_key": {"arguments": {"columns": key}}}],
                 "columns": [
                     column | ({"data_tests": ["not_null"]} if column["name"] in key else {})
@@ -241,7 +241,7 @@ def _yaml(content: dict[str, Any]) -> str:
 
 
 def files() -> dict[Path, str]:
-    """Return what the generated files hold, by path."""
+    """Return the text of each generated file, by path."""
     models = TRANSFORM / "models"
     written = {
         TRANSFORM / "macros" / "columns.sql": columns_macro(),

@@ -1,7 +1,7 @@
-"""Answers questions from the models of transform/, with the SQL of docs/recipes.md.
+"""Runs the recipes of docs/recipes.md on the models of transform/.
 
-`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or the URL of a
-PostgreSQL database.
+`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or with the URL of
+a PostgreSQL database instead of the file.
 """
 
 from __future__ import annotations
@@ -36,36 +36,36 @@ def answers(
 
     Args:
         database: A DuckDB file, or the URL of a PostgreSQL database.
-        queries: Queries over the models.
-        schema: Where the models are in PostgreSQL.
+        queries: SQL over the models.
+        schema: Schema of the models in PostgreSQL.
     """
     connection: Any
     if database.startswith(("postgres://", "postgresql://")):
-        import psycopg  # noqa: PLC0415 - nobody else needs it
+        import psycopg  # noqa: PLC0415 - only PostgreSQL needs it
 
         connection = psycopg.connect(database)
         connection.execute("select set_config('search_path', %s, false)", [schema])
     else:
         connection = duckdb.connect(database, read_only=True)
-        # The database has the name of its file.
+        # DuckDB names the database after the file.
         connection.execute(f'use "{Path(database).stem}".pancake')
     with connection:
         return [rows(connection.execute(query)) for query in queries]
 
 
 def rows(found: Any) -> list[dict[str, Any]]:
-    """Return the rows of a cursor by the names of their columns."""
+    """Return the rows of a cursor, as dictionaries by column name."""
     names = [column[0] for column in found.description]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def cell(value: object) -> object:
-    """Return what a cell of a table shows: names of ads may have several lines."""
+    """Return a value for a table cell. Texts become one line: ad names may have several."""
     return " ".join(value.split()) if isinstance(value, str) else "" if value is None else value
 
 
 def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
-    """Print a title and the first rows."""
+    """Print a title and the first `most` rows."""
     print(f"\n{title}:")
     shown = found[:most]
     if shown:
@@ -76,23 +76,25 @@ def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
 
 
 def main() -> None:
-    """Print the answers."""
-    known = recipes()
+    """Print the results of the chosen recipes."""
+    sql = recipes()
     parser = argparse.ArgumentParser(prog="python -m scripts.recipes", description=__doc__)
     parser.add_argument("database", help="a DuckDB file, or the URL of a PostgreSQL database")
-    parser.add_argument("recipe", nargs="*", default=list(known), help="by default, all")
-    parser.add_argument("--rows", type=int, help="at most so many of each; by default, all")
+    parser.add_argument(
+        "recipe", nargs="*", default=list(sql), help="headings of recipes; by default, all"
+    )
+    parser.add_argument("--rows", type=int, help="maximum rows of each recipe; by default, all")
     parser.add_argument(
         "--schema", default="pancake_models", help="schema of the models in PostgreSQL"
     )
     options = parser.parse_args()
-    titles = {title.casefold(): title for title in known}
-    if unknown := [asked for asked in options.recipe if asked.casefold() not in titles]:
-        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(known)}")
-    asked = [titles[recipe.casefold()] for recipe in options.recipe]
-    queries = [known[recipe] for recipe in asked]
+    titles = {title.casefold(): title for title in sql}
+    if unknown := [name for name in options.recipe if name.casefold() not in titles]:
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(sql)}")
+    chosen = [titles[name.casefold()] for name in options.recipe]
+    queries = [sql[recipe] for recipe in chosen]
     for recipe, found in zip(
-        asked, answers(options.database, queries, options.schema), strict=True
+        chosen, answers(options.database, queries, options.schema), strict=True
     ):
         table(recipe, found, options.rows)
 

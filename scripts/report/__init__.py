@@ -1,1 +1,1 @@
-"""The report: what the models hold, as one page."""
+"""The report: one HTML page with charts and tables of the models."""

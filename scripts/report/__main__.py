@@ -1,7 +1,7 @@
-"""Draws the models of transform/ as a report: one file that loads nothing from elsewhere.
+"""Writes the report: one HTML file over the models of transform/, which loads nothing else.
 
 `python -m scripts.report output/shop.duckdb [output/report.html]`, or with the URL of a
-PostgreSQL database in the place of the file.
+PostgreSQL database instead of the DuckDB file.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from scripts.report import models
 
 HERE = Path(__file__).parent
 MOST_BYTES = 9_500_000
-"""Of the file: mail programs and phones take it."""
+"""Maximum size of the file, for mail programs and phones."""
 SHORTER = 0.9
-"""So much of the days is kept, as often as the file is too large."""
+"""Share of the days that stays each time the file is too large."""
 
 
 def script_of(value: Any) -> str:
-    """Return JSON that can stand in a page: nothing in it ends the element."""
+    """Return a value as JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
 def report(data: dict[str, Any], most_bytes: int = MOST_BYTES) -> str:
-    """Return the page, with as many of the newest days as there is room for."""
+    """Return the page, with as many of the newest days as fit into `most_bytes`."""
     parts = {
         "STYLE": part("style.css"),
         "PLOTLY": get_plotlyjs(),
@@ -52,7 +52,7 @@ def report(data: dict[str, Any], most_bytes: int = MOST_BYTES) -> str:
 
 
 def part(name: str) -> str:
-    """Return one of the files that the page is made of."""
+    """Return the text of a file of this package."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
@@ -64,10 +64,10 @@ def main() -> None:
         "output",
         nargs="?",
         type=Path,
-        help="default: report.html beside the DuckDB file, or here",
+        help="default: report.html beside the DuckDB file; for PostgreSQL, in this directory",
     )
     parser.add_argument(
-        "--schema", help="of the models: by default pancake, in PostgreSQL pancake_models"
+        "--schema", help="schema of the models; default: pancake, in PostgreSQL pancake_models"
     )
     options = parser.parse_args()
     is_url = "://" in options.database

@@ -1,4 +1,4 @@
-"""Reads what the report shows from the models: columns of plain values, small enough to embed."""
+"""Reads the data of the report from the models, as columns that are small enough to embed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 EPOCH = date(1970, 1, 1).toordinal()
 MOST_WAITING = 100
-"""Of each page and kind: as many as the table in report.js shows, whatever the filters."""
+"""Rows for each page and kind. With any filters, the table in report.js is full then."""
 UNKNOWN = "unknown"
 REASONS = {"plan": " plan", "permission": "permission was denied", "traffic": "without traffic"}
-"""What the reasons in `sync_runs` say that a manager can act on."""
+"""Codes of reasons that a manager can act on, and the words that show them in `sync_runs`."""
 
-# One text for DuckDB and PostgreSQL. Types that no row tells are those of `pancake__page_hourly`.
+# The queries run in DuckDB and PostgreSQL. Unknown kinds are UNKNOWN, as in `pancake__page_hourly`.
 AS_OF = "select as_of from int_pancake__clock"
 PAGES = """
 select pages.page_id, pages.page_name, pages.platform, pages.timezone,
@@ -69,7 +69,7 @@ select page_id, conversation_type as type, date_day,
 from pancake__page_hourly
 group by 1, 2, 3
 """
-# A customer counts for the kind of the first conversation, as in `pancake__page_hourly`.
+# As in `pancake__page_hourly`, a customer counts in the kind of their first conversation.
 CUSTOMERS = """
 select customers.page_id, coalesce(first_one.conversation_type, 'UNKNOWN') as type,
     cast(customers.added_at_local as date) as date_day, count(*) as customers,
@@ -131,7 +131,7 @@ select page_id, ad_id, ad_name, currency, date_day, spend, new_conversation_coun
 from pancake__ads_daily
 where spend > 0 or conversation_count > 0 or order_count > 0
 """
-# What customers are asked for comes as a private message.
+# Pancake asks for ratings in private messages.
 RATINGS = """
 select page_id, coalesce(conversation_type, 'INBOX') as type, date_day, rating,
     count(*) as rating_count
@@ -149,19 +149,19 @@ group by 1, 2, 3
 
 @contextmanager
 def opened(database: str, schema: str | None = None) -> Iterator[Ask]:
-    """Open a database of the models to read.
+    """Open the database of the models, for reading.
 
     Args:
         database: A DuckDB file, or the URL of a PostgreSQL database.
-        schema: Where the models are; by default `pancake` in DuckDB and `pancake_models` in
-            PostgreSQL, as transform/profiles.yml has them.
+        schema: Schema of the models; by default `pancake` in DuckDB and `pancake_models` in
+            PostgreSQL, as in transform/profiles.yml.
 
     Yields:
-        A function that gives the rows of a query.
+        A function that returns the rows of a query.
     """
     if re.match(r"postgres(ql)?://", database):
         try:
-            import psycopg  # noqa: PLC0415 - readers of DuckDB files do without
+            import psycopg  # noqa: PLC0415 - only PostgreSQL needs it
         except ImportError:
             message = "to read PostgreSQL, install psycopg: pip install 'psycopg[binary]'"
             raise SystemExit(message) from None
@@ -175,7 +175,7 @@ def opened(database: str, schema: str | None = None) -> Iterator[Ask]:
             yield lambda query: session.execute(query.encode()).fetchall()
         return
     with duckdb.connect(database, read_only=True) as connection:
-        # In full: a database of the name of its schema is there, too.
+        # With the database, whose name may be the same as that of the schema.
         (name,) = connection.execute("select current_database()").fetchone() or ("",)
         connection.execute(f"use {quoted(name)}.{quoted(schema or 'pancake')}")
 
@@ -193,10 +193,10 @@ def quoted(name: str) -> str:
 
 
 def read(ask: Ask) -> Row:
-    """Return all that the report shows.
+    """Return the data of the report.
 
-    Days are counted from 1970-01-01. Pages, types, staff and ads are numbers: their places in the
-    lists of that name. Minutes have two decimals.
+    Days are numbers from 1970-01-01. Pages, types, staff and ads are positions in the lists of
+    that name. Minutes have two decimals.
     """
     there = {
         row["table_name"]
@@ -206,7 +206,7 @@ def read(ask: Ask) -> Row:
     }
 
     def rows(query: str) -> list[Row]:
-        """Return the rows, or none where a model is turned off."""
+        """Return the rows; none if a model is disabled."""
         models = set(re.findall(r"\b(?:int_)?pancake__\w+", query))
         return ask(query) if models <= there else []
 
@@ -273,7 +273,7 @@ def read(ask: Ask) -> Row:
             day=day,
             **counts("open_count"),
         ),
-        # Apart from the waits: those of days that are left out of the file are open, too.
+        # Separate from the waits, because open waits of days that do not fit count too.
         "open": columns(rows(OPEN), page=lists.page, type=lists.type, **counts("open_count")),
         "waiting": columns(
             [row for row in rows(WAITING) if row["place"] <= MOST_WAITING],
@@ -317,27 +317,27 @@ def read(ask: Ask) -> Row:
 
 
 class Lists:
-    """Places of what many rows name."""
+    """Lists of pages, types, staff and ads, to which rows refer by position."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Create empty lists."""
         self.pages: dict[str, int] = {}
-        # Always offered, in this order.
+        # The filter always has these two, in this order.
         self.types: dict[str, int] = {"INBOX": 0, "COMMENT": 1}
         self.people: dict[tuple[str, ...], str | None] = {}
         self.ads: dict[tuple[str | None, ...], list[str | None]] = {}
         self._places: dict[Any, int] = {}
 
     def page(self, row: Row) -> int:
-        """Return the place of a row's page."""
+        """Return the position of a row's page."""
         return self.pages.setdefault(row["page_id"], len(self.pages))
 
     def type(self, row: Row) -> int:
-        """Return the place of a row's kind of conversation."""
+        """Return the position of a row's kind of conversation."""
         return self.types.setdefault(row["type"], len(self.types))
 
     def staff(self, row: Row) -> int | None:
-        """Return the place of a row's member of staff, whose name is null if nobody is known."""
+        """Return the position of a row's member of staff, whose name is null if unknown."""
         staff_id, name = row["staff_id"], row["staff_name"]
         if staff_id is None:
             return None
@@ -345,13 +345,13 @@ class Lists:
         if staff_id == UNKNOWN:
             name = None
         elif staff_id == (name := name or staff_id):
-            # Without an id, the same name on another page may be somebody else.
+            # Without an id, the same name on another page may be another person.
             key = (staff_id, row["page_id"])
         self.people[key] = self.people.get(key) or name
         return self._places.setdefault(("staff", key), len(self.people) - 1)
 
     def ad(self, row: Row) -> int:
-        """Return the place of a row's ad, which has one currency."""
+        """Return the position of a row's ad. An ad with two currencies is two ads."""
         key = row["page_id"], row["ad_id"], row["currency"]
         name = row["ad_name"] or row["ad_id"]
         self.ads.setdefault(key, [name, row["currency"]])
@@ -359,14 +359,14 @@ class Lists:
 
 
 def described(pages: list[Row], days: list[Row], hours: list[Row]) -> list[Row]:
-    """Return each page with its state; `complete` has a digit a day from `first` on."""
+    """Return the pages with their state. `complete` has one digit for each day from `first`."""
     flags: dict[str, list[tuple[int | None, bool]]] = {}
     for row in days:
         flags.setdefault(row["page_id"], []).append((day(row), row["is_inbox_complete"]))
     always_open = {row["page_id"] for row in hours if row["is_all_hours"]}
     found = []
     for page in pages:
-        known = flags.get(page["page_id"], [])
+        days_of_page = flags.get(page["page_id"], [])
         found.append(
             {
                 "name": page["page_name"],
@@ -379,24 +379,24 @@ def described(pages: list[Row], days: list[Row], hours: list[Row]) -> list[Row]:
                 "last_read": moment(page["last_read_at"]),
                 "all_hours": page["page_id"] in always_open,
                 "set_aside": page["set_aside_count"] or 0,
-                "first": known[0][0] if known else None,
-                "complete": "".join("1" if is_complete else "0" for _, is_complete in known),
+                "first": days_of_page[0][0] if days_of_page else None,
+                "complete": "".join("1" if is_complete else "0" for _, is_complete in days_of_page),
             }
         )
     return found
 
 
-def reason(told: str | None) -> str | None:
-    """Return why a page was not read: a code that has words in texts.json, or the tap's words."""
+def reason(text: str | None) -> str | None:
+    """Return why a page was not read: a code with a text in texts.json, or the tap's reason."""
     for code, words in REASONS.items():
-        if told and words in told:
+        if text and words in text:
             return code
-    # What the API said is for the log.
-    return told and told.partition(" (HTTP")[0]
+    # Without the details of the API's response.
+    return text and text.partition(" (HTTP")[0]
 
 
 def counts(*names: str) -> dict[str, Callable[[Row], Any]]:
-    """Return columns that are numbers of the row."""
+    """Return functions that read the named columns as numbers."""
 
     def count(name: str) -> Callable[[Row], Any]:
         return lambda row: number(row[name])
@@ -405,39 +405,39 @@ def counts(*names: str) -> dict[str, Callable[[Row], Any]]:
 
 
 def columns(rows: list[Row], **values: Callable[[Row], Any]) -> Columns:
-    """Return the columns of a table."""
+    """Return a table as columns; each function returns the value of one column for a row."""
     return {name: [value(row) for row in rows] for name, value in values.items()}
 
 
 def day(row: Row) -> int | None:
-    """Return the day of a row."""
+    """Return the day of a row, from 1970-01-01."""
     return ordinal(row["date_day"])
 
 
 def ordinal(value: date | datetime | None) -> int | None:
-    """Return the days from 1970-01-01."""
+    """Return the number of days from 1970-01-01."""
     return value.toordinal() - EPOCH if value else None
 
 
 def moment(value: datetime | None) -> str | None:
-    """Return a time to the minute."""
+    """Return a time as text, to the minute."""
     return value.isoformat(timespec="minutes") if value else None
 
 
 def number(value: Any) -> int | float | None:
-    """Return a number that JSON knows; PostgreSQL gives sums as decimals."""
+    """Return a number for JSON. PostgreSQL returns sums as decimals."""
     if isinstance(value, (Decimal, float)):
         return int(value) if value == int(value) else round(float(value), 4)
     return None if value is None else int(value)
 
 
 def hundredths(value: Any) -> int | float | None:
-    """Return a number with two decimals at most."""
+    """Return a number with at most two decimals."""
     return None if value is None else number(round(float(value), 2))
 
 
 def later_than(data: Row, first: int) -> Row:
-    """Return the data without the rows of days before the first."""
+    """Return the data without rows of days before `first`."""
 
     def kept(table: Columns) -> Columns:
         days = table["day"]
@@ -461,7 +461,7 @@ def later_than(data: Row, first: int) -> Row:
 
 
 def first_day(data: Row) -> int | None:
-    """Return the first day that has rows. A week of tags may begin before it."""
+    """Return the first day with rows. Weeks of tags do not count."""
     return min(
         (
             one

@@ -1,5 +1,5 @@
-// Draws the report from what is embedded in the page. Each table of `data` has columns of one length; days are
-// counted from 1970-01-01, and pages, types, staff and ads are places in the lists of that name.
+// Draws the report from the data in the page. The columns of a table in `data` have the same length. Days are numbers
+// from 1970-01-01; pages, types, staff and ads are positions in the lists of that name.
 
 const texts = JSON.parse(document.getElementById("texts").textContent);
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -27,7 +27,7 @@ function text(key, values = {}) {
     return found.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-/** The words for a code of the data, or the code where there are none. */
+/** The text for a code in the data; the code itself if there is no text. */
 function named(kind, code) {
     const key = `${kind}.${code}`;
     return key in texts.en ? text(key) : String(code ?? "").replaceAll("_", " ");
@@ -42,7 +42,7 @@ function percent(share) {
     return share === null ? "–" : `${number(share * 100, 1)}%`;
 }
 
-/** Minutes in a unit that is easy to read. A day of working time has no fixed length: hours are its largest unit. */
+/** Minutes in a readable unit. Working time is at most in hours, because a working day has no fixed length. */
 function minutes(value, isWorking = state.minutes === "working") {
     if (value === null) return "–";
     if (value < 60) return text("unit.minutes", { n: number(value, value < 10 ? 1 : 0) });
@@ -50,7 +50,7 @@ function minutes(value, isWorking = state.minutes === "working") {
     return text("unit.days", { n: number(value / 1440, 1) });
 }
 
-/** The same for a narrow cell. */
+/** Minutes for a narrow cell. */
 function shortMinutes(value) {
     if (!isNarrow()) return minutes(value);
     const [unit, count] = value < 60 ? ["unit.short_minutes", value] : ["unit.short_hours", value / 60];
@@ -61,7 +61,7 @@ function target() {
     return data.target === null ? text("target") : minutes(data.target, true);
 }
 
-/** How response times are counted, within a sentence. */
+/** The unit of response times, as a part of a sentence. */
 function counting() {
     return text(`minutes.${state.minutes}`).toLocaleLowerCase(state.language);
 }
@@ -75,7 +75,7 @@ function money(value, currency) {
     return `${number(value, Math.abs(value) < 100 ? 2 : 0)} ${currency ?? ""}`.trim();
 }
 
-/** A day in the language's form, which is plotly's, too. */
+/** A day in the format of the language, which plotly also uses. */
 function date(day) {
     const [year, month, ofMonth] = isoDate(day).split("-");
     const parts = { "%Y": year, "%m": month, "%d": ofMonth, "%-d": +ofMonth, "%b": MONTHS[month - 1] };
@@ -86,12 +86,12 @@ function isoDate(day) {
     return new Date(day * DAY).toISOString().slice(0, 10);
 }
 
-/** Milliseconds of a page's own clock. */
+/** A time in UTC as milliseconds in a page's time zone. */
 function localTime(at, zone) {
     return Date.parse(`${at}Z`) + zone * 36e5;
 }
 
-/** A time of a page's own clock. */
+/** A local time of a page, as text. */
 function clock(local) {
     return local ? `${date(Date.parse(`${local.slice(0, 10)}Z`) / DAY)} ${local.slice(11, 16)}` : "–";
 }
@@ -104,19 +104,19 @@ function zoneName(zone) {
     return `UTC${zone < 0 ? "−" : "+"}${number(Math.abs(zone), 2)}`;
 }
 
-/** A text that plotly shows as it is: it reads some HTML. */
+/** A text that plotly shows unchanged; plotly interprets some HTML. */
 function literal(value) {
     return String(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-/** A text that leaves room for the bars beside it. */
+/** A text that is short enough for a label beside bars. */
 function shortened(value) {
     const longest = isNarrow() ? 14 : 22;
     const letters = [...value];
     return letters.length <= longest ? value : letters.slice(0, longest - 1).join("") + "…";
 }
 
-/** A part of the way through sorted values, between the two beside it: 0.5 is the median. */
+/** A quantile of values, with linear interpolation; 0.5 is the median. */
 function quantile(values, part) {
     if (!values.length) return null;
     const sorted = [...values].sort((a, b) => a - b);
@@ -167,7 +167,7 @@ function setPeriod(period) {
     else if (period !== "custom") [state.from, state.to] = PERIODS[period].map((days) => today - days);
 }
 
-/** How many days of the chosen pages there are, and for how many everything was read. */
+/** The number of days of the chosen pages, and how many of them are complete. */
 function completeness(from, to) {
     let complete = 0;
     const pages = chosenPages();
@@ -179,28 +179,28 @@ function completeness(from, to) {
     return { all, complete, isComplete: all > 0 && complete === all };
 }
 
-/** What customers waited who got an answer. */
+/** The response times of answered waits. */
 function waited(rows) {
     const column = data.waits[state.minutes];
     return rows.filter((row) => !data.waits.open[row]).map((row) => column[row]);
 }
 
-/** The share that is answered within the target, of those of whom it is known. */
+/** The share of waits within the target. Open waits that are not late do not count. */
 function withinTarget(rows) {
-    const known = rows.filter((row) => data.waits.within[row] !== null);
-    return { n: known.length, share: known.length ? sum(known, data.waits.within) / known.length : null };
+    const decided = rows.filter((row) => data.waits.within[row] !== null);
+    return { n: decided.length, share: decided.length ? sum(decided, data.waits.within) / decided.length : null };
 }
 
-/** A customer who still waits, longer than the target. */
+/** Whether a wait is open and longer than the target. */
 function isLate(row) {
     return data.waits.open[row] && data.waits.within[row] === 0;
 }
 
 function headlines(from, to) {
-    const said = rowsOf(data.messages, from, to), came = rowsOf(data.customers, from, to);
+    const sent = rowsOf(data.messages, from, to), came = rowsOf(data.customers, from, to);
     const asked = rowsOf(data.waits, from, to), answered = waited(asked), within = withinTarget(asked);
     return {
-        messages: { value: Object.keys(SPEAKERS).reduce((all, name) => all + sum(said, data.messages[name]), 0) },
+        messages: { value: Object.keys(SPEAKERS).reduce((all, name) => all + sum(sent, data.messages[name]), 0) },
         customers: { value: sum(came, data.customers.customers) },
         with_phone: { value: sum(came, data.customers.with_phone) },
         median: { value: quantile(answered, 0.5), n: answered.length },
@@ -283,8 +283,8 @@ function languages() {
 }
 
 /**
- * A table whose columns sort it. Columns: `key` of a row's value, `words` of the head, `show` of a value, `is_text`.
- * Rows are objects; empty values are last.
+ * A table that sorts by a column. A column has a `key` for a row's value, `words` for the head, `show` to format a
+ * value, and `is_text`. Rows are objects. Empty values are last.
  */
 function table(id, columns, rows) {
     const body = element("tbody");
@@ -324,7 +324,7 @@ function table(id, columns, rows) {
     return element("div", { ...attributes, "data-hint": text("scroll") }, made);
 }
 
-/** Fills a section: the chart (traces and layout, or null), and its numbers as a table. */
+/** Fills a section with its chart (traces and layout, or null) and a table of its numbers. */
 function show(id, { note, chart, columns, rows, isOpen = false }) {
     const section = document.getElementById(id);
     section.querySelector(".note").textContent = note ?? text(`${id}.note`, { minutes: counting(), target: target() });
@@ -367,7 +367,7 @@ function styled(layout) {
     };
 }
 
-/** Lying bars, the first on top. `labels` may have a second line. */
+/** Horizontal bars, with the first on top. `labels` may have a second line. */
 function lyingBars(labels, traces, title, barmode = "stack") {
     const places = labels.map((_, place) => place);
     const most = Math.max(...traces.flatMap((trace) => trace.x));
@@ -476,7 +476,7 @@ const SECTIONS = {
         const inHours = Math.max(...rows.map((row) => row.p90)) >= 180, unit = inHours ? 60 : 1;
         const x = rows.map((row) => isoDate(row.week));
         const titled = (row) => date(row.week) + (row.days < 7 ? ` (${text("weeks.part", { n: row.days })})` : "");
-        // All others are pale, and the legend is not.
+        // Unselected points are pale. The legend keeps its colour.
         const isWhole = (place) => rows[place].complete && rows[place].days === 7;
         const pale = { selectedpoints: [...rows.keys()].filter(isWhole), unselected: { marker: { opacity: 0.45 } } };
         const line = (key, name, color, dash) => ({
@@ -535,7 +535,7 @@ const SECTIONS = {
                 close: all ? orders / all : null,
             };
         }).sort((a, b) => b.n - a.n || b.messages - a.messages || a.name.localeCompare(b.name));
-        // These are not known by kind.
+        // These columns have no numbers by kind.
         const ofAll = (key) => text(key) + (state.type === "" ? "" : ` (${text("all.types").toLowerCase()})`);
         return {
             rows,
@@ -638,7 +638,7 @@ const SECTIONS = {
         const table = data.tags, isAll = state.from <= first && state.to >= today, chosen = [];
         for (let row = 0; row < table.page.length; row++) {
             const week = table.day[row];
-            // When it was tagged is known only if the history of tags was read.
+            // The week is null if the history of tags does not show it.
             const isIn = week === null ? isAll : week <= state.to && week + 6 >= state.from;
             if (isIn && isChosen(table.page[row])) chosen.push(row);
         }
@@ -671,7 +671,7 @@ function cards() {
     const { from, to } = state, length = to - from + 1;
     const now = headlines(from, to), before = headlines(from - length, from - 1);
     const canCompare = completeness(from, to).isComplete && completeness(from - length, from - 1).isComplete;
-    // What is not in the file, because it had no room.
+    // Days that do not fit into the file.
     const isCut = (day) => data.shortened && day < data.first;
     now.open = { value: openNow() };
     before.open = { value: sum(rowsOf(data.backlog, from - 1, from - 1), data.backlog.open_count) };
@@ -692,7 +692,7 @@ function cards() {
     });
 }
 
-/** The change in words: in percent of the period before, or in points for a share. */
+/** The change as text: in percent of the period before, or in points for a share. */
 function changed(name, value, then, show) {
     const arrow = value > then ? "▲" : value < then ? "▼" : "=";
     const change = name === "within" ? text("unit.points", { n: number(Math.abs(value - then) * 100, 1) })
@@ -724,12 +724,12 @@ function status() {
     ].filter((part) => part !== null);
 }
 
-/** Why a page was not read as a whole. */
+/** The reason why a page was not read completely. */
 function why({ reason }) {
     return `why.${reason}` in texts.en ? text(`why.${reason}`) : reason ?? "";
 }
 
-/** Since when nothing was read of a page. */
+/** The time since which nothing was read of a page, as text. */
 function since(page) {
     return page.last_read ? text("since", { at: clock(ownTime(page.last_read, page.zone)) }) : "";
 }

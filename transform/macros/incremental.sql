@@ -1,5 +1,5 @@
-{# When the rows of this model were loaded last, less `pancake__reload_hours`: what was loaded at the same time may
-   have been written to the database later. #}
+{# Newest `loaded_at` of this model, less `pancake__reload_hours`: a target may write a row to the database some time
+   after its `_sdc_batched_at`. #}
 {% macro loaded_before() -%}
     select cast(
         {{ dbt.dateadd('minute', -60 * var('pancake__reload_hours', 3), 'max(loaded_at)') }}
@@ -8,8 +8,8 @@
     from {{ this }}
 {%- endmacro %}
 
-{# Conversations that have messages loaded since then. #}
-{% macro loaded_anew() -%}
+{# Conversations with messages that were loaded since `loaded_before`. #}
+{% macro newly_loaded() -%}
     select distinct messages.page_id, messages.conversation_id
     from {{ ref('int_pancake__messages') }} as messages
     cross join ({{ pancake.loaded_before() }}) as loaded_before

@@ -1,4 +1,4 @@
-{# What JSON holds, as text: `json_text('c.page_customer', 'id')`. JSON null is SQL null. #}
+{# A field of a JSON object, as text: `json_text('c.page_customer', 'id')`. JSON null becomes SQL null. #}
 {% macro json_text(column) -%}
     {{ adapter.dispatch('json_text', 'pancake')(column, varargs) }}
 {%- endmacro %}
@@ -15,7 +15,7 @@
     cast(get_path({{ column }}, '{{ path | join(".") }}') as varchar)
 {%- endmacro %}
 
-{# What JSON holds, as JSON. #}
+{# A field of a JSON object, as JSON. #}
 {% macro json_part(column) -%}
     {{ adapter.dispatch('json_part', 'pancake')(column, varargs) }}
 {%- endmacro %}
@@ -32,7 +32,7 @@
     get_path({{ column }}, '{{ path | join(".") }}')
 {%- endmacro %}
 
-{# An entry that is a text or a number itself, as text. #}
+{# A JSON string or number, as text. #}
 {% macro json_scalar(column) -%}
     {{ adapter.dispatch('json_scalar', 'pancake')(column) }}
 {%- endmacro %}
@@ -41,7 +41,7 @@
 {% macro bigquery__json_scalar(column) -%}json_value({{ column }}){%- endmacro %}
 {% macro snowflake__json_scalar(column) -%}cast({{ column }} as varchar){%- endmacro %}
 
-{# Joins a row for each entry of a JSON list: columns `entry` (JSON) and `position` (from 1) of `each_one`. #}
+{# Join one row for each entry of a JSON list: `each_one.entry` (JSON) and `each_one.position` (from 1). #}
 {% macro unnested(column) -%}
     {{ adapter.dispatch('unnested', 'pancake')(column) }}
 {%- endmacro %}

@@ -1,8 +1,9 @@
 {#
-  How a stream is read: all its columns, typed, one row a key.
+  Read a stream: all its columns, typed, one row for each key.
 
-  A table or a column that is not there gives nulls of the right type, so that models work whatever
-  was selected. With `--no-introspect` the database is not looked at, and all is taken to be there.
+  If a table or column does not exist, its columns are null with the right type. So the models work
+  with any selection of streams. With `--no-introspect`, dbt does not query the database, and the
+  macros assume that every table and column exists.
 #}
 
 {% macro uses(stream) %}
@@ -31,7 +32,7 @@
 {% macro default__from_nothing() %}where 1 = 0{% endmacro %}
 {% macro bigquery__from_nothing() %}from (select 1) where 1 = 0{% endmacro %}
 
-{# Which columns a stream has, loaded; none if it was not. #}
+{# The columns of a stream that were loaded; empty if the stream was not loaded. #}
 {% macro found_columns(stream, relation) %}
     {% if not flags.INTROSPECT or not execute %}
         {{ return(pancake.columns()[stream].keys() | list + [pancake.batched_at()]) }}
@@ -54,12 +55,13 @@
     {{ return(((var('pancake_files') or env_var('PANCAKE_FILES', '../output')) ~ '/' ~ stream ~ '*.jsonl') | replace("'", "''")) }}
 {% endmacro %}
 
-{# Files of target-jsonl: `tags.jsonl`, or with `do_timestamp_file` `tags-20260131T080000.jsonl`. #}
+{# Whether target-jsonl wrote the file for this stream: `tags.jsonl`, or `tags-20260131T080000.jsonl` with
+   `do_timestamp_file`. #}
 {% macro is_file_of(stream, file) -%}
     regexp_matches(parse_filename({{ file }}), '^{{ stream }}(-\d{8}T\d{6})?\.jsonl$')
 {%- endmacro %}
 
-{# When a row was loaded; the name that Singer targets give that column. #}
+{# Name of the column in which Singer targets write when a row was loaded. #}
 {% macro batched_at() %}{{ return(var('pancake__loaded_at_column', '_sdc_batched_at')) }}{% endmacro %}
 
 {% macro typed(name, kind, found) -%}
@@ -75,7 +77,7 @@
 {% macro snowflake__typed(column, kind) -%}
     {% if kind == 'json' %}strip_null_value({{ column }}){% else %}{{ pancake.default__typed(column, kind) }}{% endif %}
 {%- endmacro %}
-{# Lists are arrays in target-postgres: `jsonb[]` or `text[]`. #}
+{# target-postgres writes lists as arrays, `jsonb[]` or `text[]`. #}
 {% macro postgres__typed(column, kind) -%}
     {% if kind == 'json' %}nullif(to_jsonb({{ column }}), 'null'::jsonb){% else %}cast({{ column }} as {{ pancake.type_of(kind) }}){% endif %}
 {%- endmacro %}
@@ -91,7 +93,7 @@
     }[kind]) }}
 {% endmacro %}
 
-{# With a fraction, and room for sums of money: DuckDB's `float` has seven digits. #}
+{# A type with fractions that is exact enough for sums of money. DuckDB's `float` has only seven digits. #}
 {% macro type_number() %}{{ return(adapter.dispatch('type_number', 'pancake')()) }}{% endmacro %}
 {% macro default__type_number() %}{{ return(dbt.type_float()) }}{% endmacro %}
 {% macro duckdb__type_number() %}{{ return('double') }}{% endmacro %}
@@ -101,7 +103,7 @@
 {% macro postgres__type_json() %}{{ return('jsonb') }}{% endmacro %}
 {% macro snowflake__type_json() %}{{ return('variant') }}{% endmacro %}
 
-{# The target keeps one row of each key. #}
+{# target-postgres and target-snowflake keep one row for each key. #}
 {% macro default__newest_rows(stream, relation, columns, found) %}
     select
         {% for name, kind in columns.items() -%}
@@ -111,7 +113,7 @@
     from {{ relation }}
 {% endmacro %}
 
-{# The target appends: the row that was loaded last is the newest. #}
+{# BigQuery targets may append rows: the row that was loaded last is the newest. #}
 {% macro bigquery__newest_rows(stream, relation, columns, found) %}
     {{ pancake.default__newest_rows(stream, relation, columns, found) }}
     qualify row_number() over (
@@ -119,7 +121,7 @@
     ) = 1
 {% endmacro %}
 
-{# Files are appended to, so the last line of a key is the newest. #}
+{# target-jsonl appends to its files: the last line of a key is the newest. #}
 {% macro duckdb__newest_rows(stream, relation, columns, found) %}
     select
         {% for name, kind in columns.items() -%}
@@ -144,7 +146,7 @@
     ) = 1
 {% endmacro %}
 
-{# Names such as `from` are words of SQL. Snowflake's targets make columns in capitals. #}
+{# Quoted, because names such as `from` are reserved words. Snowflake's targets create columns in capitals. #}
 {% macro column(name) %}{{ return(adapter.dispatch('column', 'pancake')(name)) }}{% endmacro %}
 {% macro default__column(name) %}{{ return(adapter.quote(name)) }}{% endmacro %}
 {% macro snowflake__column(name) %}{{ return('"' ~ name | upper ~ '"') }}{% endmacro %}

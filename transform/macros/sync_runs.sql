@@ -1,4 +1,4 @@
-{# Streams that tell how far they are read by a date of the page, not by a time in UTC. #}
+{# Streams whose `top` in `sync_runs` is a date of the page, not a time in UTC. #}
 {% macro streams_by_date() %}
     {{ return([
         'ad_statistics', 'campaign_statistics', 'customer_engagements', 'new_customer_statistics',
@@ -6,14 +6,14 @@
     ]) }}
 {% endmacro %}
 
-{# Streams that `pancake__using_…` does not turn off. #}
+{# Streams that no `pancake__using_<stream>` turns off. #}
 {% macro used_streams() %}
     {% set used = [] %}
     {% for stream in pancake.columns() if pancake.uses(stream) %}{% do used.append(stream) %}{% endfor %}
     {{ return(used) }}
 {% endmacro %}
 
-{# Streams whose days can be complete, with the column of a row's time by the page's own clock. #}
+{# Streams whose days can be complete, with the column of a row's local time. #}
 {% macro dated_streams() %}
     {{ return({
         'messages': 'inserted_at_local',
@@ -31,9 +31,9 @@
 {% endmacro %}
 
 {#
-  When the worst page was last read to its end, for `dbt source freshness`: the stream of it that is furthest
-  behind. One that never was makes it 1970. Pages that are gone, and streams that are skipped, do not count.
-  It asks the database itself, so that no model has to be built.
+  For `dbt source freshness`: the time of the last complete run of the stream that is furthest behind, over
+  all pages. A stream that was never complete counts as 1970. Pages that are gone and skipped streams do not
+  count. The macro queries the sources, so no model has to be built first.
 #}
 {% macro worst_page_read_at() %}
     select min(coalesce(read_at, cast('1970-01-01' as {{ dbt.type_timestamp() }})))
@@ -52,7 +52,7 @@
                 {{ pancake.json_text('each_one.entry', 'status') }} as status
             from ({{ pancake.newest('sync_runs') }}) as runs
             {{ pancake.unnested('runs.streams') }}
-        ) as told
+        ) as entries
         where page_id <> '' and stream in ('{{ pancake.used_streams() | join("', '") }}')
         group by page_id, stream
     ) as streams
@@ -64,14 +64,3 @@
             having max(ended_at) = max(case when status = 'gone' then ended_at end)
         )
 {% endmacro %}
-
-{# A time in UTC, from one by the page's own clock: the reverse of `local_time`. #}
-{% macro utc_time(at, timezone) -%}
-    {% set hours = 'coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ')' -%}
-    {{ pancake.shifted('minute', '-cast(round(' ~ hours ~ ' * 60) as ' ~ dbt.type_int() ~ ')', at) }}
-{%- endmacro %}
-
-{# A time that many hours or days later. (What BigQuery adds to is no timestamp any more.) #}
-{% macro shifted(part, count, at) -%}
-    cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
-{%- endmacro %}

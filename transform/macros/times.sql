@@ -1,7 +1,22 @@
-{# A time by the page's own clock: `timezone` is in hours ahead of UTC, and may have a fraction. BigQuery adds to
-   `datetime` alone, which it does not compare with a timestamp. #}
+{# Add `count` minutes, hours or days to a time; a negative count subtracts. The cast is for BigQuery: its
+   `datetime_add` returns a `datetime`, which does not compare with a timestamp. #}
+{% macro shifted(part, count, at) -%}
+    cast({{ dbt.dateadd(part, count, at) }} as {{ dbt.type_timestamp() }})
+{%- endmacro %}
+
+{# Minutes that a page's clock is ahead of UTC. `timezone` is in hours, and may have a fraction. #}
+{% macro offset_minutes(timezone) -%}
+    cast(round(coalesce({{ timezone }}, {{ var('pancake__default_timezone', 7) }}) * 60) as {{ dbt.type_int() }})
+{%- endmacro %}
+
+{# Convert a time in UTC to the page's time zone. #}
 {% macro local_time(at, timezone) -%}
-    cast({{ dbt.dateadd('minute', 'cast(round(coalesce(' ~ timezone ~ ', ' ~ var('pancake__default_timezone', 7) ~ ') * 60) as ' ~ dbt.type_int() ~ ')', at) }} as {{ dbt.type_timestamp() }})
+    {{ pancake.shifted('minute', pancake.offset_minutes(timezone), at) }}
+{%- endmacro %}
+
+{# Convert a time in the page's time zone to UTC. #}
+{% macro utc_time(at, timezone) -%}
+    {{ pancake.shifted('minute', '-' ~ pancake.offset_minutes(timezone), at) }}
 {%- endmacro %}
 
 {# Seconds from one time to another, with their fraction. #}
@@ -21,12 +36,12 @@
     (timestampdiff('microsecond', {{ earlier }}, {{ later }}) / 1000000)
 {%- endmacro %}
 
-{# The time that the numbers are as of: a variable, or the newest end of a run. Never the clock. #}
+{# The time that all numbers are as of; see int_pancake__clock. #}
 {% macro as_of() -%}
     {% if var('pancake__as_of', none) %}cast('{{ var("pancake__as_of") }}' as {{ dbt.type_timestamp() }}){% else %}(select max(as_of) from {{ ref('int_pancake__clock') }}){% endif %}
 {%- endmacro %}
 
-{# The share `part` (0 to 1) of values is not greater. #}
+{# A percentile of the values; `part` is from 0 to 1. BigQuery has only approximate ones. #}
 {% macro percentile(expression, part) -%}
     {{ adapter.dispatch('percentile', 'pancake')(expression, part) }}
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{# One row a key, of one column or several. #}
+{# Test that no two rows have the same key. #}
 {% test unique_key(model, columns) %}
     select {{ columns | join(', ') }}, count(*) as row_count
     from {{ model }}

@@ -1,4 +1,4 @@
--- The time that all numbers are as of: never the machine's own, so that a build can be repeated.
+-- The time that all numbers are as of. It is never the machine's clock, so that the same rows give the same tables.
 {% if var('pancake__as_of', none) %}
 select cast('{{ var("pancake__as_of") }}' as {{ dbt.type_timestamp() }}) as as_of
 {% else %}

@@ -1,4 +1,4 @@
--- Days of each page from the first with data to `as_of`, and which streams are read for the whole day.
+-- Days of each page from its first day with data to `as_of`, and which streams are read for the whole day.
 {% set streams = pancake.dated_streams().keys() | reject('equalto', 'messages') | list %}
 with days as (
     select

@@ -1,4 +1,5 @@
--- Hours of each page from its first day with data to `as_of`, and whether all messages of the hour are read.
+-- Hours of each page from its first day with data to `as_of`, and whether all messages and customers of the hour are
+-- read.
 with pages as (
     select
         spans.page_id,
@@ -19,7 +20,7 @@ numbers as (
 days as (
     select
         pages.*,
-        -- The newest ones, should a single old row be decades apart.
+        -- Counted back from `as_of`: a single row that is decades old leaves out old days, not new ones.
         {{ pancake.shifted(
             'day', '-numbers.day_number',
             'cast(cast(pages.as_of_local as date) as ' ~ dbt.type_timestamp() ~ ')'
@@ -46,7 +47,7 @@ hours as (
     cross join clock_hours
 ),
 
--- Both streams come from the same list, so that messages tell where the history begins.
+-- Both streams come from the same list, so the messages show where the history begins.
 read_to as (
     select
         streams.page_id,
@@ -60,7 +61,7 @@ read_to as (
     having count(streams.read_to_local) = 2
 ),
 
--- Messages of a conversation that is set aside are missing from where the last run without it had read.
+-- A conversation that is set aside misses messages from the end of the last run that did not set it aside.
 aside as (
     select aside.page_id, aside.conversation_id
     from {{ ref('stg_pancake__conversations_set_aside') }} as aside
@@ -117,12 +118,13 @@ aside_spans as (
 ),
 
 gaps as (
-    select page_id, from_at_local, to_at_local
+    select page_id, stream = 'customers' as is_of_customers, from_at_local, to_at_local
     from {{ ref('int_pancake__stream_gaps') }}
-    where stream in ('conversations', 'messages')
+    where stream in ('conversations', 'messages', 'customers')
     union all
     select
         spans.page_id,
+        false,
         {{ pancake.local_time('spans.from_at', 'pages.timezone') }},
         coalesce({{ pancake.local_time('spans.to_at', 'pages.timezone') }}, pages.as_of_local)
     from aside_spans as spans
@@ -130,12 +132,17 @@ gaps as (
 ),
 
 open_hours as (
-    select distinct hours.page_id, hours.hour_at_local
+    select
+        hours.page_id,
+        hours.hour_at_local,
+        max(case when gaps.is_of_customers then 0 else 1 end) as is_inbox_open,
+        max(case when gaps.is_of_customers then 1 else 0 end) as are_customers_open
     from hours
     inner join gaps
         on gaps.page_id = hours.page_id
         and coalesce(gaps.from_at_local, hours.hour_at_local) < hours.end_at_local
         and gaps.to_at_local >= hours.hour_at_local
+    group by hours.page_id, hours.hour_at_local
 ),
 
 customers as (
@@ -146,38 +153,26 @@ customers as (
     where streams.stream = 'customers'
 ),
 
-open_customer_hours as (
-    select distinct hours.page_id, hours.hour_at_local
-    from hours
-    inner join {{ ref('int_pancake__stream_gaps') }} as gaps
-        on gaps.page_id = hours.page_id
-        and gaps.stream = 'customers'
-        and coalesce(gaps.from_at_local, hours.hour_at_local) < hours.end_at_local
-        and gaps.to_at_local >= hours.hour_at_local
-),
-
 flags as (
     select
         hours.*,
         coalesce(
             hours.end_at_local <= read_to.read_to_local
             and read_to.begins_at_local <= hours.hour_at_local
-            and open_hours.page_id is null,
+            and coalesce(open_hours.is_inbox_open, 0) = 0,
             false
         ) as is_inbox_complete,
-        -- Conversations name customers, too: of a page without the stream, they are all that is asked for.
+        -- `conversations` name customers, too: without the stream `customers`, they are enough.
         customers.page_id is null or coalesce(
             hours.end_at_local <= customers.read_to_local
             and customers.begins_at_local <= hours.hour_at_local
-            and open_customer_hours.page_id is null,
+            and coalesce(open_hours.are_customers_open, 0) = 0,
             false
         ) as are_customers_read
     from hours
     left join read_to on read_to.page_id = hours.page_id
     left join open_hours on open_hours.page_id = hours.page_id and open_hours.hour_at_local = hours.hour_at_local
     left join customers on customers.page_id = hours.page_id
-    left join open_customer_hours
-        on open_customer_hours.page_id = hours.page_id and open_customer_hours.hour_at_local = hours.hour_at_local
 )
 
 select

@@ -1,4 +1,4 @@
--- An order of a customer, as the streams that show customers tell it.
+-- Orders of customers, from the lists of recent orders in three streams.
 with conversations as (
     select
         page_id,
@@ -6,7 +6,7 @@ with conversations as (
         {{ pancake.json_text('page_customer', 'id') }} as page_customer_id,
         {{ pancake.json_part('page_customer', 'recent_orders') }} as recent_orders
     from {{ ref('stg_pancake__conversations') }}
-), told as (
+), order_lists as (
     select page_id, page_customer_id, recent_orders from conversations
     union all
     select page_id, page_customer_id, recent_orders from {{ ref('stg_pancake__customers') }}
@@ -17,12 +17,12 @@ with conversations as (
         on conversations.page_id = details.page_id and conversations.conversation_id = details.conversation_id
 ), orders as (
     select
-        told.page_id,
-        told.page_customer_id,
+        order_lists.page_id,
+        order_lists.page_customer_id,
         {{ pancake.json_text('each_one.entry', 'id') }} as order_id,
         cast({{ pancake.json_text('each_one.entry', 'inserted_at') }} as {{ dbt.type_timestamp() }}) as ordered_at
-    from told
-    {{ pancake.unnested('told.recent_orders') }}
+    from order_lists
+    {{ pancake.unnested('order_lists.recent_orders') }}
 )
 select page_id, page_customer_id, order_id, min(ordered_at) as ordered_at
 from orders

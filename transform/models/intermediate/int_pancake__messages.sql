@@ -5,7 +5,7 @@
     on_schema_change='append_new_columns',
     indexes=[{'columns': ['page_id', 'conversation_id']}] if target.type == 'postgres' else []
 ) }}
--- Built anew per conversation, since who said a message depends on those around it.
+-- Rebuilt for each conversation as a whole, because the sender of a message depends on the messages around it.
 -- depends_on: {{ ref('int_pancake__zones') }}
 {% set until_then = '(partition by page_id, conversation_id order by sent_at)' %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
@@ -25,13 +25,13 @@ with {% if changed_only %}loaded_before as (
         cross join loaded_before
         where conversations.loaded_at is null or conversations.loaded_at >= loaded_before.loaded_at
         union all
-        -- The page was loaded later, or has changed.
-        select known.page_id, known.conversation_id
-        from {{ this }} as known
-        inner join {{ ref('int_pancake__zones') }} as zones on zones.page_id = known.page_id
-        left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = known.page_id
-        where known.sent_at_local <> {{ pancake.local_time('known.sent_at', 'zones.timezone') }}
-            or coalesce(known.platform, '') <> coalesce(pages.platform, '')
+        -- The page was loaded later, or its time zone or channel has changed.
+        select built.page_id, built.conversation_id
+        from {{ this }} as built
+        inner join {{ ref('int_pancake__zones') }} as zones on zones.page_id = built.page_id
+        left join {{ ref('stg_pancake__pages') }} as pages on pages.page_id = built.page_id
+        where built.sent_at_local <> {{ pancake.local_time('built.sent_at', 'zones.timezone') }}
+            or coalesce(built.platform, '') <> coalesce(pages.platform, '')
     ) as found
 ), {% endif %}messages as (
     select
@@ -106,7 +106,7 @@ with {% if changed_only %}loaded_before as (
             when attachments.click_count > 0
                 and (messages.sender_id = messages.page_id or coalesce(messages.text, '') = '') then 'ad_click'
             when attachments.system_count > 0 then 'system'
-            -- Of a text that is not known, nobody can say that it is empty.
+            -- A null text is unknown, not empty.
             when attachments.reaction_count > 0 and attachments.attachment_count + attachments.quote_count = 0
                 and messages.text = '' then 'reaction'
             when attachments.attachment_count > 0 and coalesce(messages.text, '') = '' then 'attachment'

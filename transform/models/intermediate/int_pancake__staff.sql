@@ -1,4 +1,4 @@
--- Members of staff of each page, from every stream that names one; also those who left.
+-- Members of staff of each page, from every stream that names one. Includes people who left.
 with listed as (
     select
         page_id,
@@ -7,7 +7,7 @@ with listed as (
         fb_id,
         case
             when is_disabled then false
-            -- All users of a page are read each time, so a row that no longer comes is of somebody who left.
+            -- Each run reads all users of a page, so an old row is of a person who left.
             when loaded_at < {{ pancake.shifted('day', -1, 'max(loaded_at) over (partition by page_id)') }} then false
             else coalesce(status_in_page, 'active') = 'active'
         end as is_active
@@ -46,7 +46,7 @@ people as (
     group by ids.page_id, ids.staff_id
 ),
 
--- People change their names: the newest counts.
+-- People change their names. The newest name counts.
 names as (
     select
         ids.page_id,

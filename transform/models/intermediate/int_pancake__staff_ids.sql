@@ -1,14 +1,14 @@
--- Which member of staff each id or name means, on each page.
+-- The member of staff behind each id or name, on each page.
 --
--- Streams name the same person by a Pancake uuid or by a Facebook id. Where any row has both, the uuid is the id;
--- a Facebook id means the same on all pages. A name alone means the only member of staff of the page who is
--- called so; if there are several or none, the name itself is the id.
+-- Streams name the same person by a Pancake id or by a Facebook id. If any row has both, the Pancake id counts; a
+-- Facebook id is the same person on all pages. A name without an id is the only member of staff of the page with that
+-- name. If several or none have it, the name itself is the id.
 with pairs as (
     select fb_id, min(user_id) as user_id
     from {{ ref('int_pancake__staff_named') }}
     where user_id is not null and fb_id is not null
     group by fb_id
-    -- Of several accounts with one Facebook id, nobody can say which one is meant.
+    -- If several accounts share a Facebook id, the id does not identify a person.
     having count(distinct user_id) = 1
 ),
 
@@ -21,7 +21,7 @@ identified as (
         coalesce(
             named.user_id,
             pairs.user_id,
-            -- customer_feedbacks may have a uuid in its place.
+            -- In customer_feedbacks, this may be a Pancake id.
             named.fb_id
         ) as staff_id
     from {{ ref('int_pancake__staff_named') }} as named

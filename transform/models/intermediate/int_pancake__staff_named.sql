@@ -1,6 +1,6 @@
--- Each time that a stream names a member of staff, by a Pancake id, a Facebook id or a name alone.
+-- Each combination of Pancake id, Facebook id and name by which a stream names a member of staff.
 --
--- A flow, and an `admin_id` that is the page itself, are automation: nobody of the staff.
+-- Messages of automation, such as flows, name no member of staff.
 with senders as (
     select
         page_id,
@@ -54,7 +54,7 @@ named as (
     where coalesce(sender_id, page_id) = page_id and automated_by is null and coalesce(admin_id, '') <> page_id
 
     union all
-    -- Hours of zeros are no sign of anybody.
+    -- An hour with zeros only does not show that the person worked.
     select
         page_id, user_id, user_fb_id, user_name, hour_at,
         coalesce(inbox_count, 0) + coalesce(comment_count, 0) + coalesce(private_reply_count, 0) > 0
@@ -101,7 +101,7 @@ named as (
     from {{ ref('stg_pancake__tag_changes') }}
 
     union all
-    -- The survey itself is nobody's act.
+    -- A survey does not show that the person worked.
     select page_id, null, admin_id, employee_name, inserted_at, false
     from {{ ref('stg_pancake__customer_feedbacks') }}
 )

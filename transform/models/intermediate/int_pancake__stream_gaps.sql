@@ -1,4 +1,4 @@
--- Stretches that are not read yet, by the newest row of sync_runs; both ends are included.
+-- Stretches of time that are not read yet, by the newest row of sync_runs. Both ends are included.
 select
     streams.page_id,
     streams.stream,

@@ -1,14 +1,14 @@
--- From when on the rows of each stream of each page can be complete.
+-- Time from which the rows of each stream of each page can be complete.
 --
--- sync_runs does not tell where the history of a stream begins (`start_date`). So it begins with the first row
--- that is there, or with the first run, after which nothing is missed. `pancake__start_date` says it better.
+-- sync_runs does not contain `start_date`. So the history of a stream begins with its first row or its first run,
+-- whichever is earlier, unless `pancake__start_date` is set.
 with first_rows as (
     {% for stream, at in pancake.dated_streams().items() -%}
     select
         page_id,
         '{{ stream }}' as stream,
         {%- if stream == 'messages' %}
-        -- The hour of the first message counts as whole.
+        -- The hour of the first message counts as a full hour.
         cast({{ dbt.date_trunc('hour', 'min(' ~ at ~ ')') }} as {{ dbt.type_timestamp() }}) as first_row_at_local
         {%- else %}
         min(cast({{ at }} as {{ dbt.type_timestamp() }})) as first_row_at_local
@@ -40,7 +40,7 @@ select
     min(begun.at_local) as seen_from_local,
     case
         when begun.stream in ('customers', 'messages') then {{ start }}
-        -- The tap asks for statistics in whole days.
+        -- The tap requests statistics for whole days.
         else cast(cast({{ start }} as date) as {{ dbt.type_timestamp() }})
     end as begins_at_local
 from begun

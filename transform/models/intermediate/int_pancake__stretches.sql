@@ -1,5 +1,6 @@
--- What depends on the page or the staff is left to pancake__sessions: a conversation without a new message is not read
--- again. BigQuery has no way to replace the rows of a conversation by fewer ones.
+-- An incremental build does not reread a conversation without new rows. So this model has nothing that depends on the
+-- page or the staff: see pancake__sessions. It is no incremental model in BigQuery, which cannot replace the rows of a
+-- conversation by fewer rows.
 {{ config(
     materialized='incremental' if target.type in ['postgres', 'snowflake'] else 'table',
     incremental_strategy='delete+insert' if target.type in ['postgres', 'snowflake'] else none,
@@ -10,9 +11,9 @@
 {% set silence = var('pancake__session_hours', 24) %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
 with {% if changed_only %}changed as (
-    {{ pancake.loaded_anew() }}
+    {{ pancake.newly_loaded() }}
 ), {% endif %}messages as (
-    -- System messages and reactions say nothing, and comments of third persons are not the customer's.
+    -- Without system messages, reactions, and comments of third persons.
     select messages.*
     from {{ ref('int_pancake__messages') }} as messages
     {%- if changed_only %}
@@ -21,14 +22,15 @@ with {% if changed_only %}changed as (
     where messages.sent_at is not null
         and (messages.kind = 'ad_click' or coalesce(messages.sender_kind, '') <> 'nobody')
         and not coalesce(messages.is_third_person, false)
-), known as (
+), conversations as (
     select page_id, conversation_id, max(loaded_at) as loaded_at
     from messages
     group by page_id, conversation_id
 ), clicks as (
     select ads.page_id, ads.conversation_id, ads.ad_id, ads.clicked_at
     from {{ ref('stg_pancake__conversation_ads') }} as ads
-    inner join known on known.page_id = ads.page_id and known.conversation_id = ads.conversation_id
+    inner join conversations
+        on conversations.page_id = ads.page_id and conversations.conversation_id = ads.conversation_id
     where ads.clicked_at is not null
 ), events as (
     select
@@ -40,7 +42,7 @@ with {% if changed_only %}changed as (
         page_id, conversation_id, null, clicked_at, null, 0, 'ad_click', 'nobody', false, null, ad_id
     from clicks
 ), ordered as (
-    -- What is said in the second of a click follows it.
+    -- A message in the same second as a click comes after the click.
     select
         events.*,
         row_number() over (
@@ -55,7 +57,7 @@ with {% if changed_only %}changed as (
         lag(kind) over (partition by page_id, conversation_id order by position) as previous_kind
     from ordered
 ), stretched as (
-    -- One click can stand in the data twice, as a message and in the list of the conversation's ads.
+    -- The same click can appear twice: as a message, and in the conversation's list of ads.
     select
         compared.*,
         sum(case
@@ -131,6 +133,7 @@ select
     stretches.automation_message_count,
     stretches.answer_message_id,
     stretches.has_phone,
-    known.loaded_at
+    conversations.loaded_at
 from stretches
-inner join known on known.page_id = stretches.page_id and known.conversation_id = stretches.conversation_id
+inner join conversations
+    on conversations.page_id = stretches.page_id and conversations.conversation_id = stretches.conversation_id

@@ -1,5 +1,6 @@
--- What depends on the clock, the page or the staff is left to int_pancake__waits: a conversation without a new
--- message is not read again. BigQuery has no way to replace the rows of a conversation by fewer ones.
+-- An incremental build does not reread a conversation without new rows. So this model has nothing that depends on the
+-- clock, the page or the staff: see int_pancake__waits. It is no incremental model in BigQuery, which cannot replace the
+-- rows of a conversation by fewer rows.
 {{ config(
     materialized='incremental' if target.type in ['postgres', 'snowflake'] else 'table',
     incremental_strategy='delete+insert' if target.type in ['postgres', 'snowflake'] else none,
@@ -9,19 +10,19 @@
 ) }}
 {% set open_days = var('pancake__open_days', 30) %}
 {% set changed_only = flags.INTROSPECT and is_incremental() %}
-with recursive {% if changed_only %}loaded_anew as (
-    {{ pancake.loaded_anew() }}
+with recursive {% if changed_only %}newly_loaded as (
+    {{ pancake.newly_loaded() }}
 ), changed as (
     select distinct page_id, conversation_id
     from (
-        select page_id, conversation_id from loaded_anew
+        select page_id, conversation_id from newly_loaded
         union all
-        -- Their comments end in another conversation.
+        -- Comments that a private reply in these conversations answers.
         select comments.page_id, comments.conversation_id
         from {{ ref('int_pancake__messages') }} as comments
-        inner join loaded_anew
-            on loaded_anew.page_id = comments.page_id
-            and loaded_anew.conversation_id = comments.private_reply_conversation_id
+        inner join newly_loaded
+            on newly_loaded.page_id = comments.page_id
+            and newly_loaded.conversation_id = comments.private_reply_conversation_id
     ) as found
 ), {% endif %}messages as (
     select
@@ -32,7 +33,7 @@ with recursive {% if changed_only %}loaded_anew as (
     {%- if changed_only %}
     inner join changed on changed.page_id = messages.page_id and changed.conversation_id = messages.conversation_id
     {%- endif %}
-), said as (
+), asked_or_answered as (
     select
         page_id,
         conversation_id,
@@ -45,14 +46,14 @@ with recursive {% if changed_only %}loaded_anew as (
         conversation_id as said_in,
         first_read_at,
         newest_loaded_at,
-        -- In an inbox, a customer takes back what they have sent, and still waits.
+        -- A customer who removes a message in a private conversation still waits.
         case
             when is_answer or coalesce(conversation_type, 'INBOX') = 'INBOX' then null
             when is_removed then 'removed'
             when is_hidden then 'hidden'
         end as closed_by
     from messages
-    -- Without its time, nobody knows what a message answers.
+    -- A message without a time has no place in the conversation.
     where sent_at is not null and (is_answer or (
         sender_kind = 'customer'
         and not coalesce(is_third_person, false)
@@ -85,9 +86,9 @@ with recursive {% if changed_only %}loaded_anew as (
         and comments.sender_kind = 'customer'
         and not coalesce(comments.is_third_person, false)
 ), events as (
-    select * from said
+    select * from asked_or_answered
     union all
-    -- Without the reply itself, the comment is closed, and nobody knows when.
+    -- If the private reply was not read, the comment is closed at an unknown time.
     select
         page_id, conversation_id, conversation_type, message_id, coalesce(sent_at, comment_at), 1, 'private_reply',
         sender_kind, said_in, first_read_at, newest_loaded_at, null
@@ -102,8 +103,8 @@ with recursive {% if changed_only %}loaded_anew as (
         ), 0) as turn
     from events
 ), answered as (
-    -- A turn ends with its answer. Windows, since a database does not know how large parts of a query are, and joins
-    -- them as if they were small.
+    -- A turn ends with its answer. Window functions instead of joins: databases underestimate the size of
+    -- subqueries, and join them slowly.
     select
         turns.*,
         min(case when ends_wait = 0 then sent_at end) over (partition by page_id, conversation_id, turn) as turn_at,
@@ -116,8 +117,8 @@ with recursive {% if changed_only %}loaded_anew as (
 ), asked as (
     select * from answered where ends_wait = 0
 ), long_turns as (
-    -- The few turns that last longer than a wait can.
-    select * from asked where turn_to >= {{ pancake.later('day', open_days, 'turn_at') }}
+    -- The few turns that are longer than `pancake__open_days`.
+    select * from asked where turn_to >= {{ pancake.shifted('day', open_days, 'turn_at') }}
 ), nexts as (
     select long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at, min(later.sent_at) as next_at
     from long_turns
@@ -125,10 +126,10 @@ with recursive {% if changed_only %}loaded_anew as (
         on later.page_id = long_turns.page_id
         and later.conversation_id = long_turns.conversation_id
         and later.turn = long_turns.turn
-        and later.sent_at >= {{ pancake.later('day', open_days, 'long_turns.sent_at') }}
+        and later.sent_at >= {{ pancake.shifted('day', open_days, 'long_turns.sent_at') }}
     group by long_turns.page_id, long_turns.conversation_id, long_turns.turn, long_turns.sent_at
 ), rounds as (
-    -- What a customer says after a wait has expired begins another one.
+    -- A message of the customer after a wait has expired begins another wait.
     select distinct page_id, conversation_id, turn, turn_at as first_at, 0 as round from long_turns
     union all
     select rounds.page_id, rounds.conversation_id, rounds.turn, nexts.next_at, rounds.round + 1
@@ -146,7 +147,7 @@ with recursive {% if changed_only %}loaded_anew as (
 ), in_rounds as (
     select asked.*, 0 as round, cast(null as {{ dbt.type_timestamp() }}) as next_at
     from asked
-    where turn_to < {{ pancake.later('day', open_days, 'turn_at') }}
+    where turn_to < {{ pancake.shifted('day', open_days, 'turn_at') }}
     union all
     select long_turns.*, followed.round, followed.next_at
     from long_turns
@@ -205,7 +206,7 @@ select
     asked_message_count,
     closed_by,
     answer_sent_at is not null and next_at is null
-        and answer_sent_at <= {{ pancake.later('day', open_days, 'first_at') }} as is_answered,
+        and answer_sent_at <= {{ pancake.shifted('day', open_days, 'first_at') }} as is_answered,
     answer_sent_at as answered_at,
     answer_ends_by as answered_by,
     answer_sender_kind as answered_by_kind,

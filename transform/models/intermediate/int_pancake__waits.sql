@@ -1,4 +1,4 @@
--- A wait begins with what a customer says, and ends with the next answer.
+-- A wait begins with a message of a customer, and ends with the next answer.
 {% set open_days = var('pancake__open_days', 30) %}
 {% set start_date = var('pancake__start_date', none) %}
 with begun as (
@@ -11,8 +11,8 @@ with begun as (
     select
         begun.*,
         case
-            when next_at < {{ pancake.later('day', open_days, 'asked_at') }} then next_at
-            else {{ pancake.later('day', open_days, 'asked_at') }}
+            when next_at < {{ pancake.shifted('day', open_days, 'asked_at') }} then next_at
+            else {{ pancake.shifted('day', open_days, 'asked_at') }}
         end as expires_at,
         clock.as_of
     from begun
@@ -31,7 +31,7 @@ with begun as (
         ended.*,
         case
             when is_answered then answered_at
-            -- When a comment was hidden or removed is not in the data.
+            -- The data does not show when a comment was hidden or removed.
             when ended_by in ('hidden', 'removed') then last_at
             when ended_by = 'expired' then expires_at
         end as ended_at
@@ -70,12 +70,12 @@ select
     staff.staff_id,
     answers.staff_name,
     case when localized.is_answered then localized.answer_message_id end as answer_message_id,
-    -- The first wait of a conversation that is older than what was read of it, as long as an earlier question could
-    -- still be open.
+    -- The first wait of a conversation that is older than its first message in the data, if a question before that
+    -- message could still be open.
     coalesce(
         localized.turn = 0 and localized.round = 0
-        and conversations.inserted_at < {{ pancake.later('minute', -1, 'localized.first_read_at') }}
-        and localized.asked_at < {{ pancake.later(
+        and conversations.inserted_at < {{ pancake.shifted('minute', -1, 'localized.first_read_at') }}
+        and localized.asked_at < {{ pancake.shifted(
             'day', open_days,
             "cast('" ~ start_date ~ "' as " ~ dbt.type_timestamp() ~ ")" if start_date else 'page_starts.start_at'
         ) }},

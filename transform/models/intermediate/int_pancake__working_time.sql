@@ -1,5 +1,5 @@
--- An interval of a page's day, and the working minutes before it. The intervals of a day leave no gap, so that a
--- time lies in one of them: see join_working_time.
+-- Intervals of each page's day, with the working minutes before each. The intervals of a day have no gaps, so each time
+-- is in exactly one: see join_working_time.
 with spans as (
     select
         messages.page_id,
@@ -17,7 +17,7 @@ with spans as (
 ), days as (
     select
         spans.page_id,
-        -- The newest ones, should a single old message be decades apart.
+        -- Counted back from the last day: a single message that is decades old leaves out old days, not new ones.
         cast({{ dbt.dateadd('day', '1 - cast(numbers.generated_number as ' ~ dbt.type_int() ~ ')', 'spans.last_day') }}
             as date) as date_day
     from spans
@@ -71,7 +71,7 @@ with spans as (
         and hours.valid_from = candidates.valid_from
         and hours.weekday = {{ pancake.weekday('days.date_day') }}
 ), apart as (
-    -- Minutes that two intervals share count once.
+    -- Minutes in two overlapping intervals count once.
     select
         page_id,
         date_day,

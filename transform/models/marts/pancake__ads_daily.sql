@@ -1,4 +1,4 @@
--- All counts stand in the row of the day of the click, beside the spend that brought it.
+-- All counts are in the row of the day of the click, beside the spend of that day.
 {% set attribution_days = var('pancake__attribution_days', 1) %}
 with clicks as (
     select
@@ -37,9 +37,9 @@ click_days as (
         sum(case
             when numbered.conversation_click_number = 1
                 and numbered.clicked_at
-                    < {{ pancake.later('day', attribution_days, 'numbered.conversation_since') }}
+                    < {{ pancake.shifted('day', attribution_days, 'numbered.conversation_since') }}
                 and numbered.clicked_at
-                    > {{ pancake.later('day', -attribution_days, 'numbered.conversation_since') }} then 1
+                    > {{ pancake.shifted('day', -attribution_days, 'numbered.conversation_since') }} then 1
             else 0
         end) as new_conversation_count,
         sum(case when customers.page_customer_id is not null then 1 else 0 end) as new_customer_count,
@@ -49,12 +49,12 @@ click_days as (
         on customers.page_id = numbered.page_id
         and customers.page_customer_id = numbered.page_customer_id
         and numbered.customer_click_number = 1
-        and numbered.clicked_at < {{ pancake.later('day', attribution_days, 'customers.added_at') }}
-        and numbered.clicked_at > {{ pancake.later('day', -attribution_days, 'customers.added_at') }}
+        and numbered.clicked_at < {{ pancake.shifted('day', attribution_days, 'customers.added_at') }}
+        and numbered.clicked_at > {{ pancake.shifted('day', -attribution_days, 'customers.added_at') }}
     group by 1, 2, 3
 ),
 
--- An order belongs to the last click of its customer before it.
+-- An order counts for the customer's last click before it.
 timeline as (
     select page_id, page_customer_id, ordered_at as happened_at, order_id, 1 as is_order
     from {{ ref('int_pancake__conversation_orders') }}
@@ -80,7 +80,7 @@ order_days as (
         on clicks.page_id = counted.page_id
         and clicks.page_customer_id = counted.page_customer_id
         and clicks.customer_click_number = counted.click_number
-        and counted.happened_at < {{ pancake.later('day', attribution_days, 'clicks.clicked_at') }}
+        and counted.happened_at < {{ pancake.shifted('day', attribution_days, 'clicks.clicked_at') }}
     where counted.is_order = 1
     group by 1, 2, 3
 ),
@@ -94,8 +94,8 @@ days as (
     ) as all_days
 ),
 
--- Names and currencies that the streams tell, the best and newest first.
-told as (
+-- Names and currencies from two streams: `ad_statistics` first, then the newest day.
+named as (
     select page_id, ad_id, name, currency, date_day, 1 as place from {{ ref('stg_pancake__ad_statistics') }}
     union all
     select page_id, ad_id, name, currency, date_day, 2 from {{ ref('stg_pancake__campaign_statistics') }}
@@ -103,14 +103,14 @@ told as (
 
 ranked as (
     select
-        told.*,
+        named.*,
         row_number() over (
             partition by page_id, ad_id order by case when name is null then 1 else 0 end, place, date_day desc
         ) as name_number,
         row_number() over (
             partition by page_id, ad_id order by case when currency is null then 1 else 0 end, place, date_day desc
         ) as currency_number
-    from told
+    from named
 ),
 
 newest as (
@@ -154,7 +154,7 @@ select
         false
     ) as is_complete,
     coalesce(
-        {{ pancake.later('day', attribution_days + 1, 'days.date_day') }}
+        {{ pancake.shifted('day', attribution_days + 1, 'days.date_day') }}
             <= {{ pancake.local_time('clock.as_of', 'zones.timezone') }},
         false
     ) as is_attribution_complete

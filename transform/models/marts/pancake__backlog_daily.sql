@@ -1,4 +1,4 @@
--- A wait stands in each day that ends before the wait does. The running day ends at `as_of`.
+-- A wait counts on each day at whose end it is open. The running day ends at `as_of`.
 {% set open_days = var('pancake__open_days', 30) %}
 with clock as (
     select as_of from {{ ref('int_pancake__clock') }}
@@ -54,14 +54,14 @@ aged as (
         date_day,
         {{ pancake.seconds_between(
             'asked_at_local',
-            'least(as_of_local, ' ~ pancake.later('day', 1, 'date_day') ~ ')'
+            'least(as_of_local, ' ~ pancake.shifted('day', 1, 'date_day') ~ ')'
         ) }} / 3600 as age_hours
     from days
     where date_day <= cast(as_of_local as date)
 ),
 
--- What still waits may have asked on a day before. Of days before the first message, nothing is missing: the waits
--- that they cut off are left out.
+-- An open wait may have begun on an earlier day, so those days must be complete too. Days before the first message do
+-- not matter, because waits that are cut off are left out.
 days_read as (
     select
         days.page_id,

@@ -1,9 +1,9 @@
--- A conversation, from its own row, its messages, or both.
+-- Conversations that were loaded, or that have messages that were loaded.
 with messages as (
     select * from {{ ref('int_pancake__messages') }}
 ), loaded as (
     select * from {{ ref('stg_pancake__conversations') }}
-), known as (
+), all_ids as (
     select page_id, conversation_id
     from (
         select page_id, conversation_id from loaded
@@ -11,7 +11,7 @@ with messages as (
         select page_id, conversation_id from messages
     ) as both_streams
     group by page_id, conversation_id
-), said as (
+), counts as (
     select
         page_id,
         conversation_id,
@@ -28,7 +28,7 @@ with messages as (
         max(case when has_phone and sender_kind = 'customer' then 1 else 0 end) as has_phone
     from messages
     group by page_id, conversation_id
-), last_said as (
+), last_messages as (
     select
         page_id,
         conversation_id,
@@ -94,8 +94,8 @@ with messages as (
     group by aside.page_id, aside.conversation_id
 )
 select
-    known.page_id,
-    known.conversation_id,
+    all_ids.page_id,
+    all_ids.conversation_id,
     loaded.type as conversation_type,
     {{ pancake.json_text('loaded.page_customer', 'id') }} as page_customer_id,
     loaded.customer_id,
@@ -106,12 +106,12 @@ select
     loaded.inserted_at,
     loaded.inserted_at_local,
     loaded.updated_at,
-    said.first_message_at,
-    said.first_message_at_local,
-    said.last_message_at,
-    said.last_message_at_local,
-    said.last_customer_message_at,
-    last_said.sender_kind as last_sender_kind,
+    counts.first_message_at,
+    counts.first_message_at_local,
+    counts.last_message_at,
+    counts.last_message_at_local,
+    counts.last_customer_message_at,
+    last_messages.sender_kind as last_sender_kind,
     coalesce(last_waits.asked_at is not null and last_waits.ended_by is null, false) as is_open,
     case
         when last_waits.asked_at is null then null
@@ -121,11 +121,11 @@ select
     end as state,
     case when last_waits.ended_by is null then last_waits.asked_at else last_waits.ended_at end as state_since_at,
     loaded.message_count as stated_message_count,
-    coalesce(said.message_count, 0) as message_count,
-    coalesce(said.customer_message_count, 0) as customer_message_count,
-    coalesce(said.staff_message_count, 0) as staff_message_count,
-    coalesce(said.outside_message_count, 0) as outside_message_count,
-    coalesce(said.automation_message_count, 0) as automation_message_count,
+    coalesce(counts.message_count, 0) as message_count,
+    coalesce(counts.customer_message_count, 0) as customer_message_count,
+    coalesce(counts.staff_message_count, 0) as staff_message_count,
+    coalesce(counts.outside_message_count, 0) as outside_message_count,
+    coalesce(counts.automation_message_count, 0) as automation_message_count,
     first_waits.asked_at as first_asked_at,
     case when first_waits.answer_message_id is not null then first_waits.ended_at end as first_answered_at,
     case when first_waits.answer_message_id is not null then first_waits.wait_minutes end as first_response_minutes,
@@ -139,24 +139,26 @@ select
     coalesce(ads.ad_click_count, 0) as ad_click_count,
     ads.ad_id as first_ad_id,
     ads.clicked_at as first_ad_clicked_at,
-    coalesce(loaded.has_phone, false) or coalesce(said.has_phone = 1, false) as has_phone,
+    coalesce(loaded.has_phone, false) or coalesce(counts.has_phone = 1, false) as has_phone,
     set_aside.conversation_id is not null as is_set_aside
-from known
-left join loaded on loaded.page_id = known.page_id and loaded.conversation_id = known.conversation_id
-left join said on said.page_id = known.page_id and said.conversation_id = known.conversation_id
-left join last_said
-    on last_said.page_id = known.page_id and last_said.conversation_id = known.conversation_id and last_said.choice = 1
-left join staff_lists on staff_lists.page_id = known.page_id and staff_lists.conversation_id = known.conversation_id
-left join tag_lists on tag_lists.page_id = known.page_id and tag_lists.conversation_id = known.conversation_id
-left join ads on ads.page_id = known.page_id and ads.conversation_id = known.conversation_id and ads.choice = 1
+from all_ids
+left join loaded on loaded.page_id = all_ids.page_id and loaded.conversation_id = all_ids.conversation_id
+left join counts on counts.page_id = all_ids.page_id and counts.conversation_id = all_ids.conversation_id
+left join last_messages
+    on last_messages.page_id = all_ids.page_id
+    and last_messages.conversation_id = all_ids.conversation_id
+    and last_messages.choice = 1
+left join staff_lists on staff_lists.page_id = all_ids.page_id and staff_lists.conversation_id = all_ids.conversation_id
+left join tag_lists on tag_lists.page_id = all_ids.page_id and tag_lists.conversation_id = all_ids.conversation_id
+left join ads on ads.page_id = all_ids.page_id and ads.conversation_id = all_ids.conversation_id and ads.choice = 1
 left join waits as last_waits
-    on last_waits.page_id = known.page_id
-    and last_waits.conversation_id = known.conversation_id
+    on last_waits.page_id = all_ids.page_id
+    and last_waits.conversation_id = all_ids.conversation_id
     and last_waits.last_choice = 1
 -- A first wait that was cut off has no response time.
 left join waits as first_waits
-    on first_waits.page_id = known.page_id
-    and first_waits.conversation_id = known.conversation_id
+    on first_waits.page_id = all_ids.page_id
+    and first_waits.conversation_id = all_ids.conversation_id
     and first_waits.first_choice = 1
     and not first_waits.is_cut_off
-left join set_aside on set_aside.page_id = known.page_id and set_aside.conversation_id = known.conversation_id
+left join set_aside on set_aside.page_id = all_ids.page_id and set_aside.conversation_id = all_ids.conversation_id

@@ -18,8 +18,8 @@ with of_conversations as (
     where {{ pancake.json_text('page_customer', 'id') }} is not null
 ),
 
--- What the two sources tell of a customer; the stream `customers` first.
-told as (
+-- Profiles of customers from both sources; the stream `customers` first.
+sources as (
     select
         page_id, page_customer_id, customer_id, psid, name, gender, inserted_at as added_at, 1 as source,
         updated_at
@@ -31,17 +31,17 @@ told as (
 
 profiles as (
     select
-        told.*,
+        sources.*,
         row_number() over (
             partition by page_id, page_customer_id
             order by source, case when updated_at is null then 1 else 0 end, updated_at desc, name
         ) as place,
         min(added_at) over (partition by page_id, page_customer_id) as first_added_at,
         max(case when source = 1 then 1 else 0 end) over (partition by page_id, page_customer_id) as is_listed
-    from told
+    from sources
 ),
 
--- In a thread of comments, others speak, too.
+-- Other people may also write in a thread of comments.
 spoken as (
     select
         conversations.page_id,
@@ -64,14 +64,14 @@ spoken as (
 ),
 
 sightings as (
-    select page_id, page_customer_id, added_at as seen_at from told
+    select page_id, page_customer_id, added_at as seen_at from sources
     union all
     select conversations.page_id, conversations.page_customer_id, spoken.first_at
     from of_conversations as conversations
     inner join spoken
         on spoken.page_id = conversations.page_id and spoken.conversation_id = conversations.conversation_id
     union all
-    -- Without its messages, a conversation says when something was last said, by whomever.
+    -- If no messages were loaded, the time of the last update counts instead, whoever sent the last message.
     select
         conversations.page_id,
         conversations.page_customer_id,
@@ -87,7 +87,7 @@ seen as (
     group by page_id, page_customer_id
 ),
 
--- Where `personal_data: drop` leaves out the numbers, the conversation still says that there is one.
+-- `personal_data: drop` removes phone numbers, but `has_phone` of the conversation stays.
 phones as (
     select page_id, page_customer_id
     from (

@@ -1,7 +1,7 @@
 {{ config(enabled=pancake.uses('customer_feedbacks')) }}
--- Ratings of customers, with how long they had waited for the last answer before.
+-- Ratings of customers, each with the last answered wait before it.
 with staff as (
-    select page_id, coalesce(fb_id, name) as known_as, min(staff_id) as staff_id
+    select page_id, coalesce(fb_id, name) as id_or_name, min(staff_id) as staff_id
     from {{ ref('int_pancake__staff_ids') }}
     where user_id is null
     group by page_id, coalesce(fb_id, name)
@@ -52,7 +52,7 @@ select
 from {{ ref('stg_pancake__customer_feedbacks') }} as feedbacks
 left join staff
     on staff.page_id = feedbacks.page_id
-    and staff.known_as = coalesce(nullif(feedbacks.admin_id, ''), nullif(feedbacks.employee_name, ''))
+    and staff.id_or_name = coalesce(nullif(feedbacks.admin_id, ''), nullif(feedbacks.employee_name, ''))
 left join {{ ref('int_pancake__staff') }} as people
     on people.page_id = feedbacks.page_id and people.staff_id = staff.staff_id
 left join {{ ref('stg_pancake__conversations') }} as conversations

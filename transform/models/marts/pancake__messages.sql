@@ -1,4 +1,4 @@
--- DuckDB's file holds tables alone, for other tools to open. Elsewhere the messages are stored once.
+-- A view, so that messages are stored once. In DuckDB a table: other tools read the file, and it has only tables.
 {{ config(enabled=pancake.uses('messages'), materialized='table' if target.type == 'duckdb' else 'view') }}
 select
     messages.page_id,

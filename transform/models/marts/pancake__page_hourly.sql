@@ -30,7 +30,7 @@ conversation_hours as (
     group by 1, 2, 3
 ),
 
--- A new customer counts for the kind of their first conversation, so that all kinds add up to the page.
+-- A new customer counts in the kind of their first conversation only, so that all kinds add up to the page.
 first_conversations as (
     select
         page_id,

@@ -1,4 +1,4 @@
--- Every page that a stream names: pages of `page_access_tokens` alone are in no list.
+-- All pages that any stream names. The list of pages lacks pages that are only in `page_access_tokens`.
 with activity as (
     select
         page_id,

@@ -1,5 +1,5 @@
--- What the rows count beside what Pancake counts, by page and day. A ratio below 1 shows what is missing;
--- Pancake's rules are its own, so it need not be 1 where nothing is.
+-- Counts of rows beside Pancake's own counts, by page and day. A ratio far below 1 shows that rows may be missing. It
+-- need not be 1: Pancake does not document what it counts.
 {% set of_customer = "sender_kind = 'customer'" %}
 {% set of_page = "sender_kind in ('staff', 'outside', 'automation')" %}
 {% set counted = {
@@ -48,7 +48,7 @@ from_pages as (
     group by page_id, cast(hour_at_local as date)
 ),
 
-known as (
+all_days as (
     {% for source in ('from_messages', 'from_conversations', 'from_customers', 'from_pages') -%}
     select page_id, date_day from {{ source }}
     union all
@@ -57,7 +57,7 @@ known as (
 ),
 
 days as (
-    select page_id, date_day from known group by page_id, date_day
+    select page_id, date_day from all_days group by page_id, date_day
 ),
 
 joined as (

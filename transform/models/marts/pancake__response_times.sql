@@ -1,4 +1,4 @@
--- Waits that an answer has ended, and those that are open, by when they began.
+-- Answered and open waits, by the time when they began.
 {% set target = var('pancake__response_target_minutes', 15) %}
 select
     wait_id,

@@ -1,5 +1,5 @@
 {{ config(enabled=pancake.uses('messages')) }}
--- Where a page's own messages carry other signs than those that were recorded, this shows it.
+-- Shows whether the sender fields of your pages' messages differ from the recorded ones.
 select
     messages.page_id,
     pages.page_name,

@@ -1,4 +1,4 @@
--- A stretch of a conversation, ended by silence or by a click on an ad.
+-- Parts of conversations. A session ends after a silence, or with a click on an ad.
 {% set silence = var('pancake__session_hours', 24) %}
 with followed as (
     select
@@ -19,7 +19,7 @@ with followed as (
         on answers.page_id = followed.page_id
         and answers.conversation_id = followed.conversation_id
         and answers.sent_at >= followed.started_at
-        and answers.sent_at < coalesce(followed.next_at, {{ pancake.later('day', 1, 'followed.last_event_at') }})
+        and answers.sent_at < coalesce(followed.next_at, {{ pancake.shifted('day', 1, 'followed.last_event_at') }})
         and answers.is_answer
     left join {{ ref('int_pancake__staff_ids') }} as ids
         on ids.page_id = answers.page_id and ids.staff_key = answers.staff_key
@@ -41,13 +41,13 @@ with followed as (
         on waits.page_id = followed.page_id
         and waits.conversation_id = followed.conversation_id
         and waits.asked_at >= followed.started_at
-        and waits.asked_at < coalesce(followed.next_at, {{ pancake.later('day', 1, 'followed.last_event_at') }})
+        and waits.asked_at < coalesce(followed.next_at, {{ pancake.shifted('day', 1, 'followed.last_event_at') }})
     where not waits.is_cut_off
 ), customers as (
     select page_id, conversation_id, {{ pancake.json_text('page_customer', 'id') }} as page_customer_id
     from {{ ref('stg_pancake__conversations') }}
 ), placed_orders as (
-    -- An order belongs to the session of the customer that began last before it.
+    -- An order counts for the customer's last session that began before it.
     select
         orders.page_id,
         orders.order_id,
@@ -65,7 +65,7 @@ with followed as (
         on followed.page_id = customers.page_id
         and followed.conversation_id = customers.conversation_id
         and followed.started_at <= orders.ordered_at
-        and orders.ordered_at < {{ pancake.later('day', var('pancake__order_days', 7), 'followed.started_at') }}
+        and orders.ordered_at < {{ pancake.shifted('day', var('pancake__order_days', 7), 'followed.started_at') }}
 ), orders as (
     select page_id, conversation_id, session_number, count(*) as order_count, min(ordered_at) as first_ordered_at
     from placed_orders
@@ -87,7 +87,7 @@ select
     cast(followed.first_message_at_local as date) as date_day,
     followed.last_event_at as last_message_at,
     followed.next_at is not null
-        or {{ pancake.later('hour', silence, 'followed.last_event_at') }} <= clock.as_of as is_ended,
+        or {{ pancake.shifted('hour', silence, 'followed.last_event_at') }} <= clock.as_of as is_ended,
     followed.message_count,
     followed.customer_message_count,
     followed.staff_message_count,

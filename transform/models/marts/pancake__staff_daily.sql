@@ -1,4 +1,5 @@
--- `staff_id` is 'unknown' for what is answered outside of Pancake or credited to nobody, so that a page's rows add up.
+-- `staff_id` is 'unknown' for answers from outside of Pancake, and for phone numbers and orders that are credited to
+-- nobody. So the rows of a page add up.
 {% set classes = pancake.response_classes() %}
 {% set unit = 60000 if var('pancake__average_response_time_unit', 'seconds') == 'milliseconds' else 60 %}
 with messages as (
@@ -98,7 +99,7 @@ other_response_days as (
     group by 1, 2, 3
 ),
 
--- Phones and orders are credited to whoever wrote to the customer last before them.
+-- Phone numbers and orders are credited to the person who last wrote to the customer before them.
 events as (
     select page_id, customer_key, sent_at as happened_at, date_day, 0 as is_order, conversation_id as counted_id
     from messages
@@ -140,7 +141,7 @@ credited as (
         counted.counted_id,
         case
             when written.sent_at
-                >= {{ pancake.later('day', -1 * var('pancake__credit_days', 7), 'counted.happened_at') }}
+                >= {{ pancake.shifted('day', -1 * var('pancake__credit_days', 7), 'counted.happened_at') }}
                 then written.staff_id
             else 'unknown'
         end as staff_id
@@ -163,7 +164,7 @@ credit_days as (
     group by 1, 2, 3
 ),
 
--- Pancake does not say how it weighs an average: here an hour weighs as much as was handled in it.
+-- Pancake has an average for each hour, not for the day. Here, each hour is weighted by its inbox and comment counts.
 pancake_days as (
     select
         page_id,

@@ -1,4 +1,4 @@
--- How fresh and how whole each page is, as of `as_of`: the worst of its streams counts.
+-- Freshness and completeness of each page, as of `as_of`. The worst stream of a page counts.
 {% set order = ['complete', 'skipped', 'incomplete', 'interrupted', 'failed'] %}
 with page_runs as (
     select
@@ -36,7 +36,8 @@ of_streams as (
         max(ended_at) as ended_at,
         sum(case when status = 'skipped' then 1 else 0 end) as skipped_stream_count,
         sum(case when status not in ('complete', 'skipped') then 1 else 0 end) as incomplete_stream_count,
-        -- What is skipped has no plan or no traffic: no later run completes it.
+        -- Skipped streams do not count: the plan, the permission or the traffic is missing, so a later run does not
+        -- complete them.
         sum(case when status <> 'skipped' and last_complete_at is null then 1 else 0 end) as never_complete_count,
         min(case when status <> 'skipped' then last_complete_at end) as last_complete_at,
         sum(open_count) as open_count,
@@ -47,22 +48,22 @@ of_streams as (
     group by page_id
 ),
 
-known as (
+all_ids as (
     select page_id from {{ ref('stg_pancake__pages') }}
     union all
     select page_id from page_runs
 ),
 
 pages as (
-    select page_id from known group by page_id
+    select page_id from all_ids group by page_id
 ),
 
-told as (
+joined as (
     select
         pages.page_id,
         coalesce(listed.page_name, page_runs.page_name) as page_name,
         page_runs.ended_at as last_run_at,
-        -- A page that is gone, or that a run could not begin, has no streams in that run.
+        -- A run has no streams for a page that is gone, or whose reading could not start.
         case
             when page_runs.page_id is null then 'never_run'
             when of_streams.ended_at >= page_runs.ended_at then of_streams.status
@@ -84,13 +85,13 @@ told as (
 
 timed as (
     select
-        told.*,
+        joined.*,
         clock.as_of,
-        -- `pancake__as_of` may lie before it.
-        case when told.last_complete_at is not null then greatest(
-            {{ pancake.seconds_between('told.last_complete_at', 'clock.as_of') }} / 3600.0, 0
+        -- `pancake__as_of` may be earlier than the last complete run.
+        case when joined.last_complete_at is not null then greatest(
+            {{ pancake.seconds_between('joined.last_complete_at', 'clock.as_of') }} / 3600.0, 0
         ) end as hours_since_complete
-    from told
+    from joined
     cross join {{ ref('int_pancake__clock') }} as clock
 )
 
@@ -104,7 +105,7 @@ select
     last_complete_at,
     as_of,
     hours_since_complete,
-    -- Pages that no run was to read, and those that are gone, do not get fresh by waiting.
+    -- Pages that are gone or that no run was to read are not stale.
     status not in ('gone', 'never_run')
     and coalesce(hours_since_complete > {{ var('pancake__stale_after_hours') }}, true) as is_stale,
     inbox_read_to_local,

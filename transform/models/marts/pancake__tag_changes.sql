@@ -1,4 +1,4 @@
--- What Pancake repeats, with or without a name, is one change. Names of tags are those of today.
+-- Pancake may return a change twice, with and without a name: it counts once. Tags have their current names.
 with changes as (
     select
         page_id,

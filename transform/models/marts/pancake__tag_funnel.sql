@@ -1,4 +1,4 @@
--- A change counts whatever its action: a tag that was removed was there. Only a change that put it there tells when.
+-- All changes count, also removals, because a removed tag was there before. Only other changes show when it was added.
 with entries as (
     select
         page_id,

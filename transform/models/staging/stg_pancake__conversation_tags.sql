@@ -1,4 +1,4 @@
--- An entry can be null in the API's answer: what it was is not known, so it is no row.
+-- An entry of the API's list can be null. Such an entry has no row here.
 select
     conversations.page_id,
     conversations.conversation_id,

@@ -1,4 +1,4 @@
--- Ids of conversations whose messages a run could not read.
+-- Conversations whose messages a run could not read.
 select
     streams.run_id,
     streams.page_id,

@@ -1,4 +1,4 @@
--- `top` is a time in UTC, or the midnight of a date in the page's own time.
+-- `top` is a time in UTC, or midnight of a date in the page's time zone: see the macro streams_by_date.
 select
     runs.run_id,
     runs.page_id,

@@ -1,4 +1,4 @@
--- The API keeps the latest 100 changes of a conversation, and may tell one twice.
+-- The API returns the latest 100 changes of a conversation, and may return one twice.
 select distinct
     conversations.page_id,
     conversations.conversation_id,
