@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from tests.loaded import (
     same_in_csv,
     same_in_table,
 )
-from tests.meltano_project import ROOT
+from tests.processes import ROOT, output_of
 from tests.stream_truth import assert_same
 from tests.tap import key_of
 from tests.targets import (
@@ -97,14 +96,7 @@ def program(environment: str, name: str) -> Path:
 
 def python(environment: str, code: str, written: str = "") -> str:
     """Run a program in a target's environment; give what it prints."""
-    done = subprocess.run(
-        [program(environment, "python"), "-c", code],
-        input=written,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    return output_of([program(environment, "python"), "-c", code], given=written)
 
 
 @pytest.mark.parametrize("package", ENVIRONMENTS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import statistics
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import pytest
 
 from scripts import recipes, summary
 from tests.dbt_said import said
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, output_of, run_process
 from tests.stream_truth import records, utc
 from tests.tap import ALL_KEYS, config_for, select, sync
 from tests.targets import load_jsonl, load_postgres, postgres
@@ -482,19 +481,11 @@ def cells(row: Row) -> list[str]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_answers_are_printed_as_tables(shop: Shop, engine: str) -> None:
     command = [sys.executable, "-m", "scripts.recipes", shop.databases[engine], "tag funnel"]
-    done = subprocess.run(
-        [*command, "--rows", "2", "--schema", "shop_models"],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    title, head, *rows, rest = done.stdout.strip().splitlines()
+    printed = output_of([*command, "--rows", "2", "--schema", "shop_models"], cwd=ROOT)
+    title, head, *rows, rest = printed.strip().splitlines()
     assert (title, head.split()[:2], len(rows)) == ("Tag funnel:", ["page", "tag"], 2)
     assert rest.endswith("rows, these are the first)")
-    done = subprocess.run(
-        [*command, "Nothing"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
-    )
+    done = run_process([*command, "Nothing"], cwd=ROOT)
     assert done.returncode == 2
     assert "no such recipe: Nothing" in done.stderr
 

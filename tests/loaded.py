@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from scripts.docs import type_of
-from tests.meltano_project import ROOT
 from tests.pancake_api import PancakeServer
+from tests.processes import ROOT
 from tests.stream_truth import OTHERS, records
 from tests.tap import KEYS, key_of, select, sync
 from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of

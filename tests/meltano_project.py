@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).parents[1]
+from tests.processes import ROOT, run_process
+
+if TYPE_CHECKING:
+    import subprocess
+
 MELTANO = Path(sys.executable).with_name("meltano")
 
 
@@ -24,17 +27,7 @@ class Project:
 
     def run(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run any command in the project."""
-        done = subprocess.run(
-            command,
-            cwd=self.directory,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=300,
-        )
+        done = run_process(command, cwd=self.directory, env=self.environment | environment)
         self.output += done.stdout + done.stderr
         return done
 

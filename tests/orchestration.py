@@ -17,8 +17,9 @@ import psycopg
 import pytest
 
 from tap_pancake.running.shards import shard_of
-from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
+from tests.meltano_project import MELTANO, Project, new_project, own_definition
 from tests.pancake_api import Account, Call, Fault, PancakeServer
+from tests.processes import ROOT
 from tests.stream_truth import OTHERS, records
 from tests.tap import KEYS
 from tests.targets import for_target

@@ -15,10 +15,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tests.dbt_said import said
-from tests.transform import TRANSFORM
+from tests.transform import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     """The rows of the other streams, as the server holds them."""
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-_SETTINGS = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
 AGES = {"under_1h": 1, "1h_to_4h": 4, "4h_to_24h": 24, "1d_to_3d": 72, "3d_to_7d": 168}
 CLASSES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440)
 
@@ -97,7 +94,7 @@ def letters(text: str) -> str:
 
 
 def _phrases(name: str) -> list[str]:
-    return [letters(str(text)) for text in _SETTINGS[name]]
+    return [letters(str(text)) for text in DEFAULTS[name]]
 
 
 def closes(message: Message) -> bool:
@@ -257,7 +254,7 @@ class Counted:
 
     def _waits(self, talk: Conversation) -> list[Wait]:
         asking = [(one.at, 0, "", one) for one in self.said[talk.id] if one.asks]
-        most = timedelta(days=_SETTINGS["pancake__open_days"])
+        most = timedelta(days=DEFAULTS["pancake__open_days"])
         found: list[Wait] = []
         waiting: Wait | None = None
         is_first = True
@@ -320,7 +317,7 @@ class Counted:
 
     def response_times(self) -> Rows:
         """Of pancake__response_times, by conversation and when it was asked."""
-        target = _SETTINGS["pancake__response_target_minutes"]
+        target = DEFAULTS["pancake__response_target_minutes"]
         return {
             (self.page.id, wait.talk.id, wait.asked_at): {
                 "conversation_type": wait.talk.type,
@@ -1010,7 +1007,7 @@ def histogram(waits: list[tuple[float, float]]) -> Json:
     }
     row["response_from_1440_minutes_count"] = len([one for one in working if one >= CLASSES[-1]])
     row["response_count"], row["response_minutes_sum"] = len(waits), sum(working)
-    target = _SETTINGS["pancake__response_target_minutes"]
+    target = DEFAULTS["pancake__response_target_minutes"]
     row["within_target_count"] = len([one for one in working if one <= target])
     for name, values in (("", working), ("calendar_", [one for _, one in waits])):
         row[f"median_{name}response_minutes"] = part_of(values, 0.5)

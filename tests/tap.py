@@ -35,6 +35,7 @@ from tap_pancake.rows import times
 from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
 from tests import forks
+from tests.processes import output_of, run_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -406,10 +407,7 @@ def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
 
 def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:
     """Discover the catalog, and select streams by name."""
-    process = subprocess.run(
-        [*COMMAND, "--discover"], capture_output=True, text=True, check=True, cwd=directory
-    )
-    catalog: Json = json.loads(process.stdout)
+    catalog: Json = json.loads(output_of([*COMMAND, "--discover"], cwd=directory))
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
             if entry["breadcrumb"] == []:
@@ -439,16 +437,7 @@ def _completed(
     # Such names say what Python does when it starts. And tests of a wheel have another command.
     if COMMAND[0] == sys.executable and (first or not others):
         return forks.run(arguments, whole, timeout, first)
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=whole,
-        timeout=timeout,
-    )
+    return run_process([*COMMAND, *arguments], env=whole, timeout=timeout)
 
 
 def log_lines(run: Run, level: str) -> list[str]:

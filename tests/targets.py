@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tests.processes import ROOT, output_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 TARGET_CSV = Path(sys.executable).with_name("target-csv")
 TARGET_POSTGRES = Path(sys.executable).with_name("target-postgres")
-TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "target-jsonl"
+TARGET_JSONL = ROOT / ".venv-target-jsonl" / "bin" / "target-jsonl"
 """scripts/test.sh installs it."""
 
 
@@ -147,14 +148,5 @@ def run_target(
     """Load what the tap wrote; give the states that the target wrote."""
     config = directory / "target.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    done = subprocess.run(
-        [target, "--config", config],
-        env={**os.environ, **(environment or {})},
-        input=messages,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    env = {**os.environ, **(environment or {})}
+    return output_of([target, "--config", config], env=env, given=messages)

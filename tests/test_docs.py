@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import re
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, ROWS, SOURCES, current, fields_of, streams
+from scripts.docs import DOCUMENTS, JOINS, PARTS, ROWS, SOURCES, current, fields_of, streams
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, output_of
 from tests.test_check import BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -286,16 +286,5 @@ def commands(text: str) -> list[str]:
 def run_block(commands: str, directory: Path) -> str:
     """Run commands as a user does, in a shell; give what they print."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=directory,
-        env=os.environ | {"PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = ["bash", "-euo", "pipefail", "-c", commands]
+    return output_of(command, cwd=directory, env=os.environ | {"PATH": path})

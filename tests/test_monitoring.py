@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from scripts.docs import ROOT
 from tests.pancake_api import Account, Fault, PancakeServer
+from tests.processes import ROOT
 from tests.tap import NO_CATALOG, Run, config_for, hurried, run_tap, select
 from tests.targets import load_jsonl, load_postgres, postgres
 from tests.test_docs import blocks

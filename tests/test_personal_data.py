@@ -13,8 +13,8 @@ import pytest
 from tap_pancake.rows.personal import Protection, kind_of, phone
 from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
 from tests.test_rows import NUMBERS, ROWS, SINCE, columns, types_of
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, run_process
 from tests.tap import KEYS, config_for, select, sync
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The SDK's tests are made when this module is read, so their server runs from then on; its threads
 # are daemons.
@@ -41,7 +43,7 @@ TestTapPancake.pytestmark = [  # type: ignore[attr-defined]
     pytest.mark.filterwarnings("ignore:No records were available to test"),
 ]
 
-SINGER_CHECK_TAP = Path(__file__).parents[1] / ".venv-singer-tools" / "bin" / "singer-check-tap"
+SINGER_CHECK_TAP = ROOT / ".venv-singer-tools" / "bin" / "singer-check-tap"
 
 
 def test_singer_check_tap_finds_the_output_valid(tmp_path: Path) -> None:
@@ -50,13 +52,6 @@ def test_singer_check_tap_finds_the_output_valid(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=5, pages=2, conversations=20, **MAY)) as server:
         run = sync(tmp_path, settings_of(server), catalog=select(*KEYS))
     assert run.records.keys() == KEYS.keys()
-    check = subprocess.run(
-        [SINGER_CHECK_TAP],
-        input=run.stdout,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    check = run_process([SINGER_CHECK_TAP], given=run.stdout, cwd=tmp_path)
     assert check.returncode == 0, check.stdout + check.stderr
     assert "The output is valid" in check.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ import yaml
 from scripts.docs import default_of
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 OWN: dict[str, Any] = SETTINGS["properties"]
 KINDS = {
     "array": "array",

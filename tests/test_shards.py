@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +19,7 @@ from tap_pancake.api.errors import ConfigurationError
 from tap_pancake.running.shards import Shard
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
+from tests.processes import ROOT, run_process
 from tests.stream_truth import OTHERS, assert_same, records
 from tests.tap import (
     KEYS,
@@ -35,12 +34,13 @@ from tests.tap import (
 from tests.truth import assert_all_arrived, merged
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable
+    from pathlib import Path
 
     from tests.pancake_api import Page
     from tests.tap import Json, Run
 
-ROOT = Path(__file__).parents[1]
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ALL = select(*KEYS)
 
@@ -273,14 +273,7 @@ def in_files(directory: Path, states: Iterable[Json]) -> list[str]:
 
 
 def merge_files(*paths: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "orchestrate" / "merge_states.py", *paths],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
-    )
+    return run_process([sys.executable, ROOT / "orchestrate" / "merge_states.py", *paths])
 
 
 def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -> None:

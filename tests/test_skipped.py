@@ -12,9 +12,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.pancake_api.server import Answer
+from tests.processes import ROOT
 from tests.tap import (
     KEYS,
     config_for,

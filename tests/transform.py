@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import psycopg
+import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from tests.meltano_project import ROOT
+from tests.processes import ROOT, run_process
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.tap import Json
 
 TRANSFORM = ROOT / "transform"
+DEFAULTS = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+"""The variables of the dbt project, with their defaults."""
 DBT = ROOT / ".venv-dbt" / "bin" / "dbt"
 """scripts/test_dbt.sh installs it."""
 PYTHON = DBT.with_name("python")
@@ -70,17 +73,8 @@ class Project:
             for name, value in os.environ.items()
             if not name.startswith(("DBT_", "PANCAKE_", "PG"))
         }
-        command: list[str | Path] = [
-            DBT,
-            *("--no-use-colors", "--log-path", str(self.directory / "logs")),
-            # Of dbt's own options and files; a test of the data may warn.
-            *("--warn-error-options", '{"error": ["Deprecations"]}'),
-            *(*arguments, "--project-dir", str(self.sources)),
-            *("--profiles-dir", str(self.sources)),
-            *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
-        ]
-        done = subprocess.run(
-            command,
+        done = run_process(
+            self.command(*arguments, **variables),
             cwd=self.directory,
             env=inherited
             | {
@@ -89,19 +83,29 @@ class Project:
                 "NOTES": str(self.directory / "notes"),
                 "PYTHONPATH": str(self.directory / "first"),
                 "PYTHONDONTWRITEBYTECODE": "1",
-                "PANCAKE_DBT_TARGET": self.target,
-                "PANCAKE_DUCKDB": str(self.duckdb),
             }
-            | self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=300,
+            | self.profile,
         )
         self.output += done.stdout + done.stderr
         return done
+
+    def command(self, *arguments: str, **variables: Any) -> list[str | Path]:
+        """Return the command line of dbt."""
+        return [
+            DBT,
+            *("--no-use-colors", "--log-path", str(self.directory / "logs")),
+            # Of dbt's own options and files; a test of the data may warn.
+            *("--warn-error-options", '{"error": ["Deprecations"]}'),
+            *(*arguments, "--project-dir", str(self.sources)),
+            *("--profiles-dir", str(self.sources)),
+            *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
+        ]
+
+    @property
+    def profile(self) -> dict[str, str]:
+        """The environment that chooses the database."""
+        chosen = {"PANCAKE_DBT_TARGET": self.target, "PANCAKE_DUCKDB": str(self.duckdb)}
+        return chosen | self.environment
 
     @property
     def built(self) -> Path:
