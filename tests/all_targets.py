@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.accounts import DIALECTS
 from tests.loaded import (
     DOCUMENT,
     FLATTENED,
@@ -42,7 +43,6 @@ from tests.targets import (
     tables,
     types_of,
 )
-from tests.test_streams import DIALECTS
 
 if TYPE_CHECKING:
     from pathlib import Path

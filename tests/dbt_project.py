@@ -20,14 +20,14 @@ import pytest
 import yaml
 
 from scripts.dbt import streams
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.loaded import from_table, make_difficult
 from tests.meltano_project import new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT, run_process
 from tests.stream_truth import OTHERS, records
-from tests.tap import ALL_KEYS, hours_later, key_of, select, sync
+from tests.tap import ALL_KEYS, full_config, hours_later, key_of, select, sync
 from tests.targets import load_jsonl, load_postgres
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
 from tests.transform import (
     DBT,
     DEFAULTS,
@@ -138,10 +138,10 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop
     """Read an account twice, so that all rows come again and some of them changed."""
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "files"
-    account = account_of(messages=(1, 12))
+    account = full_account(messages=(1, 12))
     make_difficult(account)
     with PancakeServer(account) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER, **EVERYTHING)
+        config = full_config(server, **BEFORE_AND_AFTER, **EVERYTHING)
         ran: dict[tuple[str, ...], Json] = {}
         state: Json = {}
         for turn in range(2):

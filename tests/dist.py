@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests import tap
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.pancake_api import PancakeServer
 from tests.processes import ROOT, output_of
 from tests.stream_truth import OTHERS, assert_same, records
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
+from tests.tap import full_config
 from tests.truth import assert_all_arrived
 
 SDIST, WHEEL = (next((ROOT / "dist").glob(f"*.{kind}")) for kind in ("tar.gz", "whl"))
@@ -108,8 +109,8 @@ def test_it_says_its_version_and_what_it_can() -> None:
 
 
 def test_all_that_the_server_holds_arrives(tmp_path: Path) -> None:
-    with PancakeServer(account_of()) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account()) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = tap.sync(tmp_path, config, catalog=tap.select(*tap.KEYS))
         assert_all_arrived(server, run)
         for stream in OTHERS:

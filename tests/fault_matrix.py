@@ -23,8 +23,8 @@ from tap_pancake.streams.people import CustomersStream
 from tests.pancake_api import Account, Answer, PancakeServer
 from tests.pancake_api.statistics import HOURLY
 from tests.stream_truth import assert_same, of_page
-from tests.tap import Run, config_for, key_of, run_here, select
-from tests.truth import part_of, text, written
+from tests.tap import Run, full_config, key_of, logged, part_of, run_here, select
+from tests.truth import text, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -294,18 +294,16 @@ def bookmark_key(stream: str) -> str:
 
 def settings_for(server: PancakeServer, **settings: Any) -> Json:
     """Settings without lookbacks, which would hide a bookmark that moved too far."""
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     chosen: Json = {
         "start_date": START.isoformat(),
         "end_date": END.isoformat(),
-        "sip_package_ids": packages,
         "lookback_days": 0,
         "message_lookback_minutes": 0,
         "statistics_lookback_days": 0,
         "statistics_window_days": 1,
         "max_parallel_pages": 8,
     }
-    return config_for(server, **(chosen | settings))
+    return full_config(server, **(chosen | settings))
 
 
 LEARNING = {*SHORT, *OF_CONVERSATIONS, "new_customer_statistics"}
@@ -547,12 +545,6 @@ def by_page(run: Run, stream: str) -> dict[str, Rows]:
     for key, row in run.by_key(stream).items():
         found.setdefault(row["page_id"], {})[key] = row
     return found
-
-
-def logged(run: Run) -> list[tuple[str, str]]:
-    """The level and text of what a run logged."""
-    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
-    return [(parts[1].strip(), parts[3]) for parts in lines if len(parts) == 4]
 
 
 def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:

@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from scripts.docs import type_of
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.pancake_api import PancakeServer
 from tests.processes import ROOT
 from tests.stream_truth import OTHERS, records
-from tests.tap import KEYS, key_of, select, sync
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
+from tests.tap import KEYS, full_config, key_of, select, sync
 from tests.truth import rows_of, text
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class Loaded:
 
 def read_all(directory: Path, dialect: str, **settings: Any) -> Loaded:
     """Read all streams of the bundled server."""
-    account = account_of(dialect)
+    account = full_account(dialect)
     make_difficult(account)
     with PancakeServer(account, dialect) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER, **settings)
+        config = full_config(server, **BEFORE_AND_AFTER, **settings)
         run = sync(directory, config, catalog=select(*KEYS))
         truth = rows_of(server) | {stream: records(server, stream) for stream in OTHERS}
     # Two rows may have one key where a label has no year; and no target takes a NUL.

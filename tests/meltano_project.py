@@ -14,6 +14,8 @@ from tests.processes import ROOT, run_process
 if TYPE_CHECKING:
     import subprocess
 
+    from tests.tap import Json
+
 MELTANO = Path(sys.executable).with_name("meltano")
 
 
@@ -61,6 +63,14 @@ class Project:
             for path in self.directory.rglob("*")
             if path.is_file() and "venv" not in path.relative_to(self.directory).parts
         ]
+
+
+def variables_of(config: Json) -> dict[str, str]:
+    """Return the environment variables that hold the tap's settings."""
+    return {
+        f"TAP_PANCAKE_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in config.items()
+    }
 
 
 def own_definition() -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests import stream_truth, truth
 from tests.pancake_api.statistics import HOURLY
-from tests.tap import INBOX, KEYS, key_of
+from tests.tap import INBOX, KEYS, key_of, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,9 +148,7 @@ class Checkpoint:
 
     def part(self, stream: str, page_id: str) -> Json:
         """The part of the STATE that belongs to a stream of a page."""
-        parts = (self.state or {}).get("bookmarks", {}).get(stream, {}).get("partitions", [])
-        found: Json = next((one for one in parts if one["context"]["page_id"] == page_id), {})
-        return found
+        return part_of(self.state or {}, stream, page_id)
 
     def bookmark(self, stream: str, page: Page) -> datetime | None:
         """The bookmark of a stream of a page."""

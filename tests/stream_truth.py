@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.pancake_api import feedbacks, lists, statistics
+from tests.pancake_api import Answer, feedbacks, lists, statistics
 from tests.tap import KEYS, key_of
 from tests.truth import text, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.pancake_api import Conversation, Page, PancakeServer
+    from tests.pancake_api import Call, Conversation, Page, PancakeServer
     from tests.tap import Json
 
     Rows = Callable[[PancakeServer, Page], list[Json]]
@@ -25,6 +25,7 @@ DATED = tuple(name for name in OTHERS if "statistics" in name or "engagements" i
 """The streams whose rows are numbers of an hour or a day."""
 BY_DAYS = (*DATED, "customer_feedbacks")
 """The streams that are asked for in whole days."""
+REFUSED = Answer(400, b'{"success": false, "error_code": 100}', "application/json")
 
 
 def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
@@ -283,6 +284,20 @@ def assert_same(
             if value is not None or name in row
         }
         assert found == row, key
+
+
+def refuse_statistics(server: PancakeServer, wrong: Callable[[Call], bool]) -> None:
+    """Refuse some calls of statistics from now on."""
+    server.instead = lambda call: REFUSED if "statistics" in call.path and wrong(call) else None
+
+
+def asks_for_day(call: Call, day: datetime) -> bool:
+    """Whether a call is for days of which this is one."""
+    if bounds := call.params.get("date_range"):
+        low, high = (datetime.strptime(part[:10], "%d/%m/%Y") for part in bounds.split(" - "))  # noqa: DTZ007
+        return low <= day.replace(tzinfo=None) < high + timedelta(days=1)
+    since, until = int(call.params["since"]), int(call.params["until"])
+    return since <= day.timestamp() < until
 
 
 def utc(*parts: int) -> datetime:

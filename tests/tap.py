@@ -70,6 +70,9 @@ KEYS = {
     "ads": ("page_id", "id"),
 }
 """Of the streams that read the API."""
+BY_DEFAULT = len(KEYS) - len({"pages", "multi_page_user_statistics", "call_logs"})
+"""Number of a page's streams that are selected by default, without `call_logs`, which needs a
+setting."""
 ALL_KEYS = KEYS | {"sync_runs": ("run_id", "page_id")}
 REPLICATION_KEYS = {
     stream.name: key if isinstance(key := stream.replication_key, str) else None
@@ -114,11 +117,7 @@ class Run:
 
     def part(self, stream: str, page_id: str) -> Json:
         """What the last STATE holds of a stream of a page; empty if that is nothing."""
-        for partition in self.state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
-            if partition["context"] == {"page_id": page_id}:
-                found: Json = partition
-                return found
-        return {}
+        return part_of(self.state, stream, page_id)
 
     def bookmark(self, stream: str, page_id: str) -> str | None:
         """A page's bookmark in the last STATE."""
@@ -130,6 +129,14 @@ class Run:
             validator = Draft202012Validator(self.schemas[stream], format_checker=FormatChecker())
             for row in rows:
                 validator.validate(row)
+
+
+def part_of(state: Json, stream: str, page_id: str) -> Json:
+    """Return a page's part of a stream in a state; empty if there is none."""
+    for part in state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
+        if part["context"].get("page_id") == page_id:
+            return dict(part)
+    return {}
 
 
 def hours_later(state: Json, hours: float = 6) -> Json:
@@ -197,6 +204,16 @@ def config_for(server: PancakeServer, **settings: Any) -> Json:
     if server.dialect.name == "older":
         config["conversations_api"] = "v1"
     return config | settings
+
+
+def full_config(server: PancakeServer, **settings: Any) -> Json:
+    """Return settings for a server with which every stream can be read."""
+    packages = {
+        page.id: page.belongings.sip_package_id
+        for page in server.account.pages
+        if page.category == "activated"  # others are not in the list of pages of each dialect
+    }
+    return config_for(server, sip_package_ids=packages, **settings)
 
 
 def start_tap(
@@ -415,11 +432,16 @@ def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:
     return catalog
 
 
-def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
-    """Send a signal, wait for the end, and read what was written."""
-    process.send_signal(signum)
-    stdout, stderr = process.communicate(timeout=60)
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> Run:
+    """Wait for the end of a run, and read what it wrote."""
+    stdout, stderr = process.communicate(timeout=timeout)
     return read_output(stdout, process.returncode, stderr)
+
+
+def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
+    """End a run by a signal, and read what it wrote."""
+    process.send_signal(signum)
+    return finish(process)
 
 
 def run_command(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
@@ -440,10 +462,15 @@ def _completed(
     return run_process([*COMMAND, *arguments], env=whole, timeout=timeout)
 
 
+def logged(run: Run) -> list[tuple[str, str]]:
+    """Return the level and the message of each line that a run logged."""
+    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
+    return [(parts[1].strip(), parts[3]) for parts in lines if len(parts) == 4]
+
+
 def log_lines(run: Run, level: str) -> list[str]:
     """Return the messages that a run logged at a level."""
-    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
-    return [parts[3] for parts in lines if len(parts) == 4 and parts[1].strip() == level]
+    return [message for found, message in logged(run) if found == level]
 
 
 def patched(directory: Path, source: str) -> dict[str, str]:
@@ -477,6 +504,16 @@ def hurried(directory: Path, *, ahead: timedelta = timedelta(0)) -> dict[str, st
     return patched(directory, source) | {"PANCAKE_FIRST": source}
 
 
+def run_check(directory: Path, config: Json, *options: str) -> Run:
+    """Run `tap-pancake --test`, in which waits take no time."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    run = run_command("--test", *options, "--config", str(path), env=hurried(directory / "env"))
+    assert "Traceback" not in run.stderr
+    return run
+
+
 def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[T]:
     """Do jobs that mostly wait, such as runs of the tap, at the same time."""
     with ThreadPoolExecutor(at_once) as pool:
@@ -496,18 +533,3 @@ def begun(
     """
     with ThreadPoolExecutor(len(jobs)) as pool:
         yield {name: pool.submit(job, root / name) for name, job in jobs.items() if name in tests}
-
-
-def assert_complete(server: PancakeServer, *runs: Run) -> None:
-    """Assert that what the runs wrote, one upserted over the other, is what the server holds."""
-    truth = server.expected()
-    for stream, time_field, rows in (
-        ("conversations", "updated_at", truth.conversations),
-        ("messages", "inserted_at", truth.messages),
-    ):
-        written: dict[tuple[str, ...], Json] = {}
-        for run in runs:
-            written |= run.by_key(stream)
-        assert written.keys() == rows.keys()
-        for key, row in rows.items():
-            assert written[key][time_field] == times.text(row[time_field]), (stream, key)

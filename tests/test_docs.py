@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scripts.docs import DOCUMENTS, JOINS, PARTS, ROWS, SOURCES, current, fields_of, streams
+from tests.documents import blocks
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT, output_of
-from tests.test_check import BY_DEFAULT
+from tests.tap import BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,12 +196,6 @@ def test_every_explained_error_exists() -> None:
 # Getting started
 
 TWO_COMMANDS = {"sh scripts/demo.sh", "sh scripts/test.sh", "cd tap-pancake"}
-
-
-def blocks(document: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    text = document.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_getting_started_leads_to_rows(tmp_path: Path) -> None:

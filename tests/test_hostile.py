@@ -22,10 +22,10 @@ from tap_pancake.api.transport import Answer, Transport
 from tap_pancake.rows import times
 from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.tap import TapPancake
+from tests.accounts import BEFORE_AND_AFTER, crowded_account
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.stream_truth import records, utc
-from tests.tap import KEYS, Run, log_lines, read_output, run_tap, select
-from tests.test_streams import BEFORE_AND_AFTER, settings_of
+from tests.tap import KEYS, Run, full_config, log_lines, read_output, run_tap, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -289,7 +289,7 @@ def reader(
         output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         caplog.clear()
         error = ""
-        config = settings_of(server, **BEFORE_AND_AFTER | settings)
+        config = full_config(server, **BEFORE_AND_AFTER | settings)
         with monkeypatch.context() as context:
             context.setattr(sys, "stdout", output)
             try:
@@ -416,44 +416,13 @@ class Spoiler:
 RENAMED = {"pages", "tags", "users", "user_engagements", "ad_statistics", "campaign_statistics"}
 """The streams whose rows the spoiler gives new ids."""
 NOON = utc(2026, 1, 2, 12)
-FIRST = utc(2025, 12, 1, 3)
-
-
-def crowd(stream: str) -> Account:
-    """Return an account with one page that has many rows of a stream."""
-    account = Account(seed=5)
-    page = account.add_page(timezone=7)
-    page.statistics.since, page.statistics.until = FIRST, utc(2026, 1, 10)
-    page.fill(10, (1, 2), FIRST, FIRST + timedelta(days=1))
-    hours = (FIRST + timedelta(minutes=number * 7) for number in range(300))
-    match stream:
-        case "conversations" | "conversation_details":
-            page.fill(300, (1, 1), FIRST, utc(2026, 1, 10))
-        case "messages":
-            conversation = page.add_conversation(at=FIRST)
-            for at in hours:
-                page.receive(conversation.id, at=at)
-        case "new_customer_statistics":  # only of some days
-            page.statistics.since = utc(2025, 6, 1)
-        case "ad_conversations" | "ads":
-            page.fill(200, (1, 1), FIRST, utc(2026, 1, 10))
-            for one in page.conversations.values():
-                one.ad_ids = [f"4{one.serial}"]
-        case "customers":
-            for at in hours:
-                page.belongings.add_customer(at, at)
-        case "posts" | "call_logs":
-            for at in hours:
-                page.belongings.add_post(at)
-                page.belongings.add_call(at)
-    return account
 
 
 @pytest.mark.parametrize("stream", KEYS)
 def test_no_value_of_a_wrong_type_ends_a_run_or_spoils_a_row(
     read: Callable[..., Read], stream: str
 ) -> None:
-    with PancakeServer(crowd(stream)) as server:
+    with PancakeServer(crowded_account(stream)) as server:
         server.alter = spoiler = Spoiler(stream)
         done = read(
             server, stream, start_date="2025-06-01" if stream.startswith("new") else "2025-11-29"
@@ -730,7 +699,7 @@ def test_what_the_api_names_cannot_fill_the_log_or_speak_to_the_terminal(tmp_pat
             ],
         }
         catalog = select(*server.scripts)
-        run = run_tap(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=catalog)
+        run = run_tap(tmp_path, full_config(server, **BEFORE_AND_AFTER), catalog=catalog)
     assert run.returncode == 1
     assert all(line.isprintable() and len(line) < 3000 for line in run.stderr.splitlines())
     assert len(log_lines(run, "ERROR")) == 4 + len(rows)  # each conversation is set aside alone

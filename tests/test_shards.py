@@ -24,8 +24,9 @@ from tests.stream_truth import OTHERS, assert_same, records
 from tests.tap import (
     KEYS,
     config_for,
+    finish,
+    full_config,
     log_lines,
-    read_output,
     run_command,
     run_here,
     select,
@@ -56,9 +57,8 @@ def shop(pages: int = 7) -> Account:
 
 
 def settings_for(server: PancakeServer, **settings: Any) -> Json:
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     dates = {"start_date": "2026-03-02T00:00:00Z", "end_date": "2026-03-05T00:00:00Z"}
-    return config_for(server, sip_package_ids=packages, **dates, **settings)
+    return full_config(server, **dates, **settings)
 
 
 def run_shards(
@@ -298,9 +298,8 @@ def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -
             if call.page_id == last.id and next(calls_of_last) == 1
             else None
         )
-        stdout, stderr = process.communicate(timeout=60)
+        before.append(finish(process))
         server.on_call = None
-        before.append(read_output(stdout, process.returncode, stderr))
         assert before[2].returncode == 143
         unread = {page.id for page in activated(account)} - {
             partition["context"]["page_id"]

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.tap import key_of
+from tests.tap import key_of, part_of
 
 if TYPE_CHECKING:
     from tests.pancake_api import Conversation, Page, PancakeServer
@@ -102,12 +102,17 @@ def assert_all_arrived(server: PancakeServer, *runs: Run) -> None:
         assert arrived == rows, stream
 
 
-def part_of(state: Json, stream: str, page_id: str) -> Json:
-    """What a state holds of a page in one stream."""
-    for part in state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
-        if part["context"]["page_id"] == page_id:
-            return dict(part)
-    return {}
+def assert_complete(server: PancakeServer, *runs: Run) -> None:
+    """Assert that all conversations and messages arrived, with the times that they have now."""
+    truth = server.expected()
+    for stream, name, rows in (
+        ("conversations", "updated_at", truth.conversations),
+        ("messages", "inserted_at", truth.messages),
+    ):
+        arrived = merged(stream, *runs)
+        assert arrived.keys() == rows.keys()
+        for key, row in rows.items():
+            assert arrived[key][name] == text(row[name]), (stream, key)
 
 
 def read_to(part: Json) -> str:
