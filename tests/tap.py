@@ -473,6 +473,11 @@ def log_lines(run: Run, level: str) -> list[str]:
     return [message for found, message in logged(run) if found == level]
 
 
+def number(text: str) -> int:
+    """Return a number of the log."""
+    return int(text.replace(",", ""))
+
+
 def patched(directory: Path, source: str) -> dict[str, str]:
     """Return the environment in which the tap's process runs some Python of a test first."""
     directory.mkdir(parents=True, exist_ok=True)

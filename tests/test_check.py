@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     BY_DEFAULT,
@@ -357,7 +358,7 @@ def test_the_schema_can_be_tested_without_a_call(tmp_path: Path) -> None:
     assert {json.loads(line)["type"] for line in run.stdout.splitlines()} == {"SCHEMA"}
 
 
-@pytest.mark.parametrize("dialect", ["observed", "documented", "older"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_stream_can_be_tried_in_every_form_of_the_api(tmp_path: Path, dialect: str) -> None:
     account = shop(2)
     catalog = tmp_path / "catalog.json"

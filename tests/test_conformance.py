@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tap_pancake.rows import times
-from tests.accounts import AROUND_MAY, MAY
+from tests.accounts import AROUND_MAY, DIALECTS, MAY
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import KEYS, REPLICATION_KEYS, full_config, patched, select, sync
 from tests.targets import TARGET_CSV, csv_rows, run_target
@@ -26,7 +26,7 @@ STATE_AT_EVERY_TURN = (
 )
 
 
-@pytest.fixture(name="runs", scope="module", params=["observed", "documented", "older"])
+@pytest.fixture(name="runs", scope="module", params=DIALECTS)
 def two_runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Run]:

@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.accounts import DIALECTS
 from tests.asking import (
     NOON,
     OPENER,
@@ -34,8 +35,6 @@ from tests.processes import ROOT, output_of, run_process
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DIALECTS = ["observed", "documented", "older"]
 
 
 # The data.

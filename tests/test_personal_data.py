@@ -13,6 +13,7 @@ import pytest
 from tap_pancake.rows.personal import Protection, kind_of, phone
 from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
@@ -370,7 +371,7 @@ class Persons:
         return {each for each in values if each in text or json.dumps(each)[1:-1] in text}
 
 
-@pytest.fixture(scope="module", params=["observed", "documented", "older"])
+@pytest.fixture(scope="module", params=DIALECTS)
 def server(request: pytest.FixtureRequest) -> Iterator[PancakeServer]:
     account = Account.generate(seed=2, pages=4, conversations=24, messages=(1, 8), start=SINCE)
     with PancakeServer(account, request.param) as server:

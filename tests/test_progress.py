@@ -24,6 +24,7 @@ from tests.tap import (
     full_config,
     hurried,
     log_lines,
+    number,
     patched,
     run_tap,
     select,
@@ -47,10 +48,6 @@ from singer_sdk import metrics
 metrics.time = itertools.count(0, 100).__next__
 """
 OFTEN = "from tap_pancake.running import progress\nprogress.INTERVAL = 0.3\n"
-
-
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 def quiet(run: Run) -> dict[str, int]:

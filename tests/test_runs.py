@@ -12,7 +12,7 @@ import pytest
 
 from tap_pancake.running.shards import shard_of
 from tap_pancake.streams import STREAMS
-from tests.accounts import AROUND_MAY, MAY
+from tests.accounts import AROUND_MAY, DIALECTS, MAY
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     INBOX,
@@ -24,12 +24,12 @@ from tests.tap import (
     hurried,
     log_lines,
     metadata_of,
+    number,
     run_tap,
     select,
     start_tap,
     sync,
 )
-from tests.test_progress import number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tests.tap import Json
 
 RUNS = (*INBOX, "sync_runs")
-DIALECTS = ("observed", "documented", "older")
 
 
 def told(run: Run) -> dict[str, Json]:
