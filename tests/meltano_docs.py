@@ -20,12 +20,11 @@ import yaml
 
 from scripts.docs import streams
 from tap_pancake.rows.personal import phone
-from tests.documents import blocks
-from tests.meltano_project import MELTANO, Project, new_project, own_definition, variables_of
+from tests.meltano_project import MELTANO, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT
 from tests.stream_truth import CHILDREN, OTHERS, records
-from tests.tap import ALL_KEYS, REPLICATION_KEYS, full_config, key_of
+from tests.tap import ALL_KEYS, REPLICATION_KEYS, key_of
 from tests.targets import for_target
 from tests.truth import rows_of
 
@@ -57,11 +56,15 @@ def bundled_server() -> Iterator[PancakeServer]:
 
 
 def settings_for(server: PancakeServer) -> dict[str, str]:
-    """Return the environment variables that lead to the bundled server, without its token."""
-    # The end saves the calls for statistics of the days since.
-    config = full_config(server, end_date="2026-01-10T00:00:00Z")
-    del config["access_token"]
-    return variables_of(config)
+    """Return what of the environment leads to the bundled server."""
+    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
+    return {
+        "TAP_PANCAKE_API_URL": server.url,
+        "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
+        # So that no statistics are asked for of the days since.
+        "TAP_PANCAKE_END_DATE": "2026-01-10T00:00:00Z",
+        "TAP_PANCAKE_SIP_PACKAGE_IDS": json.dumps(packages),
+    }
 
 
 @pytest.fixture(name="project")
@@ -80,7 +83,7 @@ def with_meltano(project: Project) -> None:
     project.environment["PATH"] = f"{MELTANO.parent}{os.pathsep}{path}"
 
 
-def commands() -> list[tuple[str, str]]:
+def blocks() -> list[tuple[str, str]]:
     """Return all commands of the document: the section that they are in, and what they are."""
     text = DOCUMENT.read_text(encoding="utf-8")
     found = []
@@ -265,7 +268,8 @@ def hashed(form: str) -> str:
 
 def shown() -> Json:
     """Return the entry of a state that the document shows."""
-    (example,) = blocks(DOCUMENT, "json")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```json\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     bookmarks = json.loads(example)["singer_state"]["bookmarks"]
     (entry,) = bookmarks["conversations"]["partitions"]
     return dict(entry)
@@ -274,7 +278,7 @@ def shown() -> Json:
 def test_the_document_does_what_it_says(project: Project, server: PancakeServer) -> None:
     steps, done = Steps(project, server), dict[str, int]()
     (project.directory / "token.txt").write_text(server.account.user_token, encoding="utf-8")
-    for title, block in commands():
+    for title, block in blocks():
         if title == JOBS:
             continue
         name = title.lower().replace(" ", "_")
@@ -297,7 +301,8 @@ def test_the_document_does_what_it_says(project: Project, server: PancakeServer)
 
 
 def test_the_document_shows_the_jobs_as_they_are() -> None:
-    (example,) = blocks(DOCUMENT, "yaml")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     shown = yaml.safe_load(example)
     real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
     assert shown["plugins"]["extractors"] == real["plugins"]["extractors"][1:]
@@ -331,7 +336,7 @@ def test_both_jobs_together_bring_every_stream_once(
         "TARGET_POSTGRES_SQLALCHEMY_URL": for_target(database),
     }
     with_meltano(project)
-    ((_, block),) = (found for found in commands() if found[0] == JOBS)
+    ((_, block),) = (found for found in blocks() if found[0] == JOBS)
     list_them, hourly, nightly = block.splitlines()
 
     listed = project.run("sh", "-c", list_them).stdout.splitlines()

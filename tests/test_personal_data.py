@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scripts.schemas import types_of
 from tap_pancake.rows.personal import Protection, kind_of, phone
 from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
@@ -17,7 +18,7 @@ from tests.accounts import DIALECTS
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
-from tests.test_rows import NUMBERS, ROWS, SINCE, columns, types_of
+from tests.test_rows import NUMBERS, ROWS, SINCE, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
