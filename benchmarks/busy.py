@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from benchmarks.inbox import Inbox, Reading
+from benchmarks.server import FULL_BATCH, RATE
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
 from tap_pancake.reading.sweeps import Unsettled
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from benchmarks.inbox import State
     from tap_pancake.reading.listing import Answer, Query
 
-FULL_BATCH = 30
-"""Messages of a full batch, the reference, section 8."""
-RATE = 5.0
 START = times.micros("2026-06-01T00:00:00")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benchmarks.measure import ROOT
+from benchmarks.measure import ROOT, STATE_BEGINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +28,6 @@ STREAMS = {
     "messages": ("conversation_id", "id"),
 }
 """What is extracted, with its keys."""
-STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
 PACE = 4.95
 """Calls a second for each page of the bare script: just below the limit."""
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from benchmarks import contestants, measure
+from benchmarks import measure
 from benchmarks.contestants import STREAMS, Contestant, Job
-from benchmarks.measure import Failed, Server, Usage, Watch, scratch
+from benchmarks.measure import STATE_BEGINS, Failed, Server, Usage, Watch, scratch
 from benchmarks.server import Data
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ def extract(
         if usage.ended:
             print(f"  {contestant.title}: ended after {seconds} s", file=sys.stderr)
         else:
-            if usage.code:
-                log = (directory / "log").read_text(encoding="utf-8", errors="replace")
-                message = f"{contestant.title} ended with code {usage.code}:\n{log[-3000:]}"
-                raise Failed(message)
+            measure.succeeded(usage, directory, contestant.title)
             for stream, row in contestant.rows(directory):
                 rows[stream] += 1
                 keys[stream].add(tuple(row[name] for name in STREAMS[stream]))
@@ -116,7 +113,7 @@ def extract(
 def state_bytes(output: Path) -> int:
     """Count the bytes of STATE lines."""
     with output.open("rb") as file:
-        return sum(len(line) for line in file if line.startswith(contestants.STATE_BEGINS))
+        return sum(len(line) for line in file if line.startswith(STATE_BEGINS))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.server import FULL_LIST
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.head import Head
 from tap_pancake.reading.late import LateRows
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     State = dict[str, dict[str, Any]]
 
-FULL_LIST = 60
-"""Rows of a full answer, the reference, section 7.1."""
 CONVERSATIONS = Listing(
     times=("updated_at", "inserted_at"), late="inserted_at", page_size=FULL_LIST
 )

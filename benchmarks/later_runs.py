@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contestants import STATE_BEGINS, TAP, tap_command
+from benchmarks.contestants import TAP, tap_command, written
 from benchmarks.extraction import Outcome, extract, middle, report, serving
-from benchmarks.measure import Failed, scratch
-from benchmarks.plan import COLUMNS, RATE, Plan, Work, cells, described
+from benchmarks.measure import last_state, scratch
+from benchmarks.plan import COLUMNS, Plan, Work, cells, described
 from benchmarks.report import Section, at_most, table
-from benchmarks.server import Data
+from benchmarks.server import RATE, Data
 
 if TYPE_CHECKING:
     from benchmarks.contestants import Contestant
@@ -40,19 +39,7 @@ def first_run(
     into.mkdir()
     outcome = extract(server, truth, contestant, into=into, **how)
     report("first run", outcome)
-    state = kept / "state.json"
-    state.write_text(last_state(into / "out"), encoding="utf-8")
-    return outcome, state
-
-
-def last_state(output: Path) -> str:
-    """Return the value of the last STATE that a run wrote, as a target would."""
-    with output.open("rb") as file:
-        states = [line for line in file if line.startswith(STATE_BEGINS)]
-    if not states:
-        message = "the tap wrote no STATE"
-        raise Failed(message)
-    return json.dumps(json.loads(states[-1])["value"])
+    return outcome, written(kept / "state.json", last_state(into / "out"))
 
 
 # Little is new

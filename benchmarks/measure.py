@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIM = ROOT / "benchmarks" / "shim.py"
+STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
+"""How a line with a STATE begins, as the SDK's writers format it."""
 
 
 class Failed(Exception):
@@ -117,6 +119,29 @@ def run(
             process.terminate()
             process.wait()
     return Usage(**json.loads(result.read_text(encoding="utf-8")))
+
+
+def succeeded(usage: Usage, directory: Path, what: str) -> Usage:
+    """Return what a process used.
+
+    Raises:
+        Failed: The process ended with an error; the message has the end of its log.
+    """
+    if usage.code:
+        log = (directory / "log").read_text(encoding="utf-8", errors="replace")
+        message = f"{what} ended with code {usage.code}:\n{log[-3000:]}"
+        raise Failed(message)
+    return usage
+
+
+def last_state(output: Path) -> Any:
+    """Return the value of the last STATE that a run wrote, as a target would."""
+    with output.open("rb") as file:
+        states = [line for line in file if line.startswith(STATE_BEGINS)]
+    if not states:
+        message = "the tap wrote no STATE"
+        raise Failed(message)
+    return json.loads(states[-1])["value"]
 
 
 def environment(directory: Path) -> dict[str, str]:

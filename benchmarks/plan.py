@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from benchmarks.contestants import Contestant
     from benchmarks.server import Data
 
-RATE = 5.0  # calls a second for each page, the reference, section 2.4
 MILLION = 1_000_000
 COLUMNS = ("wall s", "CPU s", "peak MB", "calls", "429s", "rows", "lost")
 

@@ -20,16 +20,18 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import measure, report
-from benchmarks.measure import ROOT, Failed, Server, Usage, scratch
+from benchmarks.measure import ROOT, STATE_BEGINS, Server, Usage, last_state, scratch, succeeded
 from benchmarks.report import table
 from benchmarks.server import Data
 from benchmarks.simulation import ALL_PAGES, BATCH, LIST, Costs, Others, Outcome, Page, Shops, read
 from tap_pancake.running.shards import shard_of
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import select
+from tests.tap import INBOX, NO_CATALOG, arguments_of, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.tap import Json
 
 PROGRAMS = Path(sys.executable).parent
 DOCUMENT = ROOT / "docs" / "scaling.md"
@@ -41,7 +43,6 @@ LANES = (ALL_PAGES, 16)
 """`max_parallel_pages`: the default, and few for comparison."""
 TARGET = "target-postgres"
 """Who loads the rows of the computed workers, each into a database of its own speed."""
-INBOX = ("pages", "conversations", "messages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +67,13 @@ class Place(NamedTuple):
 
 
 def run_tap(
-    place: Place, directory: Path, *streams: str, state: str | None = None, **settings: Any
+    place: Place, directory: Path, *streams: str, state: Json | None = None, **settings: Any
 ) -> Usage:
     """Run the tap as it is installed; its output is in `out`."""
     config = {"access_token": place.token, "api_url": place.url} | settings
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    command: list[str | Path] = [PROGRAMS / "tap-pancake", "--config", "config.json"]
-    if streams:
-        (directory / "catalog.json").write_text(json.dumps(select(*streams)), encoding="utf-8")
-        command += ["--catalog", "catalog.json"]
-    if state:
-        command += ["--state", state]
-    return finished(measure.run(command, directory), directory)
-
-
-def finished(usage: Usage, directory: Path) -> Usage:
-    """Return what a process used, if it did well."""
-    if usage.code or usage.ended:
-        log = (directory / "log").read_text(encoding="utf-8", errors="replace")
-        message = f"ended with code {usage.code}:\n{log[-2000:]}"
-        raise Failed(message)
-    return usage
+    catalog = select(*streams) if streams else NO_CATALOG
+    command = [PROGRAMS / "tap-pancake", *arguments_of(directory, config, state, catalog)]
+    return succeeded(measure.run(command, directory), directory, "the tap")
 
 
 def rows_in(directory: Path) -> int:
@@ -148,7 +135,7 @@ def measure_others(days: int) -> tuple[float, Others]:
         calls = Counter(group_of(call.endpoint) for call in server.calls)
         with (there / "out").open("rb") as output:
             for line in output:
-                if line.startswith(b'{"type":"STATE"'):
+                if line.startswith(STATE_BEGINS):
                     state = line
                 elif line.startswith(b'{"type":"RECORD"'):
                     rows[group_of(json.loads(line)["stream"])] += 1
@@ -173,24 +160,17 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
         with PancakeServer(account) as server:
             place = Place(server.url, account.user_token)
             run_tap(place, there, requests_per_second=10_000, start_date=start.isoformat())
-        state = json.loads(last_line(there / "out", b'{"type":"STATE"'))["value"]
-        (there / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        state = last_state(there / "out")
         used, calls, rows = [], 0, 0
         for _ in range(rounds):
             with PancakeServer(account, rate=5, latency=LATENCY) as server:
                 place = Place(server.url, account.user_token)
                 options = {"max_parallel_pages": 6, "start_date": start.isoformat()}
-                used.append(run_tap(place, there, state="state.json", **options))
+                used.append(run_tap(place, there, state=state, **options))
                 calls, rows = server.count(), rows_in(there)
     others = Others(list=1, week=round(rows / 12 / 4), day=1).read(weeks=1, days=1)
     page = others._replace(one_by_one=others.one_by_one + 2)  # `conversations`
     return compared(used, calls, read([page] * 12, lanes=6, latency=LATENCY, costs=costs))
-
-
-def last_line(path: Path, beginning: bytes) -> bytes:
-    """Return the last line of a file that begins so."""
-    with path.open("rb") as file:
-        return [line for line in file if line.startswith(beginning)][-1]
 
 
 def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
@@ -228,7 +208,7 @@ def measure_targets(rounds: int, part: int) -> dict[str, float]:
                     program = PROGRAMS / name
                     shell = f"exec {program} --config config.json < {there / 'out'}"
                     walls = [
-                        finished(measure.run(["sh", "-c", shell], own_path), own_path).wall
+                        succeeded(measure.run(["sh", "-c", shell], own_path), own_path, name).wall
                         for _ in range(rounds)
                     ]
                 found[name] = rows / median(walls)

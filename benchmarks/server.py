@@ -35,9 +35,13 @@ from tests.pancake_api.invented import CHANNELS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIST_CUT = 60  # rows of a list of conversations, the reference, section 7.1
+RATE = 5.0
+"""Requests a second that Pancake allows for each page, the reference, section 2.4."""
+FULL_LIST = 60
+"""Conversations of a full response, the reference, section 7.1."""
+FULL_BATCH = 30
+"""Messages of a full batch, the reference, section 8."""
 HTTP_OK, TOO_MANY = 200, 429
-BATCH_CUT = 30  # messages of a call, the reference, section 8
 IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
 # Each hits every so many calls: primes, so that they seldom meet. Together 2 %.
 FAULTS = {"500": 307, "http:502": 311, "429": 313, "reset": 317, "cut": 331, "not_json": 337}
@@ -83,8 +87,8 @@ class Data:
     @property
     def calls_of_page(self) -> int:
         """The fewest calls with which a page can be read."""
-        lists = max(1, math.ceil(self.conversations / LIST_CUT))
-        return lists + sum(max(1, math.ceil(n / BATCH_CUT)) for n in self.message_counts)
+        lists = max(1, math.ceil(self.conversations / FULL_LIST))
+        return lists + sum(max(1, math.ceil(n / FULL_BATCH)) for n in self.message_counts)
 
     @property
     def fewest_calls(self) -> int:
@@ -196,8 +200,8 @@ def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, 
                 conversations += 1
                 # Offsets from the newest on, until one reaches past the last day.
                 needed[talk.id] = set(range(new))
-                calls += math.ceil(new / BATCH_CUT)
-        most = max(most, calls + math.ceil(conversations / LIST_CUT))
+                calls += math.ceil(new / FULL_BATCH)
+        most = max(most, calls + math.ceil(conversations / FULL_LIST))
     total, done = len(needed), 0.0
     with server.account.lock:
         made = list(server.calls)
@@ -206,7 +210,7 @@ def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, 
         if left is None or call.status != HTTP_OK or call.fault:
             continue
         offset = int(call.params.get("current_count") or 0)
-        left.difference_update(range(offset, offset + BATCH_CUT))
+        left.difference_update(range(offset, offset + FULL_BATCH))
         if not left:
             del needed[call.conversation_id or ""]
             done = call.time

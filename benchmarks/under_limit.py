@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from benchmarks.contestants import AIRBYTE, BARE, DLT, STOCK, TAP, Contestant
 from benchmarks.extraction import Outcome, middle, race
 from benchmarks.measure import ROOT
-from benchmarks.plan import COLUMNS, MILLION, RATE, Plan, Work, cells, described, named
+from benchmarks.plan import COLUMNS, MILLION, Plan, Work, cells, described, named
 from benchmarks.report import Goal, Section, at_least, at_most, table
-from benchmarks.server import Data
+from benchmarks.server import RATE, Data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,9 +25,9 @@ from benchmarks.contestants import (
 from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, serving
 from benchmarks.later_runs import first_run
 from benchmarks.measure import Failed, scratch
-from benchmarks.plan import COLUMNS, MILLION, RATE, Plan, Work, cells, described, named
+from benchmarks.plan import COLUMNS, MILLION, Plan, Work, cells, described, named
 from benchmarks.report import Section, at_most, table
-from benchmarks.server import FAULTS, Data
+from benchmarks.server import FAULTS, RATE, Data
 from benchmarks.under_limit import PATIENCE, UNDER_LIMIT
 
 if TYPE_CHECKING:
@@ -370,9 +370,7 @@ def startup(plan: Plan) -> Section:
         for number in range(1 + max(STARTS, plan.rounds)):
             for name in rotated(list(commands), number):
                 usage = measure.run(commands[name], Path(temporary))
-                if usage.code:
-                    message = f"{name} ended with code {usage.code}"
-                    raise Failed(message)
+                measure.succeeded(usage, Path(temporary), name)
                 # The first of each may have to compile what it imports.
                 if number:
                     found[name].append(usage)
