@@ -1,8 +1,8 @@
-"""How long `dbt build` takes over a million messages, and how much memory: DuckDB and PostgreSQL.
+"""Measures the time and memory of `dbt build` over a million messages, in DuckDB and PostgreSQL.
 
-A small account is read by the tap and loaded by the targets; its conversations are then copied
-under other ids until there are as many messages as asked for. Run it with the environments of the
-tests, see scripts/test_dbt.sh: `python -m benchmarks.dbt [messages]`.
+The tap reads a small account, and the targets load it. Then its conversations are copied under
+other ids until there are enough messages. It needs the environments of scripts/test_dbt.sh:
+`python -m benchmarks.dbt [messages]`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONGEST = 3 * 3600
 
 
 def copied(stream: str, row: Json, number: int) -> Json:
-    """Return a row under another id."""
+    """Return a copy of a row under another id."""
     row = row | {name: f"{row[name]}-{number}" for name in IDS & row.keys()}
     if stream == "conversations" and row.get("page_customer"):
         customer = row["page_customer"]
@@ -45,7 +45,7 @@ def copied(stream: str, row: Json, number: int) -> Json:
 
 
 def multiply_files(files: Path, copies: range) -> None:
-    """Copy rows in the files of target-jsonl."""
+    """Append copies of the rows to the files of target-jsonl."""
     for stream, rows in json_lines(files).items():
         if stream in COPIED:
             with (files / f"{stream}.jsonl").open("a", encoding="utf-8") as file:
@@ -54,7 +54,7 @@ def multiply_files(files: Path, copies: range) -> None:
 
 
 def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> None:
-    """Copy rows in the tables of target-postgres, each copy as if loaded some hours earlier."""
+    """Add copies of the rows to the tables of target-postgres, each loaded some hours earlier."""
     with psycopg.connect(database) as connection:
         for stream in COPIED:
             names = connection.execute(
@@ -72,7 +72,7 @@ def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> No
                     "'id', (page_customer ->> 'id') || '-' || number)"
                 )
             columns = ", ".join(f'"{name}"' for name in cells)
-            # Copies have a hyphen at the end of their ids, and are not copied again.
+            # The ids of copies end with a hyphen and a number. Copies are not copied again.
             connection.execute(
                 f"insert into pancake.{stream} ({columns}) select {', '.join(cells.values())}"
                 f" from (select * from pancake.{stream} where id !~ '-[0-9]+$') as rows"
@@ -83,7 +83,7 @@ def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> No
 
 
 def build(project: Project, *arguments: str) -> Usage:
-    """Run dbt, and return what it used."""
+    """Run dbt, and return its time and memory."""
     project.directory.mkdir(parents=True, exist_ok=True)
     command = project.command(*arguments)
     usage = measure.run(command, project.directory, env=project.profile, seconds=LONGEST)
@@ -93,7 +93,7 @@ def build(project: Project, *arguments: str) -> Usage:
 
 
 def slowest(project: Project) -> str:
-    """Say which models took longest in the last build."""
+    """Return the models that took longest in the last build, as text."""
     text = (project.built / "run_results.json").read_text(encoding="utf-8")
     times: list[Any] = [
         (row["execution_time"], row["unique_id"].split(".")[2])
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def compare(directory: Path, wanted: int) -> None:
-    """Build over so many messages."""
+    """Build over a number of messages, and print a table."""
     account = Account.generate(seed=3, pages=12, conversations=60)
     with PancakeServer(account) as server:
         run = sync(directory, config_for(server), catalog=select(*STREAMS))
