@@ -1,4 +1,4 @@
-"""Accounts that hold something of every stream, and the dates around what they hold."""
+"""Accounts with rows for every stream, and the dates around them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ BEFORE_AND_AFTER = {
 }
 
 MAY: Any = {"start": utc(2026, 5, 1), "end": utc(2026, 5, 9)}
-"""When a generated account begins and ends."""
+"""The start and end of a generated account."""
 AROUND_MAY = {"start_date": "2026-05-01", "end_date": "2026-05-10"}
-"""Settings that read all of it."""
+"""Settings that read all of `MAY`."""
 
 
 def full_account(
@@ -33,11 +33,11 @@ def full_account(
     pages: int = 3,
     messages: tuple[int, int] = (1, 4),
 ) -> Account:
-    """Return an account with something of everything, on pages in different times."""
+    """Return an account with rows for every stream, on pages in different time zones."""
     account = Account.generate(
         seed=31, pages=pages, conversations=12, messages=messages, start=first, end=last
     )
-    # The official document has no time zone, so that only the usual one can be right.
+    # The official document has no time zone, so the tap assumes the usual one.
     for page, hours in zip(account.pages[:pages], itertools.cycle((7, 5.5, -9.5)), strict=False):
         page.timezone = 7 if dialect == "documented" else hours
         for number, conversation in enumerate(list(page.conversations.values())[::2]):

@@ -1,4 +1,4 @@
-"""The documents, as tests read them."""
+"""Parts of the documents that tests use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
+    """Return a document's fenced blocks of a language."""
     text = document.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

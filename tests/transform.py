@@ -1,4 +1,4 @@
-"""The dbt project as its users run it, and what tests read of what it built."""
+"""The dbt project as its users run it, and the results of a build."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DBT = ROOT / ".venv-dbt" / "bin" / "dbt"
 """scripts/test_dbt.sh installs it."""
 PYTHON = DBT.with_name("python")
 OFFLINE = ("--no-populate-cache", "--no-introspect")
-"""What `dbt compile` needs where there is no account."""
+"""The options of `dbt compile` without an account."""
 _NOTES = """
 import os, sys
 
@@ -43,12 +43,12 @@ def note(event, arguments):
             os.write(notes, f"wrote {os.path.abspath(os.fsdecode(arguments[0]))}\\n".encode())
 sys.addaudithook(note)
 """
-"""Python runs it first: notes which files are written, and which hosts are asked."""
+"""Python that runs first, and notes the files that are written and the hosts that are asked."""
 
 
 @dataclass
 class Project:
-    """The dbt project with a target; whatever dbt writes is in a directory of the test."""
+    """The dbt project with a target; dbt writes into a directory of the test only."""
 
     directory: Path
     target: str = "duckdb"
@@ -64,7 +64,7 @@ class Project:
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
 
     def run(self, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Run dbt, with variables beside those of the project."""
+        """Run dbt, with more variables than those of the project."""
         for name in ("home", "tmp", "first"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "first" / "sitecustomize.py").write_text(_NOTES, encoding="utf-8")
@@ -94,7 +94,7 @@ class Project:
         return [
             DBT,
             *("--no-use-colors", "--log-path", str(self.directory / "logs")),
-            # Of dbt's own options and files; a test of the data may warn.
+            # Deprecations are errors. A test of the data may warn.
             *("--warn-error-options", '{"error": ["Deprecations"]}'),
             *(*arguments, "--project-dir", str(self.sources)),
             *("--profiles-dir", str(self.sources)),
@@ -109,20 +109,20 @@ class Project:
 
     @property
     def built(self) -> Path:
-        """Where dbt leaves what it compiled, and its manifest."""
+        """The directory of dbt's compiled files and manifest."""
         return self.directory / "target"
 
     @property
     def duckdb(self) -> Path:
-        """The file of the database, if it is DuckDB."""
+        """The file of the DuckDB database."""
         return self.directory / "pancake.duckdb"
 
     def manifest(self) -> Json:
-        """Return what dbt knows of the project after a run."""
+        """Return dbt's manifest after a run."""
         return dict(json.loads((self.built / "manifest.json").read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, str]:
-        """Return how each model and test of the last run ended."""
+        """Return the status of each model and test of the last run."""
         text = (self.built / "run_results.json").read_text(encoding="utf-8")
         return {result["unique_id"]: result["status"] for result in json.loads(text)["results"]}
 
@@ -134,17 +134,17 @@ class Project:
         }
 
     def notes(self) -> list[str]:
-        """Return which files dbt wrote, and which hosts it asked."""
+        """Return the files that dbt wrote and the hosts that it asked, as lines."""
         return (self.directory / "notes").read_text(encoding="utf-8").splitlines()
 
     def query(self, sql: str) -> list[Json]:
-        """Return the rows of a query, in which `{schema}` stands for that of the models."""
+        """Return the rows of a query, in which `{schema}` is the schema of the models."""
         if self.target == "postgres":
             with psycopg.connect(self._database, row_factory=dict_row) as connection:
                 text = sql.format(schema=self.environment["PANCAKE_DBT_SCHEMA"])
                 return connection.execute(text.encode()).fetchall()
         with duckdb.connect(str(self.duckdb), read_only=True) as opened:
-            # In full: a database of the name of its schema is there, too.
+            # With the database, which has the same name as the schema.
             found = opened.execute(sql.format(schema="pancake.pancake"))
             names = [column[0] for column in found.description or ()]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -154,7 +154,7 @@ class Project:
         return self.query(f"select * from {{schema}}.{model}")
 
     def columns(self) -> dict[str, set[str]]:
-        """Return the columns of each model, as they are in the database."""
+        """Return the columns of each model in the database."""
         found: dict[str, set[str]] = {}
         for row in self.query(
             "select table_name, column_name from information_schema.columns"
@@ -171,12 +171,12 @@ class Project:
 
 
 def in_duckdb(directory: Path, files: Path, **variables: Any) -> Project:
-    """Return the project that reads files of target-jsonl."""
+    """Return a project that reads the files of target-jsonl."""
     return Project(directory, variables={"pancake_files": str(files), **variables})
 
 
 def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -> Project:
-    """Return the project that reads tables of target-postgres, and makes a schema."""
+    """Return a project that reads the tables of target-postgres, and builds a schema."""
     known = conninfo_to_dict(database)
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
     environment = {names[name]: str(value) for name, value in known.items() if name in names}
@@ -185,5 +185,5 @@ def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -
 
 
 def without_comments(sql: str) -> str:
-    """Return the text of a model without what is said beside it."""
+    """Return the text of a model without comments."""
     return re.sub(r"--.*", "", re.sub(r"(?s)\{#.*?#\}|/\*.*?\*/", "", sql))

@@ -1,4 +1,4 @@
-"""One request by the tap's own transport, and an answer as it is on the wire."""
+"""One request of the tap's own transport, and an answer as bytes."""
 
 from __future__ import annotations
 
