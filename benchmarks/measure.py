@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SHIM = ROOT / "benchmarks" / "shim.py"
 STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
-"""How a line with a STATE begins, as the SDK's writers format it."""
+"""The beginnings of a STATE line, by the SDK's writers."""
 
 
 class Failed(Exception):

@@ -1,4 +1,4 @@
-"""What all works share: how to measure, and how the figures of contestants are written."""
+"""The options of a measurement, and the common columns and texts of all works."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ("wall s", "CPU s", "peak MB", "calls", "429s", "rows", "lost")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to measure."""
+    """The options of a measurement."""
 
     rounds: int
     small: bool

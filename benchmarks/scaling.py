@@ -174,14 +174,14 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
     return compared(used, calls, read([page] * 12, lanes=6, latency=LATENCY, costs=costs))
 
 
-def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
+def compared(used: list[Usage], calls: int, computed: Outcome) -> list[list[str]]:
     """Return the rows of a table of measured and computed figures."""
     wall = median(one.wall for one in used)
     return [
-        ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
-        ["calls", f"{calls:,}", f"{told.calls + 1:,.0f}"],
-        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
-        ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
+        ["seconds", f"{wall:.1f}", f"{computed.seconds:.1f}"],
+        ["calls", f"{calls:,}", f"{computed.calls + 1:,.0f}"],
+        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{computed.busy:.1f}"],
+        ["calls a second", f"{calls / wall:.1f}", f"{computed.calls / computed.seconds:.1f}"],
     ]
 
 
@@ -238,8 +238,8 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
         ahead=data.conversations / LIST + batches,
         rows=data.conversations + sum(counts),
     )
-    told = read([page] * data.pages, lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
-    return compared(used, calls, told)
+    computed = read([page] * data.pages, lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
+    return compared(used, calls, computed)
 
 
 def measure_memory(part: int) -> float:

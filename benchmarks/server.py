@@ -53,7 +53,7 @@ LATELY = {"year": (365, 0), "month": (30, 0), "quiet": (32, 2)}
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What the server holds, and how it answers."""
+    """The data that the server holds, and the way it answers."""
 
     pages: int
     conversations: int

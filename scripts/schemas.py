@@ -1,4 +1,4 @@
-"""What the schema of a column says of its values."""
+"""The type and the form of a column, by its schema."""
 
 from __future__ import annotations
 

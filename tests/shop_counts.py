@@ -917,7 +917,7 @@ class Counted:
     def reconciliation(self) -> Rows:
         """Return the rows of pancake__reconciliation."""
         found: dict[date, Counter[str]] = defaultdict(Counter)
-        told: dict[date, Counter[str]] = defaultdict(Counter)
+        reported: dict[date, Counter[str]] = defaultdict(Counter)
         for talk, one in self.all_said():
             day = found[self.day(one.at)]  # each day with a message has a row
             by = "customer" if one.kind == "customer" else "page"
@@ -930,14 +930,14 @@ class Counted:
         for at in self.added.values():
             found[self.day(at)]["new_customer_count"] += 1
         for row in self.of("page_statistics"):
-            day = told[date.fromisoformat(row["hour"][:10])]
+            day = reported[date.fromisoformat(row["hour"][:10])]
             for kind in ("customer_inbox", "page_inbox", "customer_comment", "page_comment"):
                 day[f"{kind}_message_count"] += row[f"{kind}_count"]
                 day["message_count"] += row[f"{kind}_count"]
             day["new_conversation_count"] += row["new_inbox_count"]
             day["new_customer_count"] += row["new_customer_count"]
         for row in self.of("new_customer_statistics"):
-            day = told[date.fromisoformat(row["date"])]
+            day = reported[date.fromisoformat(row["date"])]
             day["new_customer_count"] = row["new_customer_count"]
             day.setdefault("new_conversation_count", row["new_page_inbox_count"])
         names = [
@@ -947,10 +947,10 @@ class Counted:
         ]
         names += ["message_count", "new_conversation_count", "new_customer_count"]
         rows: Rows = {}
-        for key in {*found, *told}:
+        for key in {*found, *reported}:
             ratios: Json = {}
             for name in names:
-                count, theirs = found[key][name], told[key].get(name)
+                count, theirs = found[key][name], reported[key].get(name)
                 ratios |= {name: count, f"reported_{name}": theirs}
                 ratios[name.replace("_count", "_ratio")] = count / theirs if theirs else None
             rows[self.page.id, key] = ratios
