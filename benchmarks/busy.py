@@ -1,7 +1,7 @@
-"""A busy page in simulated time: how many calls of its first run are spent on reading again.
+"""A busy page in simulated time, to count the calls of a first run that bring nothing new.
 
-The tap's own `ListReader` and `MessageBatches` decide what is asked; simulated are the time, a call
-after the other at the limit, and the inbox, in which messages arrive between the calls.
+The tap's own `ListReader` and `MessageBatches` choose the calls. Simulated are the time (one call
+after the other, at the limit) and the inbox, in which messages arrive between the calls.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 from benchmarks.inbox import Inbox, Reading
+from benchmarks.server import FULL_BATCH, RATE
 from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import DAY, MINUTE, SECOND
 from tap_pancake.reading.sweeps import Unsettled
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from benchmarks.inbox import State
     from tap_pancake.reading.listing import Answer, Query
 
-FULL_BATCH = 30
-"""Messages of a full batch, the reference, section 8."""
-RATE = 5.0
 START = times.micros("2026-06-01T00:00:00")
 
 
@@ -33,43 +31,43 @@ class Busy:
     """A busy page."""
 
     history: int = 100_000
-    """Conversations that are there when the first run begins."""
+    """Number of conversations when the first run begins."""
     a_day: int = 30_000
-    """Conversations that get a message, each day."""
+    """Number of conversations that get a message each day."""
     seed: int = 7
 
 
 @dataclass(kw_only=True)
 class Calls:
-    """What a run asked for."""
+    """The calls of a run, and what they brought."""
 
     lists: int = 0
     messages: int = 0
     again: int = 0
-    """Calls that brought nothing new: neither a message, nor a row that was new or had changed."""
+    """Number of calls that brought no new message, and no row that was new or had changed."""
     hours: float = 0.0
     missing: int = 0
-    """Messages that were there when the run began, and were not read."""
+    """Number of messages that existed when the run began, and were not read."""
     warnings: int = 0
     unsettled: bool = False
-    """Whether the run ended with an error, since the head never came to rest."""
+    """Whether the run ended with an error, because the newest rows changed too fast."""
 
     @property
     def all(self) -> int:
-        """Calls of both kinds."""
+        """The number of calls of both kinds."""
         return self.lists + self.messages
 
     @property
     def share(self) -> float:
-        """The share that brought nothing new."""
+        """The share of the calls that brought nothing new."""
         return self.again / self.all
 
 
 class BusyPage:
-    """The inbox, its messages, and what was read of them."""
+    """An inbox, its messages, and which of them were read."""
 
     def __init__(self, busy: Busy) -> None:
-        """Fill it: over a year, most of it lately, since the page has grown."""
+        """Invent a year of history, most of it in the last months, as on a page that grows."""
         self._random = random.Random(busy.seed)
         self._pause = DAY / busy.a_day
         self._now = float(START)
@@ -81,7 +79,7 @@ class BusyPage:
             self._history(at, 1 + int(60 * self._random.random() ** 3)) for at in self.inbox.touched
         ]
         self._seen: list[int] = [0] * busy.history
-        """Of each conversation, a bit for each message that was read."""
+        """For each conversation, a bit for each message that was read."""
         self._rows: set[tuple[str, str]] = set()
         self._recent: list[int] = []
         self._sizes = BatchSizes()
@@ -90,18 +88,18 @@ class BusyPage:
         return [last - n * 5 * MINUTE for n in reversed(range(number))]
 
     def monotonic(self) -> float:
-        """Tell the time to the reader, in seconds."""
+        """Return the simulated time in seconds, as `time.monotonic` does."""
         return self._now / SECOND
 
     def wait(self, seconds: float) -> None:
-        """Let time go by, in which messages arrive."""
+        """Move the time forward; messages arrive meanwhile."""
         self._now += seconds * SECOND
         while self._arrives <= self._now:
             self._arrive(int(self._arrives))
             self._arrives += self._random.expovariate(1 / self._pause)
 
     def _arrive(self, at: int) -> None:
-        """Let one arrive: a third in a new conversation, a third in one of the last thousand."""
+        """Add a message: one third to new conversations, one third to the last thousand."""
         kind = self._random.randrange(3)
         if kind == 0 or not self._recent:
             conversation = len(self.messages)
@@ -116,7 +114,7 @@ class BusyPage:
         self.inbox.touch(conversation, at)
 
     def runs(self, number: int) -> list[Calls]:
-        """Let runs read the page, an hour between the end of one and the start of the next."""
+        """Read the page in several runs, with an hour between them."""
         state: State = {}
         found = []
         for _ in range(number):
@@ -125,7 +123,7 @@ class BusyPage:
         return found
 
     def run(self, state: State) -> Calls:
-        """Let one run read the page."""
+        """Read the page in one run."""
         calls, began = Calls(), self._now
         there = [len(messages) for messages in self.messages]
 

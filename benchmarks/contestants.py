@@ -1,4 +1,4 @@
-"""The contestants: how each is started as its own users would, and where its rows are."""
+"""The contestants: how their users start each of them, and where its rows are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benchmarks.measure import ROOT
+from benchmarks.measure import ROOT, STATE_BEGINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,22 +27,21 @@ STREAMS = {
     "conversations": ("page_id", "id"),
     "messages": ("conversation_id", "id"),
 }
-"""What is extracted, with its keys."""
-STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
+"""The streams that all contestants extract, with their keys."""
 PACE = 4.95
-"""Calls a second for each page of the bare script: just below the limit."""
+"""Calls a second of the bare script for each page, just below the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One extraction: from which server, with which files."""
+    """One extraction: its server and its files."""
 
     url: str
     token: str
     data: Data
     directory: Path
     state: Path | None = None
-    """The STATE of the run before; the tap's only."""
+    """The STATE of the run before, for the tap only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class Contestant:
     """The directory of its virtual environment."""
     command: Callable[[Job], list[str | Path]]
     rows: Callable[[Path], Rows]
-    """Reads what was written in a job's directory."""
+    """Reads the rows in a job's directory."""
 
     @property
     def programs(self) -> Path:
@@ -64,13 +63,13 @@ class Contestant:
 
 
 def written(path: Path, content: Any) -> Path:
-    """Write a file of JSON."""
+    """Write a JSON file, and return its path."""
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
 def workers(data: Data, each: int) -> int:
-    """Threads of tools that have one number of them for all pages, so many for each page."""
+    """Return the number of threads of tools that share them: so many for each page, at most 256."""
     return min(each * data.pages, 256)
 
 
@@ -79,14 +78,14 @@ def workers(data: Data, each: int) -> int:
 
 @cache
 def tap_says(*arguments: str) -> Any:
-    """Ask the tap about itself."""
+    """Run the tap's command, and return the JSON that it prints."""
     command = [str(TAP.programs / "tap-pancake"), *arguments]
     process = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8")
     return json.loads(process.stdout)
 
 
 def tap_catalog() -> Any:
-    """Return the tap's catalog with just the three streams selected."""
+    """Return the tap's catalog with only the three streams selected."""
     catalog = tap_says("--discover")
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
@@ -96,11 +95,11 @@ def tap_catalog() -> Any:
 
 
 def tap_command(job: Job, *, by_default: bool = False) -> list[str | Path]:
-    """Start the tap with its default settings, but for its rate where there is no limit.
+    """Return the tap's command. Settings are the defaults, except the rate where there is no limit.
 
     Args:
         job: What to extract.
-        by_default: Whether all streams that are selected by default are read.
+        by_default: Whether to read the streams that are selected by default.
     """
     config: Row = {"access_token": job.token, "api_url": job.url}
     state: list[str | Path] = ["--state", job.state] if job.state else []
@@ -114,7 +113,7 @@ def tap_command(job: Job, *, by_default: bool = False) -> list[str | Path]:
 
 
 def lines(file: Path) -> Iterator[bytes]:
-    """Return the lines of a file, without those of STATE, which may be large."""
+    """Yield the lines of a file, without STATE, which may be large."""
     with file.open("rb") as output:
         for line in output:
             if not line.startswith(STATE_BEGINS):
@@ -122,7 +121,7 @@ def lines(file: Path) -> Iterator[bytes]:
 
 
 def singer_rows(directory: Path) -> Rows:
-    """Read Singer messages, as far as they are of the three streams."""
+    """Yield the rows of the three streams from Singer messages."""
     for line in lines(directory / "out"):
         message = orjson.loads(line)
         if message["type"] == "RECORD" and message["stream"] in STREAMS:
@@ -133,26 +132,26 @@ def singer_rows(directory: Path) -> Rows:
 
 
 def stock_command(job: Job, *, by_page: bool = False) -> list[str | Path]:
-    """Start the stock tap, which reads all it has."""
+    """Return the command of the stock tap, which reads all its streams."""
     config = {"access_token": job.token, "api_url": job.url, "state_by_page": by_page}
     file = written(job.directory / "config.json", config)
     return [STOCK.programs / "python", PEERS / "stock_tap.py", "--config", file]
 
 
 def dlt_command(job: Job) -> list[str | Path]:
-    """Start dlt's pipeline."""
+    """Return the command of dlt's pipeline."""
     arguments = ["--url", job.url, "--token", job.token, "--workers", str(workers(job.data, 2))]
     script = PEERS / "dlt_pages.py"
     return [DLT.programs / "python", script, *arguments, "--directory", job.directory]
 
 
 def dlt_extract_command(job: Job) -> list[str | Path]:
-    """Start only the first of the pipeline's three steps."""
+    """Return the command of the first of the pipeline's three steps."""
     return [*dlt_command(job), "--extract-only"]
 
 
 def dlt_rows(directory: Path) -> Rows:
-    """Read what dlt loaded: a directory for each table."""
+    """Yield the rows that dlt loaded into a directory for each table."""
     for stream in STREAMS:
         for file in (directory / "written" / "inbox" / stream).glob("*.jsonl"):
             for line in lines(file):
@@ -160,7 +159,7 @@ def dlt_rows(directory: Path) -> Rows:
 
 
 def dlt_extract_rows(directory: Path) -> Rows:
-    """Read what dlt extracted: lines of lists."""
+    """Yield the rows that dlt extracted as lines of lists."""
     for stream in STREAMS:
         for file in (directory / "pipelines").rglob(f"new_jobs/{stream}.*.typed-jsonl"):
             for line in lines(file):
@@ -169,7 +168,7 @@ def dlt_extract_rows(directory: Path) -> Rows:
 
 
 def airbyte_command(job: Job) -> list[str | Path]:
-    """Start Airbyte's `read` of all streams, with what all pages together are allowed."""
+    """Return the command of Airbyte's `read`, with the limit of all pages together."""
     config = {
         "access_token": job.token,
         "api_url": job.url,
@@ -202,7 +201,7 @@ def airbyte_command(job: Job) -> list[str | Path]:
 
 
 def airbyte_rows(directory: Path) -> Rows:
-    """Read Airbyte's messages."""
+    """Yield the rows of Airbyte's messages."""
     for line in lines(directory / "out"):
         message = orjson.loads(line)
         if message["type"] == "RECORD":
@@ -210,14 +209,14 @@ def airbyte_rows(directory: Path) -> Rows:
 
 
 def bare_command(job: Job) -> list[str | Path]:
-    """Start the bare script."""
+    """Return the command of the bare script."""
     pace = ["--rate", str(PACE)] if job.data.rate else []
     arguments = ["--url", job.url, "--token", job.token, *pace]
     return [BARE.programs / "python", PEERS / "bare.py", *arguments]
 
 
 def bare_rows(directory: Path) -> Rows:
-    """Read the bare script's lines."""
+    """Yield the rows of the bare script's lines."""
     for line in lines(directory / "out"):
         row = orjson.loads(line)
         yield row["stream"], row["record"]

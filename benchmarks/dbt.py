@@ -1,41 +1,42 @@
-"""How long `dbt build` takes over a million messages, and how much memory: DuckDB and PostgreSQL.
+"""Measures the time and memory of `dbt build` over a million messages, in DuckDB and PostgreSQL.
 
-A small account is read by the tap and loaded by the targets; its conversations are then copied
-under other ids until there are as many messages as asked for. Run it with the environments of the
-tests, see scripts/test_dbt.sh: `python -m benchmarks.dbt [messages]`.
+The tap reads a small account, and the targets load it. Then its conversations are copied under
+other ids until there are enough messages. It needs the environments of scripts/test_dbt.sh:
+`python -m benchmarks.dbt [messages]`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from benchmarks import measure
+from benchmarks.report import table
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import config_for, select, sync
 from tests.targets import json_lines, load_jsonl, load_postgres, postgres
-from tests.transform import DBT, TRANSFORM, in_duckdb, in_postgres
+from tests.transform import in_duckdb, in_postgres
 
 if TYPE_CHECKING:
+    from benchmarks.measure import Usage
     from tests.tap import Json
     from tests.transform import Project
 
 STREAMS = ("pages", "users", "tags", "customers", "conversations", "messages", "sync_runs")
 COPIED = ("customers", "conversations", "messages")
 IDS = {"id", "conversation_id"}
+LONGEST = 3 * 3600
+"""Seconds after which a build is ended."""
 
 
 def copied(stream: str, row: Json, number: int) -> Json:
-    """Return a row under another id."""
+    """Return a copy of a row under another id."""
     row = row | {name: f"{row[name]}-{number}" for name in IDS & row.keys()}
     if stream == "conversations" and row.get("page_customer"):
         customer = row["page_customer"]
@@ -44,7 +45,7 @@ def copied(stream: str, row: Json, number: int) -> Json:
 
 
 def multiply_files(files: Path, copies: range) -> None:
-    """Copy rows in the files of target-jsonl."""
+    """Append copies of the rows to the files of target-jsonl."""
     for stream, rows in json_lines(files).items():
         if stream in COPIED:
             with (files / f"{stream}.jsonl").open("a", encoding="utf-8") as file:
@@ -53,7 +54,7 @@ def multiply_files(files: Path, copies: range) -> None:
 
 
 def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> None:
-    """Copy rows in the tables of target-postgres, each copy as if loaded some hours earlier."""
+    """Add copies of the rows to the tables of target-postgres, each loaded some hours earlier."""
     with psycopg.connect(database) as connection:
         for stream in COPIED:
             names = connection.execute(
@@ -71,7 +72,7 @@ def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> No
                     "'id', (page_customer ->> 'id') || '-' || number)"
                 )
             columns = ", ".join(f'"{name}"' for name in cells)
-            # Copies have a hyphen at the end of their ids, and are not copied again.
+            # The ids of copies end with a hyphen and a number. Copies are not copied again.
             connection.execute(
                 f"insert into pancake.{stream} ({columns}) select {', '.join(cells.values())}"
                 f" from (select * from pancake.{stream} where id !~ '-[0-9]+$') as rows"
@@ -81,38 +82,18 @@ def multiply_tables(database: str, copies: range, *, hours_apart: int = 0) -> No
         connection.execute("analyze")
 
 
-def build(project: Project, *arguments: str) -> tuple[float, float]:
-    """Run `dbt build`; give its seconds, and the most memory that it had, in MB."""
-    command: list[str | Path] = [
-        *(DBT, "--no-use-colors", "--log-path", project.directory / "logs", *arguments),
-        *("--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM, "--target-path", project.built),
-        *("--vars", json.dumps(project.variables)),
-    ]
+def build(project: Project, *arguments: str) -> Usage:
+    """Run dbt, and return its time and memory."""
     project.directory.mkdir(parents=True, exist_ok=True)
-    environment = {"PANCAKE_DBT_TARGET": project.target, "PANCAKE_DUCKDB": str(project.duckdb)}
-    begun, most = time.perf_counter(), 0.0
-    with (project.directory / "output").open("w+", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            command, env=os.environ | environment | project.environment, stdout=output
-        )
-        while process.poll() is None:
-            most = max(most, peak_of(process.pid))
-            time.sleep(0.2)
-        if process.returncode:
-            output.seek(0)
-            sys.exit(output.read()[-5000:])
-    return time.perf_counter() - begun, most
-
-
-def peak_of(pid: int) -> float:
-    """Return the most memory that a process has had, in MB; Linux only."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else 0
+    command = project.command(*arguments)
+    usage = measure.run(command, project.directory, env=project.profile, seconds=LONGEST)
+    if usage.code:  # dbt writes its errors to standard output
+        sys.exit((project.directory / "out").read_text(encoding="utf-8")[-5000:])
+    return usage
 
 
 def slowest(project: Project) -> str:
-    """Say which models took longest in the last build."""
+    """Return the models that took longest in the last build, as text."""
     text = (project.built / "run_results.json").read_text(encoding="utf-8")
     times: list[Any] = [
         (row["execution_time"], row["unique_id"].split(".")[2])
@@ -125,11 +106,11 @@ def main() -> None:
     """Measure, and print a table."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="dbt-") as root:
-        measure(Path(root), wanted)
+        compare(Path(root), wanted)
 
 
-def measure(directory: Path, wanted: int) -> None:
-    """Build over so many messages."""
+def compare(directory: Path, wanted: int) -> None:
+    """Build over a number of messages, and print a table."""
     account = Account.generate(seed=3, pages=12, conversations=60)
     with PancakeServer(account) as server:
         run = sync(directory, config_for(server), catalog=select(*STREAMS))
@@ -138,7 +119,7 @@ def measure(directory: Path, wanted: int) -> None:
     files = directory / "files"
     load_jsonl(directory, files, run.stdout)
     multiply_files(files, range(copies))
-    rows: list[tuple[str, int, float, float]] = []
+    rows: list[list[str]] = []
     with postgres() as database:
         load_postgres(directory, database, run.stdout)
         multiply_tables(database, range(copies), hours_apart=1)
@@ -151,12 +132,11 @@ def measure(directory: Path, wanted: int) -> None:
         ):
             if more:
                 multiply_tables(database, range(copies, copies + more))
-            seconds, memory = build(project, "build", "--exclude", "test_type:unit")
-            rows.append((name, base * (copies + 1 + more), seconds, memory))
+            usage = build(project, "build", "--exclude", "test_type:unit")
+            messages = base * (copies + 1 + more)
+            rows.append([name, f"{messages:,}", f"{usage.wall:,.0f}", f"{usage.peak_mb:,.0f}"])
             print(f"{rows[-1]}: {slowest(project)}", file=sys.stderr, flush=True)
-    print("| `dbt build` | messages | s | peak MB of dbt |\n| --- | ---: | ---: | ---: |")
-    for name, count, seconds, memory in rows:
-        print(f"| {name} | {count:,} | {seconds:,.0f} | {memory:,.0f} |")
+    print(table(["`dbt build`", "messages", "s", "peak MB of dbt"], rows))
     print(f"\n*{datetime.now(UTC):%Y-%m-%d}.*")
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from benchmarks import contestants, measure
+from benchmarks import measure
 from benchmarks.contestants import STREAMS, Contestant, Job
-from benchmarks.measure import Failed, Server, Usage, Watch, scratch
+from benchmarks.measure import STATE_BEGINS, Failed, Server, Usage, Watch, scratch
 from benchmarks.server import Data
 
 if TYPE_CHECKING:
@@ -24,32 +24,32 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one extraction used, asked for and wrote."""
+    """The costs, calls and rows of one extraction."""
 
     usage: Usage
     books: dict[str, Any]
-    """The server's, see `benchmarks.server.books`."""
+    """The server's counts, see `benchmarks.server.books`."""
     rows: dict[str, int]
-    """Rows written, by stream."""
+    """Number of rows written, by stream."""
     keys: dict[str, set[tuple[str, ...]]]
     """Their keys."""
     lost: int
-    """Rows that the server holds and that were not written."""
+    """Number of rows that the server holds and that were not written."""
     state_bytes: int
-    """Bytes of STATE lines."""
+    """Size of the STATE lines."""
     output_bytes: int
-    """Bytes of standard output, of all lines."""
+    """Size of standard output."""
 
     @property
     def written(self) -> int:
-        """Rows of all streams."""
+        """Number of rows of all streams."""
         return sum(self.rows.values())
 
     @property
     def slowest_page(self) -> float:
-        """Calls a second of the page that got the fewest, between its first and last call."""
+        """The lowest rate of a page: calls a second between its first and last answered call."""
         rates = [
-            # The last call ends the time that is measured, and does not use any of it.
+            # The first call begins the time, so it is not counted.
             (page["answered"] - 1) / (page["last"] - page["first"])
             for page in self.books["pages"].values()
             if page["answered"] > 1
@@ -70,16 +70,13 @@ def extract(
     """Run one contestant against a server, and compare what it wrote with what the server holds.
 
     Args:
-        server: Where to read from; its books are begun anew.
-        truth: What it holds.
-        contestant: Who reads.
-        seconds: After which it is ended.
-        into: An existing directory that is to keep what it wrote; by default none does.
-        state: The STATE to go on from.
-        watch: Looks at the contestant meanwhile.
-
-    Returns:
-        What came out of it.
+        server: The server to read from. Its books are reset.
+        truth: The keys of the rows that it holds.
+        contestant: The contestant that reads.
+        seconds: The time after which the contestant is ended.
+        into: An existing directory that keeps the output; by default it is removed.
+        state: The STATE to continue from.
+        watch: Takes samples of the contestant's process.
     """
     with scratch() as temporary:
         directory = into or Path(temporary)
@@ -95,10 +92,7 @@ def extract(
         if usage.ended:
             print(f"  {contestant.title}: ended after {seconds} s", file=sys.stderr)
         else:
-            if usage.code:
-                log = (directory / "log").read_text(encoding="utf-8", errors="replace")
-                message = f"{contestant.title} ended with code {usage.code}:\n{log[-3000:]}"
-                raise Failed(message)
+            measure.succeeded(usage, directory, contestant.title)
             for stream, row in contestant.rows(directory):
                 rows[stream] += 1
                 keys[stream].add(tuple(row[name] for name in STREAMS[stream]))
@@ -116,12 +110,12 @@ def extract(
 def state_bytes(output: Path) -> int:
     """Count the bytes of STATE lines."""
     with output.open("rb") as file:
-        return sum(len(line) for line in file if line.startswith(contestants.STATE_BEGINS))
+        return sum(len(line) for line in file if line.startswith(STATE_BEGINS))
 
 
 @contextmanager
 def serving(data: Data) -> Iterator[tuple[Server, Truth]]:
-    """Have a server, and what it holds."""
+    """Start a server; yield it and the keys of its rows."""
     with Server(data) as server, scratch() as directory:
         yield server, server.truth(Path(directory))
 
@@ -135,18 +129,18 @@ def race(
     may_fail: Collection[Contestant] = (),
     seconds: int = 600,
 ) -> dict[str, list[Outcome]]:
-    """Let contestants extract the same data in rounds, each round beginning with another one.
+    """Extract the same data with each contestant, in rounds that begin with another one each.
 
     Args:
         data: What the server holds.
-        competing: Who takes part.
-        rounds: How often.
-        once: Those that take part in the first round only.
-        may_fail: Those whose error leaves the round without an outcome, and does not end all.
-        seconds: After which an extraction is ended.
+        competing: The contestants.
+        rounds: The number of rounds.
+        once: The contestants that take part in the first round only.
+        may_fail: The contestants whose errors do not end the benchmark.
+        seconds: The time after which an extraction is ended.
 
     Returns:
-        By the contestant's key, what came out of each round.
+        By the contestant's key, the outcome of each round that did not fail.
     """
     found: dict[str, list[Outcome]] = {contestant.key: [] for contestant in competing}
     with serving(data) as (server, truth):
@@ -167,13 +161,13 @@ def race(
 
 
 def rotated(things: Sequence[T], number: int) -> list[T]:
-    """Begin with another one in each round, so that all meet the same noise."""
+    """Return the things in an order that begins with another one in each round."""
     start = number % len(things)
     return [*things[start:], *things[:start]]
 
 
 def report(what: str, outcome: Outcome) -> None:
-    """Tell who watches how one extraction went."""
+    """Print how one extraction went."""
     usage = outcome.usage
     print(
         f"  {what}: {usage.wall:.1f} s, CPU {usage.cpu:.2f} s, {usage.peak_mb:.0f} MB,"
@@ -190,9 +184,12 @@ def middle(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> fl
 
 
 def check(competing: Sequence[Contestant]) -> None:
-    """Make sure that on a small server each contestant works and loses nothing.
+    """Check that each contestant reads a small server without losing a row.
 
-    Their files are compiled and cached after that, too, which the first round would pay for else.
+    It also compiles and caches their files, so that the first round is not slower.
+
+    Raises:
+        Failed: A contestant lost rows, or did not end.
     """
     data = Data(pages=3, conversations=70, messages=(1, 70), spread="uneven")
     with serving(data) as (server, truth):

@@ -1,10 +1,11 @@
-"""A page's list of conversations without a server, and the tap's own reader of it."""
+"""A page's list of conversations without a server, and the tap's own reader for it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.server import FULL_LIST
 from tap_pancake.reading.coverage import BEGINNING, DAY, MINUTE, SECOND
 from tap_pancake.reading.head import Head
 from tap_pancake.reading.late import LateRows
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
 
     State = dict[str, dict[str, Any]]
 
-FULL_LIST = 60
-"""Rows of a full answer, the reference, section 7.1."""
 CONVERSATIONS = Listing(
     times=("updated_at", "inserted_at"), late="inserted_at", page_size=FULL_LIST
 )
-"""As `tap_pancake/streams/conversations.py` declares it, which needs the SDK."""
+"""As in `tap_pancake/streams/conversations.py`, which cannot be imported without the SDK."""
 BACK = 15 * MINUTE
 """`message_lookback_minutes`."""
 
@@ -36,16 +35,16 @@ class Inbox:
     """The list of conversations of a page, newest first. Times are microseconds since 1970."""
 
     def __init__(self, touched: Iterable[int], clock: Callable[[], int]) -> None:
-        """Fill it.
+        """Create the conversations.
 
         Args:
-            touched: when each conversation got its last message; its place is its id.
-            clock: tells the time.
+            touched: The time of each conversation's last message. The index is the id.
+            clock: Returns the time.
         """
         self.answered: list[int] = []
-        """The rows of each call."""
+        """The number of rows of each answer."""
         self.touched = list(touched)
-        # A conversation is stored when its first message comes, a while before its last one.
+        # A conversation is stored when its first message arrives, some time before its last one.
         self.stored = [at - 5 * MINUTE for at in self.touched]
         self._clock = clock
         self._order = {
@@ -54,7 +53,7 @@ class Inbox:
         }
 
     def touch(self, conversation: int, at: int) -> None:
-        """Let a conversation get a message; one that is not there is new."""
+        """Add a message to a conversation, which may be new."""
         if conversation == len(self.touched):
             self.touched.append(at)
             self.stored.append(at)
@@ -101,14 +100,14 @@ class Reading:
         start: float | None = None,
         refresh: float = 600.0,
     ) -> None:
-        """Go on from a state, which is changed as rows are read.
+        """Continue from a state, which is changed as rows are read.
 
         Args:
-            ask: asks the list for one answer.
-            state: by stream; empty before the first run.
-            now: the time when the run begins.
+            ask: Returns the list's answer to a query.
+            state: The state by stream; empty before the first run.
+            now: The time when the run begins.
             start: Unix seconds; nothing older is read.
-            refresh: seconds after which the head is read again, while history comes.
+            refresh: The seconds after which the newest rows are read again during a backfill.
         """
         low = BEGINNING if start is None else int(start * SECOND)
         shares = {
@@ -145,7 +144,7 @@ class Reading:
         )
 
     def parts(self) -> Iterator[Part]:
-        """Return what is read, each part noted in the state before the next is asked for."""
+        """Yield what is read; each part is in the state before the next one is requested."""
         for part in self._reader.parts():
             yield part
             part.then()

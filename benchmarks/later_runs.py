@@ -1,19 +1,18 @@
-"""Works on a run that goes on from the STATE of the one before: what it costs if little is new."""
+"""Works on runs that continue from the STATE of the run before, when little is new."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contestants import STATE_BEGINS, TAP, tap_command
+from benchmarks.contestants import TAP, tap_command, written
 from benchmarks.extraction import Outcome, extract, middle, report, serving
-from benchmarks.measure import Failed, scratch
-from benchmarks.plan import COLUMNS, RATE, Plan, Work, cells, described
+from benchmarks.measure import last_state, scratch
+from benchmarks.plan import COLUMNS, Plan, Work, cells, described
 from benchmarks.report import Section, at_most, table
-from benchmarks.server import Data
+from benchmarks.server import RATE, Data
 
 if TYPE_CHECKING:
     from benchmarks.contestants import Contestant
@@ -27,32 +26,20 @@ def first_run(
     """Run the tap without a STATE.
 
     Args:
-        server: Where to read from.
-        truth: What it holds.
-        kept: An existing directory for what is kept until the next run.
+        server: The server to read from.
+        truth: The keys of the rows that it holds.
+        kept: An existing directory for the output and the STATE.
         contestant: How the tap is started.
         how: Other arguments of `extract`.
 
     Returns:
-        What came out of it, and a file of its last STATE.
+        The outcome, and a file with the last STATE.
     """
     into = kept / "first"
     into.mkdir()
     outcome = extract(server, truth, contestant, into=into, **how)
     report("first run", outcome)
-    state = kept / "state.json"
-    state.write_text(last_state(into / "out"), encoding="utf-8")
-    return outcome, state
-
-
-def last_state(output: Path) -> str:
-    """Return the value of the last STATE that a run wrote, as a target would."""
-    with output.open("rb") as file:
-        states = [line for line in file if line.startswith(STATE_BEGINS)]
-    if not states:
-        message = "the tap wrote no STATE"
-        raise Failed(message)
-    return json.dumps(json.loads(states[-1])["value"])
+    return outcome, written(kept / "state.json", last_state(into / "out"))
 
 
 # Little is new
@@ -61,7 +48,7 @@ CHANGED = 40
 
 
 def incremental(plan: Plan) -> Section:
-    """Count the calls of a second run, when little has changed."""
+    """Count the calls of a second run after a few changes."""
     data = plan.sized(Data(pages=1, conversations=10_000, messages=(1, 3), spread="year"))
     rows = []
     with serving(data) as (server, truth), scratch() as kept:
@@ -112,7 +99,7 @@ CALLS_OF_PAGE, CALLS_OF_HOUR = 2, 12
 
 
 def quiet130(plan: Plan) -> Section:
-    """Let the tap look after pages without news."""
+    """Measure runs over pages without anything new."""
     data = plan.sized(QUIET)
     with serving(data) as (server, truth), scratch() as kept:
         first, state = first_run(server, truth, Path(kept))
@@ -149,7 +136,7 @@ def quiet130(plan: Plan) -> Section:
 
 
 def calls_of_page(outcome: Outcome) -> int:
-    """Count the answered calls of the page with most of them."""
+    """Return the number of answered calls of the page with the most."""
     return max(page["answered"] for page in outcome.books["pages"].values())
 
 
@@ -159,7 +146,7 @@ TAP_BY_DEFAULT = replace(
 
 
 def hourly(plan: Plan) -> Section:
-    """Count the calls of an hourly run of a quiet page, of all streams that are on by default."""
+    """Count the calls of an hourly run of a quiet page, with the streams selected by default."""
     data = plan.sized(Data(pages=1, conversations=60, messages=(1, 30), spread="quiet"))
     with serving(data) as (server, truth), scratch() as kept:
         server.ask("ahead -3600")

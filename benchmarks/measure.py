@@ -1,4 +1,4 @@
-"""Runs a process and says what it used, beside a server that says what was asked of it."""
+"""Runs a process and measures what it used; starts the server that counts its calls."""
 
 from __future__ import annotations
 
@@ -20,55 +20,57 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIM = ROOT / "benchmarks" / "shim.py"
+STATE_BEGINS = (b'{"type":"STATE"', b'{"type": "STATE"')
+"""The beginnings of a STATE line, by the SDK's writers."""
 
 
 class Failed(Exception):
-    """Something in the benchmark itself went wrong: its figures would mean nothing."""
+    """Raised when the benchmark itself went wrong, so that its figures would mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a process used, its own children included."""
+    """The time and memory that a process and its children used."""
 
     wall: float
     cpu: float
     """Seconds of processor time, user and system."""
     peak_mb: float
-    """Of the largest process among them."""
+    """Peak memory of the largest of these processes."""
     code: int
     ended: bool
-    """Whether it was ended for taking too long."""
+    """Whether it was ended because it took too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """How a process was at a moment; Linux only."""
+    """The memory, threads and files of a process at a moment; Linux only."""
 
     resident_mb: float
     threads: int
     files: int
-    """Open files and connections."""
+    """Number of open files and connections."""
 
 
 class Watch:
-    """Looks at the process that a shim started, twice a second."""
+    """Takes samples of the process that a shim started, twice a second."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Begin without samples."""
         self.samples: list[Sample] = []
         self._over = threading.Event()
 
     def begin(self, shim: int) -> None:
-        """Look from now on, in a thread of its own."""
+        """Take samples from now on, in a thread."""
         threading.Thread(target=self._look, args=(shim,), daemon=True).start()
 
     def end(self) -> None:
-        """Look no more."""
+        """Take no more samples."""
         self._over.set()
 
     def _look(self, shim: int) -> None:
         while not self._over.wait(0.5):
-            with suppress(OSError, IndexError):  # it has not begun, or has ended
+            with suppress(OSError, IndexError):  # the process has not begun, or has ended
                 children = Path(f"/proc/{shim}/task/{shim}/children").read_text(encoding="ascii")
                 process = Path("/proc", children.split()[0])
                 status = (process / "status").read_text(encoding="utf-8")
@@ -82,7 +84,7 @@ class Watch:
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """Make a directory on disk for what a process writes; it is removed at the end."""
+    """Return a temporary directory for what a process writes."""
     return tempfile.TemporaryDirectory(prefix="tap-pancake-benchmark-")
 
 
@@ -94,7 +96,7 @@ def run(
     seconds: int = 600,
     watch: Watch | None = None,
 ) -> Usage:
-    """Run a command in a directory, with its output and log in the files `out` and `log` there."""
+    """Run a command in a directory; its output and log are in the files `out` and `log` there."""
     result = directory / "usage.json"
     shim = [sys.executable, "-I", "-S", str(SHIM), str(result), str(seconds)]
     with (directory / "out").open("wb") as out, (directory / "log").open("wb") as log:
@@ -113,14 +115,37 @@ def run(
         finally:
             if watch:
                 watch.end()
-            # Does nothing to one that has ended; the shim ends what it started.
+            # No effect if it has ended. The shim ends the process that it started.
             process.terminate()
             process.wait()
     return Usage(**json.loads(result.read_text(encoding="utf-8")))
 
 
+def succeeded(usage: Usage, directory: Path, what: str) -> Usage:
+    """Return what a process used.
+
+    Raises:
+        Failed: The process ended with an error; the message has the end of its log.
+    """
+    if usage.code:
+        log = (directory / "log").read_text(encoding="utf-8", errors="replace")
+        message = f"{what} ended with code {usage.code}:\n{log[-3000:]}"
+        raise Failed(message)
+    return usage
+
+
+def last_state(output: Path) -> Any:
+    """Return the value of the last STATE that a run wrote, as a target would."""
+    with output.open("rb") as file:
+        states = [line for line in file if line.startswith(STATE_BEGINS)]
+    if not states:
+        message = "the tap wrote no STATE"
+        raise Failed(message)
+    return json.loads(states[-1])["value"]
+
+
 def environment(directory: Path) -> dict[str, str]:
-    """Return the process's variables without other projects' settings and a scratch directory."""
+    """Return environment variables with a scratch directory, and no settings of other projects."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -130,7 +155,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 class Server:
-    """The bundled server as a process of its own, as a context manager."""
+    """The bundled server in a process of its own; a context manager."""
 
     def __init__(self, data: Data) -> None:
         """Start it, and wait until it has invented its account."""
@@ -148,14 +173,14 @@ class Server:
         self.token: str = hello["token"]
 
     def ask(self, command: str) -> Any:
-        """Return it a command, see `benchmarks.server`."""
+        """Send a command, and return the answer; see `benchmarks.server`."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
         return self._read()
 
     def truth(self, directory: Path) -> dict[str, set[tuple[str, ...]]]:
-        """Ask for the keys of all rows, by stream."""
+        """Return the keys of all rows, by stream."""
         file = directory / "truth.json"
         self.ask(f"truth {file}")
         keys = json.loads(file.read_text(encoding="utf-8"))
@@ -171,11 +196,11 @@ class Server:
         return json.loads(line)
 
     def __enter__(self) -> Self:
-        """It runs already."""
+        """Return the server, which runs already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it: it stops with its input."""
+        """Stop the server by closing its input."""
         with self._process as process:
             assert process.stdin is not None
             process.stdin.close()

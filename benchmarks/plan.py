@@ -1,4 +1,4 @@
-"""What all works have in common: how to measure, and how the figures of contestants are written."""
+"""The options of a measurement, and the common columns and texts of all works."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ if TYPE_CHECKING:
     from benchmarks.contestants import Contestant
     from benchmarks.server import Data
 
-RATE = 5.0  # calls a second for each page, the reference, section 2.4
 MILLION = 1_000_000
 COLUMNS = ("wall s", "CPU s", "peak MB", "calls", "429s", "rows", "lost")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to measure."""
+    """The options of a measurement."""
 
     rounds: int
     small: bool
-    """Use a small part of the data, to try the benchmark itself."""
+    """Whether to use a small part of the data, to try the benchmark itself."""
     only: frozenset[str]
     """Keys of the contestants that take part; empty for all."""
 
     def among(self, *competing: Contestant) -> list[Contestant]:
-        """Choose those that take part."""
+        """Return the contestants that take part."""
         return [one for one in competing if not self.only or one.key in self.only]
 
     def sized(self, data: Data) -> Data:
-        """Make the data small if that is wished."""
+        """Return the data, or a small part of it."""
         if not self.small:
             return data
         return replace(
@@ -46,14 +45,14 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A work by its name."""
+    """One benchmark."""
 
     contestants: tuple[Contestant, ...]
     run: Callable[[Plan], Section]
 
 
 def cells(outcomes: Sequence[Outcome]) -> list[str]:
-    """Write the common columns: medians over rounds. Who was ended has not written all it had."""
+    """Return the common columns, as medians over rounds; rows only if no run was ended."""
     if not outcomes:
         return [""] * len(COLUMNS)
     unknown = any(one.usage.ended for one in outcomes)
@@ -69,7 +68,7 @@ def cells(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def named(contestant: Contestant, outcomes: Sequence[Outcome], rounds: int) -> str:
-    """Name a contestant, with what is odd about its runs."""
+    """Return a contestant's name, with a note if its runs were not complete."""
     if not outcomes:
         return f"{contestant.title} (ended with an error)"
     if any(one.usage.ended for one in outcomes):
@@ -79,7 +78,7 @@ def named(contestant: Contestant, outcomes: Sequence[Outcome], rounds: int) -> s
 
 
 def described(data: Data) -> str:
-    """Say what the server holds."""
+    """Return what the server holds, as text."""
     messages = data.pages * sum(data.message_counts)
     calls = f"{data.rate:g} call{'' if data.rate == 1 else 's'}"
     limit = f"{calls} a second for each page" if data.rate else "no limit"

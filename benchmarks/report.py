@@ -1,4 +1,4 @@
-"""Tables and goals as Markdown, and their places in the README."""
+"""Tables and goals in Markdown, and their places in the README."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ PACKAGES = ("tap-pancake", "singer-sdk", "dlt", "airbyte-cdk", "aiohttp", "orjso
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """A goal, and what was measured."""
+    """A goal, and the measured figure."""
 
     text: str
     measured: str
     missed_by: str = ""
-    """Empty where it was met."""
+    """Empty if the goal was met."""
 
 
 @dataclass(kw_only=True)
 class Section:
-    """What a work found: Markdown, and its goals."""
+    """The result of a work: Markdown, and goals."""
 
     text: list[str]
     goals: list[Goal] = field(default_factory=list)
 
 
 def at_most(text: str, value: float, limit: float, form: str = "{:.2f}") -> Goal:
-    """Judge a figure that is to be small."""
+    """Return a goal that a figure meets at or below a limit."""
     missed = "" if value <= limit else f"{value / limit - 1:.1%}" if limit else form.format(value)
     return Goal(text=text, measured=form.format(value), missed_by=missed)
 
 
 def at_least(text: str, value: float, limit: float, form: str = "{:.2f}") -> Goal:
-    """Judge a figure that is to be large."""
+    """Return a goal that a figure meets at or above a limit."""
     missed = "" if value >= limit else f"{1 - value / limit:.1%}"
     return Goal(text=text, measured=form.format(value), missed_by=missed)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], mark: str = "---:") -> str:
-    """Write a table; all but the first column are numbers unless the mark says something else."""
+    """Return a table; all columns except the first are aligned by the mark, by default right."""
     marks = ["---", *[mark] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, marks, *rows))
 
 
 def goals_table(rows: Sequence[Sequence[str]]) -> str:
-    """Write a table of goals."""
+    """Return a table of goals."""
     return table(("work", "goal", "measured", "met"), rows, "---")
 
 
 def goals_rows(work: str, goals: Sequence[Goal]) -> list[tuple[str, ...]]:
-    """Write the goals of a work as rows."""
+    """Return the goals of a work as rows."""
     return [
         (work, goal.text, goal.measured, f"missed by {goal.missed_by}" if goal.missed_by else "yes")
         for goal in goals
@@ -71,12 +71,12 @@ def goals_rows(work: str, goals: Sequence[Goal]) -> list[tuple[str, ...]]:
 
 
 def counted(number: int, thing: str) -> str:
-    """Write a number of things."""
+    """Return a number with its noun."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def circumstances(rounds: int) -> str:
-    """Say when, where and with what was measured."""
+    """Return the date, the machine and the versions of a measurement."""
     found = re.search(r"model name\s*: (.*)", read("/proc/cpuinfo"))
     memory = re.search(r"MemTotal:\s*(\d+) kB", read("/proc/meminfo"))
     versions = [f"{name} {version}" for name in PACKAGES if (version := version_of(name))]
@@ -89,7 +89,7 @@ def circumstances(rounds: int) -> str:
 
 
 def read(path: str) -> str:
-    """Read a file of the kernel's; empty where there is none."""
+    """Return a file of the kernel; empty if there is none."""
     try:
         with open(path, encoding="utf-8") as file:  # noqa: PTH123 - not a file of the project
             return file.read()
@@ -98,7 +98,7 @@ def read(path: str) -> str:
 
 
 def version_of(package: str) -> str:
-    """Find a package's version in the benchmark's environments."""
+    """Return a package's version in the benchmark's environments; empty if there is none."""
     for packages in sorted(ROOT.glob(".venv-bench*/lib/python*/site-packages")):
         for found in importlib.metadata.distributions(name=package, path=[str(packages)]):
             return found.version
@@ -107,14 +107,14 @@ def version_of(package: str) -> str:
 
 @cache
 def commit() -> str:
-    """Name the state of the project when it was first asked for, before the README is changed."""
+    """Return the commit as it is before the README changes."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=, with changes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"commit {done.stdout.strip()}" if done.returncode == 0 else "no commit"
 
 
 def write(work: str, order: Sequence[str], section: Section, rounds: int) -> None:
-    """Put what a work found in its place in the README, and its goals among those of the others."""
+    """Write the result and the goals of a work into the README."""
     text = README.read_text(encoding="utf-8")
     body = "\n\n".join([*section.text, f"*{circumstances(rounds)}*"])
     text = replaced(text, work, body)
@@ -125,7 +125,11 @@ def write(work: str, order: Sequence[str], section: Section, rounds: int) -> Non
 
 
 def replaced(text: str, name: str, body: str) -> str:
-    """Replace what is between two markers."""
+    """Replace the text between two markers.
+
+    Raises:
+        ValueError: The text has no such markers.
+    """
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -136,7 +140,7 @@ def replaced(text: str, name: str, body: str) -> str:
 
 
 def goals_in(text: str) -> list[tuple[str, ...]]:
-    """Read the rows of the goals that the README holds."""
+    """Return the rows of the goals in the README."""
     _, _, rest = text.partition("<!-- goals -->")
     block, _, _ = rest.partition("<!-- /goals -->")
     rows = [tuple(line[2:-2].split(" | ")) for line in block.strip().splitlines()]

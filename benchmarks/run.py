@@ -1,4 +1,4 @@
-"""The benchmark's command line: runs works, prints what they found, writes it into the README."""
+"""Runs works, prints their results, and writes them into the README."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="sh benchmarks/run.sh", description=__doc__)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of: {', '.join(WORKS)}")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds")
     parser.add_argument(
         "--only",
         default="",
@@ -28,7 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--small",
         action="store_true",
-        help="with little data, to try the benchmark itself; nothing is written into the README",
+        help="use little data, to try the benchmark itself; nothing is written into the README",
     )
     chosen = parser.parse_args()
     only = set(filter(None, chosen.only.split(",")))
@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run the works one after the other."""
-    # As an exception, so that whatever was started is ended.
+    # As an exception, so that `finally` ends the processes that were started.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     chosen = arguments()
     plan = Plan(rounds=chosen.rounds, small=chosen.small, only=chosen.only)

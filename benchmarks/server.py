@@ -1,18 +1,18 @@
-"""The bundled Pancake server, in a process of its own, with books of what was asked of it.
+"""The bundled Pancake server in a process of its own, with books of the calls.
 
 `python -m benchmarks.server DATA` (a `Data` as JSON) prints its URL and user token as one line of
-JSON. Each line on standard input is then a command, and is answered by one line of JSON:
+JSON. Each line of standard input is then a command. Its answer is one line of JSON:
 
 - `reset`: forget all calls;
-- `books`: what was asked since then, see `books`;
-- `truth FILE`: write the keys of all rows that a full extraction holds to a file, see `truth`;
-- `fresh`: when the last day was complete, see `fresh`;
-- `receive NUMBER`: let so many conversations of each page get a message, and say which;
-- `move NUMBER`: from now on let so many messages a second arrive, in any conversation;
-- `rest`: let none arrive any more, and say how many did;
-- `ahead SECONDS`: from now on tell a time that is so far ahead of the true one.
+- `books`: return the counts of the calls since then, see `books`;
+- `truth FILE`: write the keys of all rows of a full extraction to a file, see `truth`;
+- `fresh`: return when the last day was complete, see `fresh`;
+- `receive NUMBER`: add a message to so many conversations of each page, and return their keys;
+- `move NUMBER`: from now on, add so many messages a second, in any conversation;
+- `rest`: add no more messages, and return how many were added;
+- `ahead SECONDS`: from now on, send a `Date` that is so far ahead of the true time.
 
-The end of standard input ends it, so that it never outlives who started it.
+The server ends with its standard input, so it never outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -35,46 +35,50 @@ from tests.pancake_api.invented import CHANNELS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIST_CUT = 60  # rows of a list of conversations, the reference, section 7.1
+RATE = 5.0
+"""Requests a second that Pancake allows for each page, the reference, section 2.4."""
+FULL_LIST = 60
+"""Conversations of a full response, the reference, section 7.1."""
+FULL_BATCH = 30
+"""Messages of a full batch, the reference, section 8."""
 HTTP_OK, TOO_MANY = 200, 429
-BATCH_CUT = 30  # messages of a call, the reference, section 8
 IN_CAMPAIGNS = 0.3  # the share of an uneven page's conversations
-# Each hits every so many calls: primes, so that they seldom meet. Together 2 %.
+# Fault → it hits every so many calls. Primes, so that two seldom hit the same call. Together 2 %.
 FAULTS = {"500": 307, "http:502": 311, "429": 313, "reset": 317, "cut": 331, "not_json": 337}
 SEASONS_START = datetime(2025, 1, 1, tzinfo=UTC)
 SEASONS_END = datetime(2026, 6, 1, tzinfo=UTC)
-# From so many days before now to so many.
+# Spread → days before now at which the conversations begin and end.
 LATELY = {"year": (365, 0), "month": (30, 0), "quiet": (32, 2)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What the server holds, and how it answers."""
+    """The data that the server holds, and the way it answers."""
 
     pages: int
     conversations: int
-    """Of each page."""
+    """Number of conversations of each page."""
     messages: tuple[int, int]
-    """Fewest and most of a conversation; most conversations are short."""
+    """Fewest and most messages of a conversation; most conversations are short."""
     seed: int = 7
     spread: Literal["even", "uneven", "year", "month", "quiet"] = "even"
-    """Over 17 months, evenly or not, or evenly over one of `LATELY`."""
+    """Over 17 months, evenly or unevenly; or evenly over one of `LATELY`."""
     rate: float = 0.0
     """Calls a second for each page; 0 for no limit."""
     latency: float = 0.0
     """Seconds before each answer."""
     faulty: bool = False
-    """Whether about 2 % of the calls meet a fault that passes, see `FAULTS`."""
+    """Whether about 2 % of the calls fail once, see `FAULTS`."""
 
     def as_json(self) -> str:
-        """Write it for the command line."""
+        """Return the data as JSON, for the command line."""
         return json.dumps(asdict(self))
 
     @property
     def message_counts(self) -> list[int]:
-        """The messages of each conversation, the same for every page."""
+        """The number of messages of each conversation, the same for every page."""
         fewest, most = self.messages
-        # The same shape as that of the demo's accounts, without its chance.
+        # The same shape as in `Account.generate`, without chance.
         return [
             fewest + int((most - fewest + 1) * ((i + 0.5) / self.conversations) ** 3)
             for i in range(self.conversations)
@@ -82,18 +86,18 @@ class Data:
 
     @property
     def calls_of_page(self) -> int:
-        """The fewest calls with which a page can be read."""
-        lists = max(1, math.ceil(self.conversations / LIST_CUT))
-        return lists + sum(max(1, math.ceil(n / BATCH_CUT)) for n in self.message_counts)
+        """The fewest calls that can read a page."""
+        lists = max(1, math.ceil(self.conversations / FULL_LIST))
+        return lists + sum(max(1, math.ceil(n / FULL_BATCH)) for n in self.message_counts)
 
     @property
     def fewest_calls(self) -> int:
-        """The fewest calls with which everything can be read: one of them lists the pages."""
+        """The fewest calls that can read everything, with the one that lists the pages."""
         return 1 + self.pages * self.calls_of_page
 
 
 def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]:
-    """Return the time between which each conversation of a page begins and ends."""
+    """Yield when each conversation of a page begins and ends."""
     if data.spread == "even":
         while True:
             yield SEASONS_START, SEASONS_END
@@ -118,7 +122,7 @@ def spans(data: Data, rng: random.Random) -> Iterator[tuple[datetime, datetime]]
 
 
 def account_of(data: Data) -> Account:
-    """Invent the account: pages of equal size, of all channels."""
+    """Return an invented account with pages of equal size, of all channels."""
     account = Account(data.seed)
     for index in range(data.pages):
         page = account.add_page(platform=CHANNELS[index % len(CHANNELS)].platform)
@@ -131,10 +135,9 @@ def account_of(data: Data) -> Account:
 
 
 def books(server: PancakeServer, cpu_before: float) -> dict[str, Any]:
-    """Say what was asked: calls by endpoint, and how many were refused with 429, or met a fault.
+    """Return the number of calls, by endpoint, with 429s and faults, and the server's CPU seconds.
 
-    Of each page the answered calls, with the times of the first and the last; of the server its CPU
-    time.
+    For each page: the number of answered calls, and the times of the first and the last call.
     """
     endpoints: dict[str, int] = {}
     pages: dict[str, dict[str, Any]] = {}
@@ -169,7 +172,7 @@ def truth(server: PancakeServer) -> dict[str, list[tuple[str, ...]]]:
 
 
 def receive(account: Account, number: int) -> list[tuple[str, str]]:
-    """Let so many conversations of each page, from all of its history, get a message; give keys."""
+    """Add a message to conversations from all of each page's history, and return their keys."""
     changed = []
     for page in account.pages:
         ids = list(page.conversations)
@@ -180,11 +183,11 @@ def receive(account: Account, number: int) -> list[tuple[str, str]]:
 
 
 def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, Any]:
-    """Say when the messages of the last day had all been answered, and how long that must take.
+    """Return when all messages of the last day had been sent, and the calls that this needs.
 
     Returns:
-        `seconds` from `began` on, None if some were not asked for; `conversations` of the last day;
-        `calls` of the largest page, at least.
+        `seconds` since `began`, None if some messages were not requested; `conversations` with
+        messages of the last day; `calls`, the fewest calls of the largest page.
     """
     needed: dict[str, set[int]] = {}
     most = 0
@@ -194,10 +197,10 @@ def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, 
             new = sum(message.inserted_at >= last_day for message in talk.messages)
             if new:
                 conversations += 1
-                # Offsets from the newest on, until one reaches past the last day.
+                # Offsets from the newest message to the first one of the last day.
                 needed[talk.id] = set(range(new))
-                calls += math.ceil(new / BATCH_CUT)
-        most = max(most, calls + math.ceil(conversations / LIST_CUT))
+                calls += math.ceil(new / FULL_BATCH)
+        most = max(most, calls + math.ceil(conversations / FULL_LIST))
     total, done = len(needed), 0.0
     with server.account.lock:
         made = list(server.calls)
@@ -206,7 +209,7 @@ def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, 
         if left is None or call.status != HTTP_OK or call.fault:
             continue
         offset = int(call.params.get("current_count") or 0)
-        left.difference_update(range(offset, offset + BATCH_CUT))
+        left.difference_update(range(offset, offset + FULL_BATCH))
         if not left:
             del needed[call.conversation_id or ""]
             done = call.time
@@ -218,10 +221,10 @@ def fresh(server: PancakeServer, began: float, last_day: datetime) -> dict[str, 
 
 
 class Mover:
-    """Lets messages arrive while somebody reads, in a thread of its own."""
+    """Adds messages in a thread, while a contestant reads."""
 
     def __init__(self, account: Account, number: float) -> None:
-        """Begin."""
+        """Begin to add messages, so many a second."""
         self._account = account
         self._pause = 1 / number
         self._over = threading.Event()
@@ -238,14 +241,14 @@ class Mover:
             self.arrived += 1
 
     def rest(self) -> int:
-        """Stop, and say how many messages arrived."""
+        """Stop, and return the number of messages that arrived."""
         self._over.set()
         self._thread.join()
         return self.arrived
 
 
 def serve(server: PancakeServer) -> None:
-    """Obey commands until there are no more."""
+    """Run the commands of standard input until it ends."""
     mover: Mover | None = None
     cpu_before, began = time.process_time(), time.time()
     last_day = datetime.now(UTC) - timedelta(days=1)
@@ -277,10 +280,10 @@ def serve(server: PancakeServer) -> None:
 
 
 def main() -> None:
-    """Serve what the command line says."""
+    """Serve the data of the command line."""
     data = Data(**json.loads(sys.argv[1]))
     account = account_of(data)
-    # The account stays: no collection needs to look at it again.
+    # The account stays in memory, so garbage collection need not look at it.
     gc.collect()
     gc.freeze()
     with PancakeServer(account, rate=data.rate or None, latency=data.latency) as server:

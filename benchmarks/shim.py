@@ -1,8 +1,7 @@
-"""Runs a command and says what it used: `python -I -S shim.py RESULT SECONDS COMMAND…`.
+"""Runs a command and measures what it used: `python -I -S shim.py RESULT SECONDS COMMAND…`.
 
-The peak that the kernel reports for a process begins at that of the process which started it, even
-across an exec. So a command is started from here, a Python that has loaded next to nothing, and
-not from the benchmark itself. After so many seconds the command is ended.
+A process inherits the peak memory of the process that starts it, even across an exec. So this small
+Python starts the command, and not the benchmark itself. After SECONDS the command is ended.
 """
 
 import json
@@ -13,14 +12,14 @@ import time
 
 
 def main() -> None:
-    """Run the command with the standard streams as they are, and write what it used as JSON."""
+    """Run the command with the standard streams unchanged, and write the measurement as JSON."""
     result, seconds, *command = sys.argv[1:]
     began = time.monotonic()
     child = os.posix_spawnp(command[0], command, os.environ, setsid=True)
     ended_by = []
 
     def end(number: int, _: object) -> None:
-        """End the command, and what it started."""
+        """End the command and its children."""
         ended_by.append(number)
         os.killpg(child, signal.SIGKILL)
 

@@ -1,11 +1,11 @@
-"""A worker by arithmetic: how long it reads its pages side by side, and what bounds it.
+"""Computes how long a worker reads its pages, and what bounds it.
 
-A page's calls leave at the page's limit, or one after the other where each waits for the answer
-before it. The pages that are under way share one processor, as the lanes of a Python process do: if
-they need more of it than there is, all go slower alike.
+A page's calls leave at the page's limit. Calls that need the answer before them leave one after
+the other. Pages that are read at the same time share one processor, as the lanes of a Python
+process do. If they need more than one processor, all of them slow down by the same factor.
 
-Not in it: 429s, faults, messages that arrive meanwhile (`busy.py` has them), and the target, which
-is a process of its own. So a run takes no less than this says.
+The model leaves out 429s, faults, messages that arrive meanwhile (see `busy.py`), and the target,
+which is a process of its own. So a real run takes at least as long.
 """
 
 from __future__ import annotations
@@ -21,71 +21,71 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RATE = 4.95
-"""Calls a second of a page, the default of `requests_per_second`."""
+"""Calls a second for each page, the default of `requests_per_second`."""
 ALL_PAGES = 256
-"""The default of `max_parallel_pages`: all pages are read side by side, up to so many."""
+"""The default of `max_parallel_pages`: at most so many pages are read at the same time."""
 LIST = 59
-"""New conversations of a full answer: 60 come, the reference, section 7, and one overlaps."""
+"""New conversations of a full answer: 60 (the reference, section 7), of which one is repeated."""
 BATCH = 29
-"""New messages of a full batch: 30 come, the reference, section 8, and one overlaps."""
+"""New messages of a full batch: 30 (the reference, section 8), of which one is repeated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What the tap was measured to take, in seconds of processor time."""
+    """The measured CPU seconds of the tap."""
 
     start: float
-    """Of a run without anything to read."""
+    """For a run without anything to read."""
     page: float
-    """Of a page, whatever is in it."""
+    """For a page, without its calls and rows."""
     call: float
     row: float
 
 
 class Page(NamedTuple):
-    """What there is to read of a page."""
+    """The calls and rows of a page."""
 
     one_by_one: float
-    """Calls that are made when the one before is answered."""
+    """Number of calls that wait for the answer before them."""
     ahead: float
-    """Calls that are made at the page's limit."""
+    """Number of calls that leave at the page's limit."""
     rows: float
 
     @property
     def calls(self) -> float:
-        """All of them."""
+        """The number of all calls."""
         return self.one_by_one + self.ahead
 
     def seconds(self, latency: float) -> float:
-        """Return how long it takes, with so many seconds before each answer."""
+        """Return the seconds that the page takes, with a latency in seconds."""
         return self.one_by_one * max(latency, 1 / RATE) + self.ahead / RATE
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one worker did."""
+    """The result of one worker's run."""
 
     seconds: float
     calls: float
     rows: float
     busy: float
-    """Seconds of processor time."""
+    """CPU seconds."""
     slowest_page: float
-    """Seconds of the page that took longest."""
+    """Seconds that the slowest page took."""
     ends: list[float]
-    """When each page was done."""
+    """The second at which each page was done."""
 
 
 def read(pages: Sequence[Page], *, lanes: int, latency: float, costs: Costs) -> Outcome:
-    """Read pages in their order, so many side by side."""
+    """Compute a run that reads pages in their order, at most `lanes` at the same time."""
     calls, rows = sum(page.calls for page in pages), sum(page.rows for page in pages)
     busy = len(pages) * costs.page + calls * costs.call + rows * costs.row
     alone = sum(page.seconds(latency) for page in pages)
-    # One page under way takes so much of the processor, on average.
+    # The share of the processor that one page takes on average.
     share = busy / alone
     now, alike = costs.start, 0.0
     under_way: list[tuple[float, float]] = []
-    """Of each page, how far all will have come alike when it ends, and when it began."""
+    """For each page that is being read: the common progress at its end, and the time it began."""
     slowest, ends = 0.0, []
     waiting = deque(pages)
     while waiting or under_way:
@@ -112,18 +112,18 @@ def read(pages: Sequence[Page], *, lanes: int, latency: float, costs: Costs) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
-    """Rows that calls of all streams but the inbox bring: measured, of pages of median size."""
+    """Measured rows of a call for streams other than the inbox, on pages of median size."""
 
     list: int
     """`tags`, `users`, `posts`, `customers`, `ad_conversations`."""
     week: int
-    """Statistics of several days a call."""
+    """Statistics with several days in a call."""
     day: int
-    """Statistics of a day a call."""
+    """Statistics with one day in a call."""
 
     def read(self, *, weeks: int, days: int) -> Page:
-        """Return the calls of a run."""
-        # `posts` take 2 calls, and `ad_conversations` 3, as a rule.
+        """Return the calls and rows of a run."""
+        # Usually `posts` takes 2 calls and `ad_conversations` 3.
         lists = 1 + 1 + 2 + 1 + 3
         first = 7  # the first call of each of the statistics shows whether the page has them
         ahead = weeks * 4 + days * 3
@@ -136,29 +136,29 @@ class Others:
 
 @dataclass(frozen=True, kw_only=True)
 class Shops:
-    """Pages of very different size: the logarithm of their size is normally distributed."""
+    """Pages of very different sizes: the logarithm of the size is normally distributed."""
 
     pages: int
     median: float
-    """Conversations touched a day, of the page in the middle."""
+    """Conversations that change a day, on the page of median size."""
     sigma: float
-    """Of the logarithm; with 1.5 one page of a hundred has 33 times the median or more."""
+    """Deviation of the logarithm; with 1.5, 1 % of the pages have 33 times the median or more."""
     days: int
-    """Of history."""
+    """Days of history."""
     others: Others
     seed: int = 7
 
     def ids(self) -> Iterator[str]:
-        """Invent the pages' ids."""
+        """Yield invented ids of the pages."""
         return (str(100_000_000_000_000 + n) for n in range(self.pages))
 
     def a_day(self, page_id: str) -> float:
-        """Return how many conversations of a page are touched a day."""
+        """Return the number of a page's conversations that change a day."""
         rng = random.Random(f"{self.seed} {page_id}")
         return self.median * math.exp(rng.gauss(0, self.sigma))
 
     def backfill(self, page_id: str) -> Page:
-        """Return all history of a page: each conversation is touched on one day."""
+        """Return the calls and rows of a page's history; each conversation changes on one day."""
         number = self.a_day(page_id) * self.days
         others = self.others.read(weeks=math.ceil(self.days / 7), days=self.days)
         return Page(
@@ -168,9 +168,10 @@ class Shops:
         )
 
     def hourly(self, page_id: str) -> Page:
-        """Return what an hourly run reads: the last day again, messages of the last hour.
+        """Return the calls and rows of an hourly run.
 
-        Of a sixth of the pages, statistics of the last days, too: it is done every six hours.
+        It reads the conversations of the last day again, and messages of the last hour. On a sixth
+        of the pages, it also reads the statistics of the last days, which happens every six hours.
         """
         rng = random.Random(f"{self.seed} {page_id} hour")
         number = self.a_day(page_id)
@@ -184,7 +185,7 @@ class Shops:
         )
 
 
-# As in the tests' accounts most conversations are short: 16 messages on average, 60 at most.
+# Most conversations are short, as in the tests' accounts: 16 messages on average, 60 at most.
 _SIZES = [1 + int(60 * (place / 10_000) ** 3) for place in range(10_000)]
 _MESSAGES = sum(_SIZES) / len(_SIZES)
 _BATCHES = sum(math.ceil(size / BATCH) for size in _SIZES) / len(_SIZES)

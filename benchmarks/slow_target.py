@@ -1,7 +1,7 @@
-"""A target that is slow: `python -I -S slow_target.py BYTES_A_SECOND COMMAND…`.
+"""A slow target: `python -I -S slow_target.py BYTES_A_SECOND COMMAND…`.
 
-It starts the command, reads what that writes through a pipe at this pace, and writes it to its own
-standard output. It ends with the command's code.
+It starts the command, reads its output through a pipe at this rate, and writes it to its own
+standard output. It exits with the command's exit code.
 """
 
 import os
@@ -9,13 +9,13 @@ import sys
 import time
 
 PIPE = 65_536
-"""Bytes read at once: what a pipe holds on Linux."""
+"""Bytes of one read, as many as a pipe holds on Linux."""
 CAUGHT_UP = 0.1
-"""Seconds: so much of its pace is not lost to it if it had nothing to read meanwhile."""
+"""Seconds of idle time that it may catch up on."""
 
 
 def main() -> None:
-    """Start the command, and read to the end."""
+    """Start the command, and read its output to the end."""
     rate, *command = sys.argv[1:]
     reading, writing = os.pipe()
     child = os.posix_spawnp(

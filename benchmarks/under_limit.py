@@ -1,4 +1,4 @@
-"""Works under a limit of calls: the real one, with much to wait for, and a lower one."""
+"""Works under a rate limit: the real one, with slow answers or a slow target, and lower ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from benchmarks.contestants import AIRBYTE, BARE, DLT, STOCK, TAP, Contestant
 from benchmarks.extraction import Outcome, middle, race
 from benchmarks.measure import ROOT
-from benchmarks.plan import COLUMNS, MILLION, RATE, Plan, Work, cells, described, named
+from benchmarks.plan import COLUMNS, MILLION, Plan, Work, cells, described, named
 from benchmarks.report import Goal, Section, at_least, at_most, table
-from benchmarks.server import Data
+from benchmarks.server import RATE, Data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.contestants import Job
 
 PATIENCE = 2400
-"""Seconds after which an extraction is ended."""
+"""The seconds after which an extraction is ended."""
 PAGE_OF_60 = Data(pages=1, conversations=60, messages=(1, 180), rate=RATE, latency=0.3)
 UNDER_LIMIT = (TAP, STOCK, DLT, AIRBYTE, BARE)
 # The stock tap reads one page after the other: 50 pages would take it six times as long as 8.
@@ -31,7 +31,7 @@ AGAINST_BOUND = ("slowest page, calls/s", "wall ÷ bound", *COLUMNS)
 
 
 def beside_bound(name: str, outcomes: Sequence[Outcome], bound: float) -> list[str]:
-    """Write the row of a contestant under the limit; `bound` is in seconds."""
+    """Return the row of a contestant under the limit; `bound` is in seconds."""
     if not outcomes:
         return [name, "", "", *cells(outcomes)]
     return [
@@ -43,7 +43,7 @@ def beside_bound(name: str, outcomes: Sequence[Outcome], bound: float) -> list[s
 
 
 def refused(outcomes: Sequence[Outcome]) -> float:
-    """Return the share of calls that were answered 429."""
+    """Return the share of calls with the answer 429."""
     return middle(outcomes, lambda o: o.books["refused"] / o.books["calls"])
 
 
@@ -57,11 +57,11 @@ class Limited:
     data: Data
     among: tuple[Contestant, ...]
     once: tuple[Contestant, ...]
-    """Those of one round only."""
+    """The contestants that take part in the first round only."""
     slack: float
-    """How much longer than the bound it may take."""
+    """The wall time that it may take, in multiples of the bound."""
     share: float | None = None
-    """Of the limit, for each page."""
+    """The share of the limit that each page is to reach."""
     peak_mb: float | None = None
 
     @property
@@ -70,7 +70,7 @@ class Limited:
         return Work(contestants=self.among, run=self.run)
 
     def run(self, plan: Plan) -> Section:
-        """Let all extract it."""
+        """Measure all contestants."""
         data = plan.sized(self.data)
         competing = plan.among(*self.among)
         found = race(
@@ -89,7 +89,7 @@ class Limited:
         return Section(text=text, goals=self.goals(taps, bound) if taps else [])
 
     def goals(self, taps: Sequence[Outcome], bound: float) -> list[Goal]:
-        """Judge the tap."""
+        """Return the goals of the tap."""
         goals = [
             at_most(
                 f"wall time ≤ {self.slack:.2f} of the largest page's bound",
@@ -117,7 +117,7 @@ TARGET_READS = MILLION
 
 
 def into_slow_target(job: Job) -> list[str | Path]:
-    """Start the tap with a pipe to a target that reads slowly."""
+    """Return the command of the tap with a pipe to a target that reads slowly."""
     target = ROOT / "benchmarks" / "slow_target.py"
     return [sys.executable, "-I", "-S", target, str(TARGET_READS), *TAP.command(job)]
 
@@ -126,13 +126,13 @@ TAP_INTO_SLOW_TARGET = replace(
     TAP, key="tap-into-slow-target", title="a slow target", command=into_slow_target
 )
 SLOW_ANSWERS = replace(PAGE_OF_60, pages=60, latency=1.5)
-# Some 120 MB: with 60 conversations a page, it would take the target more than six minutes.
+# About 120 MB. With 60 conversations a page, the target would take more than six minutes.
 FOR_SLOW_TARGET = replace(PAGE_OF_60, pages=130, conversations=18)
 SLOW_PEAK_MB = 250
 
 
 def slow(plan: Plan) -> Section:
-    """Let the tap wait: for answers, and for its target."""
+    """Measure the tap while it waits for slow answers, and for a slow target."""
     rows, text, goals = [], [], []
     for contestant, what, wanted in (
         (TAP, "slow answers", SLOW_ANSWERS),
@@ -167,11 +167,11 @@ RATES = (3, 2, 1)
 
 
 def adapt(plan: Plan) -> Section:
-    """Allow fewer calls than the tap's default setting is made for."""
+    """Measure under limits below the tap's default rate."""
     competing = plan.among(TAP, DLT, BARE)
     rows, text, goals = [], [], []
     for rate in RATES:
-        # So that each takes about as long.
+        # So that all rates take about the same time.
         data = plan.sized(replace(PAGE_OF_60, pages=8, conversations=40 * rate, rate=float(rate)))
         found = race(
             data, competing, plan.rounds, once=(DLT, BARE), may_fail=MAY_FAIL, seconds=PATIENCE
@@ -188,7 +188,7 @@ def adapt(plan: Plan) -> Section:
                 at_most(f"{rate} calls/s: 429s ≤ 5 % of calls", refused(taps), 0.05, "{:.2%}"),
                 at_most(f"{rate} calls/s: wall time ≤ 1.15 of the bound", wall, 1.15, "{:.3f}"),
             ]
-    text.append("The tap is not told: its `requests_per_second` is the default.")
+    text.append("The tap has its default `requests_per_second`.")
     return Section(
         text=[" ".join(text), table(["", *AGAINST_BOUND, "429s of calls"], rows)], goals=goals
     )

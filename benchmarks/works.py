@@ -1,6 +1,6 @@
-"""The works: what each one lets be extracted, by whom, and what it makes of it.
+"""The works: the data, the contestants, and the tables and goals of each one.
 
-Those under a limit of calls and those on later runs have modules of their own.
+Works under a rate limit and works on later runs have modules of their own.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from benchmarks.contestants import (
 from benchmarks.extraction import Outcome, extract, middle, race, report, rotated, serving
 from benchmarks.later_runs import first_run
 from benchmarks.measure import Failed, scratch
-from benchmarks.plan import COLUMNS, MILLION, RATE, Plan, Work, cells, described, named
+from benchmarks.plan import COLUMNS, MILLION, Plan, Work, cells, described, named
 from benchmarks.report import Section, at_most, table
-from benchmarks.server import FAULTS, Data
+from benchmarks.server import FAULTS, RATE, Data
 from benchmarks.under_limit import PATIENCE, UNDER_LIMIT
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MANY_MESSAGES = Data(pages=10, conversations=328, messages=(1, 120))
 
 
 def cpu(plan: Plan) -> Section:
-    """Compare the processor's time for each message."""
+    """Compare the CPU time for each message."""
     data = plan.sized(MANY_MESSAGES)
     messages = data.pages * sum(data.message_counts)
     competing = plan.among(*EVERYBODY)
@@ -83,7 +83,7 @@ def cpu(plan: Plan) -> Section:
 
 
 def memory(plan: Plan) -> Section:
-    """Compare the tap's peak with four times the data."""
+    """Compare the tap's peak memory with that for four times the data."""
     usual = plan.sized(MANY_MESSAGES)
     sizes = [usual, replace(usual, conversations=usual.conversations * 4)]
     found: dict[int, list[Outcome]] = {data.conversations: [] for data in sizes}
@@ -123,11 +123,11 @@ def memory(plan: Plan) -> Section:
 
 PAGE_NUMBERS = (500, 1000, 2000)
 LINEAR = 1.15
-"""How much more a page may cost between the two larger sizes than between the two smaller ones."""
+"""The most that a page may cost between the two larger sizes, relative to the two smaller ones."""
 
 
 def many_pages(plan: Plan) -> Section:
-    """Look at STATE and CPU as the number of pages grows."""
+    """Measure STATE and CPU as the number of pages grows."""
     found: dict[tuple[str, int], list[Outcome]] = {}
     rows: list[list[str]] = []
     for number in PAGE_NUMBERS:
@@ -254,7 +254,7 @@ def busy(plan: Plan) -> Section:
 
 
 def fresh(plan: Plan) -> Section:
-    """Measure how long it takes until the last day is complete."""
+    """Measure the time until the messages of the last day are complete."""
     data = plan.sized(FRESH)
     competing = plan.among(*UNDER_LIMIT)
     found: dict[str, list[float | None]] = {one.key: [] for one in competing}
@@ -289,20 +289,20 @@ def fresh(plan: Plan) -> Section:
 
 SOAKED = Data(pages=100, conversations=168, messages=(1, 120), spread="year", faulty=True)
 ARRIVING = 20
-"""Messages a second that arrive meanwhile."""
+"""Messages a second that arrive during the run."""
 PARTS = 4
 FLAT = 1.05
 
 
 def soak(plan: Plan) -> Section:
-    """Look at memory, threads and open files over a long run that meets faults."""
+    """Measure memory, threads and open files over a long run with faults."""
     data = plan.sized(SOAKED)
     watch = measure.Watch()
     with serving(data) as (server, truth), scratch() as kept:
         server.ask(f"move {ARRIVING}")
         first, state = first_run(server, truth, Path(kept), seconds=PATIENCE, watch=watch)
         arrived = server.ask("rest")
-        # What the second one finds is what the first one may leave.
+        # The second run has to read the rows that the first one left.
         held = {
             stream: keys - first.keys[stream] for stream, keys in server.truth(Path(kept)).items()
         }
@@ -370,10 +370,8 @@ def startup(plan: Plan) -> Section:
         for number in range(1 + max(STARTS, plan.rounds)):
             for name in rotated(list(commands), number):
                 usage = measure.run(commands[name], Path(temporary))
-                if usage.code:
-                    message = f"{name} ended with code {usage.code}"
-                    raise Failed(message)
-                # The first of each may have to compile what it imports.
+                measure.succeeded(usage, Path(temporary), name)
+                # The first start of each may have to compile its imports.
                 if number:
                     found[name].append(usage)
     walls = {name: median(one.wall for one in usages) for name, usages in found.items()}
@@ -399,7 +397,7 @@ def startup(plan: Plan) -> Section:
 
 FRESH = Data(pages=8, conversations=2000, messages=(1, 60), spread="month", rate=RATE, latency=0.3)
 FRESH_PATIENCE = 180
-"""Seconds after which a contestant is ended."""
+"""The seconds after which a contestant is ended."""
 RUNS_OF_BUSY = 4
 WORKS = {
     **under_limit.WORKS,
@@ -413,4 +411,4 @@ WORKS = {
     "soak": Work(contestants=(TAP,), run=soak),
     "startup": Work(contestants=(TAP,), run=startup),
 }
-"""By name, in the order of the README."""
+"""The works by name, in the order of the README."""

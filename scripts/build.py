@@ -1,9 +1,9 @@
-"""Builds a DuckDB file of the models in transform/.
+"""Builds the models of transform/ into a DuckDB file.
 
-`python -m scripts.build output output/shop.duckdb`, of the files that target-jsonl wrote.
+`python -m scripts.build output output/shop.duckdb` reads the files that target-jsonl wrote.
 
-The file is built beside the one that is there and then replaces it: whoever has that one open keeps
-reading it, and nobody sees half of a build. Run it in an environment with the group `transform`.
+The new file replaces the old one when the build is done. Programs that have the old file open go on
+reading it. Run it in an environment with the group `transform`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
     """Build the models and run their tests.
 
     Args:
-        files: Where target-jsonl wrote.
-        database: The file to make or to replace. If the build fails, it is left as it is.
+        files: The directory that target-jsonl wrote to.
+        database: The file to create or replace. It stays as it is if the build fails.
         variables: Variables of the dbt project.
 
     Returns:
         The exit code of dbt.
     """
-    # dbt takes what is relative as from the directory of its project.
+    # dbt resolves relative paths from its project directory.
     database = database.absolute()
     database.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{database.stem}-", dir=database.parent) as scratch:
-        # Not under another name: DuckDB calls the database as its file.
+        # With the same name: DuckDB names a database after its file.
         beside = Path(scratch, database.name)
         done = subprocess.run(  # noqa: S603 - dbt of this environment
             [
@@ -53,10 +53,10 @@ def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Build what was asked for."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.build", description=__doc__)
-    parser.add_argument("files", type=Path, help="where target-jsonl wrote")
-    parser.add_argument("database", type=Path, help="the DuckDB file to make or to replace")
+    parser.add_argument("files", type=Path, help="the directory that target-jsonl wrote to")
+    parser.add_argument("database", type=Path, help="the DuckDB file to create or replace")
     parser.add_argument(
         "--vars", type=json.loads, default={}, help="variables of the dbt project, as JSON"
     )

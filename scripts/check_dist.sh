@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the sdist, and the wheel from it, into dist/, and checks both as tests/dist.py says: the
-# wheel installed with what it needs, in an environment of its own. What is in dist/ afterwards may
-# be published. It needs a git checkout; PYTHON chooses a Python.
+# Builds the sdist, and the wheel from it, into dist/. Checks both with tests/dist.py, with the wheel
+# installed in an environment of its own. The files in dist/ are then ready to publish. Needs a git
+# checkout. PYTHON chooses the Python.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 . scripts/setup.sh

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tap_pancake.tap import TapPancake
+from scripts.schemas import form_of, types_of
+from tap_pancake.streams import STREAMS
 
 ROOT = Path(__file__).parents[1]
 TRANSFORM = ROOT / "transform"
@@ -107,11 +108,9 @@ def streams() -> dict[str, list[Column]]:
 
 
 def _kind(spec: dict[str, Any]) -> str:
-    types = spec.get("type", [])
-    kind = next(one for one in ([types] if isinstance(types, str) else types) if one != "null")
+    kind = types_of(spec)[0]
     if kind == "string":
-        form = str(spec.get("format", spec.get("x-form")))
-        return {"date-time": "timestamp", "date": "date"}.get(form, "text")
+        return {"date-time": "timestamp", "date": "date"}.get(form_of(spec) or "", "text")
     return {"array": "json", "object": "json"}.get(kind, kind)
 
 
@@ -126,10 +125,7 @@ def _staged(stream: str, name: str, spec: dict[str, Any]) -> str:
 
 def keys() -> dict[str, list[str]]:
     """Return the primary key of each stream."""
-    return {
-        stream.name: list(stream.primary_keys)
-        for stream in TapPancake(config={}, validate_config=False).streams.values()
-    }
+    return {stream.name: list(stream.primary_keys) for stream in STREAMS}
 
 
 def columns_macro() -> str:

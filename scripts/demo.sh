@@ -1,19 +1,19 @@
 #!/bin/sh
-# Sets up everything, reads an invented account from the bundled Pancake server with
-# `meltano run tap-pancake target-jsonl`, shows what arrived, builds the models of transform/ in
-# output/pancake.duckdb, draws them in output/report.html, and answers two questions from them. PYTHON
-# chooses a Python.
+# Installs what it needs, and reads an invented account from the bundled Pancake server with
+# `meltano run tap-pancake target-jsonl`. Then it prints the number of rows, builds the models of
+# transform/ into output/pancake.duckdb, writes output/report.html, and answers two questions from the
+# models. PYTHON chooses the Python.
 #
-# Run it again and Meltano goes on from its own state. `rm -r .meltano output/demo` begins anew.
+# A second run continues from Meltano's state. `rm -r .meltano output/demo` removes it.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 . scripts/setup.sh
 
 install .venv --editable . --group demo
-# Apart: fifty packages that nothing else here needs.
+# In its own environment: fifty packages that nothing else here needs.
 install .venv-transform --group transform
 
-# Settings of other projects and pipelines are not for the invented account.
+# The settings of other projects are not for the invented account.
 for name in $(env | sed -n 's/^\(TAP_PANCAKE_[A-Z0-9_]*\)=.*/\1/p'); do
     unset "$name"
 done
@@ -37,8 +37,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The environments of the two plugins, unless they are there already. Meltano's default is uv, which
-# is quick, but does not know what pip was told about certificates and mirrors: so pip comes second.
+# The environments of the two plugins, unless they exist. Meltano installs with uv by default, which
+# is fast but ignores pip's settings for certificates and mirrors. If uv fails, pip is used.
 plugins=$(cat pyproject.toml meltano.yml | cksum)
 if [ "$(cat .meltano/demo-plugins 2>/dev/null)" != "$plugins" ]; then
     echo "Installing tap-pancake and target-jsonl for Meltano" >&2
@@ -52,7 +52,7 @@ if [ "$(cat .meltano/demo-plugins 2>/dev/null)" != "$plugins" ]; then
     echo "$plugins" >.meltano/demo-plugins
 fi
 
-# A user token of the invented account. The rate limit is Pancake's own.
+# The user token of the invented account. The rate limit is the same as Pancake's.
 token=invented-user-token
 .venv/bin/python -m tests.pancake_api --port 0 --port-file "$scratch/url" --user-token "$token" \
     --start 2026-11-01 --end 2026-11-15 --pages 3 --conversations 40 --rate 5 >"$scratch/server.log" 2>&1 </dev/null &
@@ -72,7 +72,7 @@ TAP_PANCAKE_API_URL=$(cat "$scratch/url") TAP_PANCAKE_ACCESS_TOKEN=$token \
     meltano run tap-pancake target-jsonl
 
 .venv/bin/python scripts/summary.py output/demo
-# At the end of the fortnight that the invented account lived.
+# The end of the two weeks that the invented account covers.
 as_of=2026-11-15T00:00:00Z
 .venv-transform/bin/python -m scripts.build output/demo output/pancake.duckdb \
     --vars "{\"pancake__as_of\": \"$as_of\"}"

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from scripts.schemas import form_of, types_of
 from tap_pancake.api import errors
 from tap_pancake.api.client import USER_API
 from tap_pancake.reading.lists import ListStream
-from tap_pancake.rows.shaping import CUSTOMER, FORM, PERSON, PERSONAL
+from tap_pancake.rows.shaping import CUSTOMER, PERSON, PERSONAL
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
 
@@ -149,34 +150,6 @@ def endpoint_of(stream: PancakeStream) -> str:
     return f"`{path}`"
 
 
-def type_of(schema: Schema) -> str:
-    """Return the type of a column, such as `string` or `array of object`."""
-    names = [name for name in as_list(schema["type"]) if name != "null"]
-    form = schema.get("format") or schema.get(FORM)
-    if form in {"date-time", "date"}:
-        return {"date-time": "time", "date": "date"}[form]
-    if len(names) > 5:  # noqa: PLR2004 - all that JSON has, but null
-        return "any"
-    if names == ["array"]:
-        return f"array of {type_of(schema['items'])}"
-    return " or ".join(names)
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return a list of what may be one."""
-    return value if isinstance(value, list) else [value]
-
-
-def fields_of(schema: Schema, before: str = "") -> Iterator[tuple[str, Schema]]:
-    """Return the fields of an object with their paths, each followed by those below it."""
-    for name, field in schema.get("properties", {}).items():
-        yield before + name, field
-        deeper, path = field, before + name
-        while "items" in deeper:
-            deeper, path = deeper["items"], f"{path}[]"
-        yield from fields_of(deeper, f"{path}.")
-
-
 def contents() -> str:
     """Return links to the section of each stream."""
     return " · ".join(f"[{name}](#{name})" for name in streams()) + "\n"
@@ -211,10 +184,10 @@ def setting_type_of(schema: Schema) -> str:
     """Return the type of a setting in a user's words."""
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("format") == "date-time":
+    if form_of(schema) == "date-time":
         return "time"
-    (name,) = (name for name in schema["type"] if name != "null")
-    return f"{name}, secret" if schema.get("secret") else str(name)
+    (name,) = types_of(schema)
+    return f"{name}, secret" if schema.get("secret") else name
 
 
 def default_of(schema: Schema) -> str:

@@ -1,5 +1,5 @@
-# Sourced by demo.sh and test.sh, in the project's directory: says with which Python, and makes
-# virtual environments.
+# Sourced by the other scripts, in the project's directory: chooses the Python, and makes virtual
+# environments.
 
 PYTHON=${PYTHON:-python3}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
@@ -9,21 +9,21 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     exit 1
 fi
 
-# install DIRECTORY ARGUMENT...: have a virtual environment in which `pip install ARGUMENT...` was
-# done, with no work if that is so already.
+# install DIRECTORY ARGUMENT...: create a virtual environment and run `pip install ARGUMENT...` in it,
+# unless that was done before.
 install() {
     environment=$1
     shift
     made_for="$("$PYTHON" -VV) in $PWD"
     if [ "$(cat "$environment/made-for" 2>/dev/null)" != "$made_for" ]; then
         echo "Setting up $environment" >&2
-        # Not by ensurepip, which some systems leave out and whose pip may know no groups.
+        # Without ensurepip: some systems leave it out, and its pip may not support groups.
         "$PYTHON" -m venv --clear --without-pip "$environment" &&
             "$PYTHON" -m pip --python "$environment/bin/python" install --quiet 'pip>=25.1' &&
             echo "$made_for" >"$environment/made-for" ||
             return 1
     fi
-    # What a group or the project needs stands in pyproject.toml.
+    # The dependencies of the project and of its groups are in pyproject.toml.
     wanted=$({ echo "$@" && cat pyproject.toml; } | cksum)
     installed="$environment/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)"
     if [ "$(cat "$installed" 2>/dev/null)" != "$wanted" ]; then

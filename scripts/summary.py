@@ -1,4 +1,4 @@
-"""Shows what target-jsonl wrote to a directory: `python scripts/summary.py output`."""
+"""Prints how many rows target-jsonl wrote to a directory: `python scripts/summary.py output`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-# Field → type of those that are looked at; all else in the files is skipped.
+# Field → type. Other fields of the files are not read.
 FIELDS = {
     "pages": {"id": "VARCHAR", "name": "VARCHAR", "platform": "VARCHAR"},
     "conversations": {"page_id": "VARCHAR", "id": "VARCHAR"},
@@ -20,7 +20,7 @@ FIELDS = {
         "inserted_at": "TIMESTAMP",
     },
 }
-# target-jsonl appends, and a tap may write a row again: so keys are counted, not lines.
+# Keys are counted, not lines: target-jsonl appends, and a tap may write a row again.
 BY_PAGE = """
 WITH latest AS (
     SELECT id, any_value(platform) AS platform, any_value(name) AS name FROM pages GROUP BY id
@@ -66,7 +66,7 @@ def main(directory: Path) -> None:
 
 
 def show(rows: list[tuple[object, ...]]) -> None:
-    """Print rows below each other, numbers to the right."""
+    """Print rows as a table, with numbers aligned to the right."""
     widths = [max(width(str(value)) for value in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = []
@@ -77,7 +77,7 @@ def show(rows: list[tuple[object, ...]]) -> None:
 
 
 def width(text: str) -> int:
-    """Return the columns that a text takes in a terminal."""
+    """Return the number of terminal columns that a text fills."""
     return sum(
         0
         if unicodedata.category(letter) in {"Mn", "Me", "Cf"}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the DAG in orchestrate/ with a real Airflow, against the bundled server and a real PostgreSQL;
-# sets up what that needs first. Apart from scripts/test.sh, since it takes minutes. PYTHON chooses a
+# Installs what it needs, and runs the DAG in orchestrate/ with a real Airflow, against the bundled
+# server and a real PostgreSQL. Not part of scripts/test.sh, as it takes minutes. PYTHON chooses the
 # Python.
 set -eu
 cd -- "$(dirname -- "$0")/.."

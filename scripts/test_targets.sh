@@ -1,6 +1,6 @@
 #!/bin/sh
-# Loads all streams into each target of docs/targets.md; sets up the targets first. Apart from
-# scripts/test.sh, since it takes minutes. PYTHON chooses a Python.
+# Installs the targets of docs/targets.md, and loads all streams into each of them. Not part of
+# scripts/test.sh, as it takes minutes. PYTHON chooses the Python.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 . scripts/setup.sh
@@ -12,7 +12,7 @@ install .venv-target-postgres --group target-postgres
 install .venv-pipelinewise-target-postgres --group pipelinewise-target-postgres
 install .venv-pipelinewise-target-postgres --no-deps 'pipelinewise-target-postgres>=2.1,<2.2'
 install .venv-target-duckdb --group target-duckdb
-# With the newest DuckDB, as pip alone installs it.
+# With the newest DuckDB, which pip chooses by default.
 install .venv-target-duckdb-alone 'target-duckdb>=0.8,<0.9'
 install .venv-target-snowflake --group target-snowflake
 exec .venv/bin/python -m pytest tests/all_targets.py "$@" </dev/null

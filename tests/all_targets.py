@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.accounts import DIALECTS
 from tests.loaded import (
     DOCUMENT,
     FLATTENED,
@@ -30,7 +30,7 @@ from tests.loaded import (
     same_in_csv,
     same_in_table,
 )
-from tests.meltano_project import ROOT
+from tests.processes import ROOT, output_of
 from tests.stream_truth import assert_same
 from tests.tap import key_of
 from tests.targets import (
@@ -43,7 +43,6 @@ from tests.targets import (
     tables,
     types_of,
 )
-from tests.test_streams import DIALECTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,14 +96,7 @@ def program(environment: str, name: str) -> Path:
 
 def python(environment: str, code: str, written: str = "") -> str:
     """Run a program in a target's environment; give what it prints."""
-    done = subprocess.run(
-        [program(environment, "python"), "-c", code],
-        input=written,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    return output_of([program(environment, "python"), "-c", code], given=written)
 
 
 @pytest.mark.parametrize("package", ENVIRONMENTS)

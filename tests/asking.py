@@ -1,4 +1,4 @@
-"""Asks the bundled server over HTTP, as its own tests do."""
+"""Requests to the bundled server over HTTP, for its own tests."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, int | None]:
-        """HTTP status and error_code of a refusal."""
+        """The HTTP status and `error_code` of a refusal."""
         assert self.json["success"] is False
         return self.status, self.json.get("error_code")
 
 
 class Redirected(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow nothing: the redirect itself is what is looked at."""
+        """Follow no redirect, so that tests see the redirect itself."""
 
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), Redirected)
@@ -79,7 +79,7 @@ def ids(answer: Answer) -> list[str]:
 
 
 def walk(server: PancakeServer, page: Page, **params: Any) -> list[str]:
-    """All conversation ids of a v2 list, followed by its cursor."""
+    """Return all conversation ids of a v2 list, read with its cursor."""
     found: list[str] = []
     while batch := ids(
         conversations(server, page, last_conversation_id=found[-1] if found else None, **params)
@@ -91,7 +91,7 @@ def walk(server: PancakeServer, page: Page, **params: Any) -> list[str]:
 def small_account(
     conversations: int = 3, **options: Any
 ) -> tuple[Account, Page, list[Conversation]]:
-    """One page; its conversations are a second apart, from NOON on."""
+    """Return an account with one page, whose conversations are a second apart, from NOON on."""
     account = Account()
     page = account.add_page(**options)
     made = [
@@ -102,7 +102,7 @@ def small_account(
 
 
 def of_page(server: PancakeServer, page: Page, path: str, **params: Any) -> Answer:
-    """Ask for anything else of a page, by the last part of its path."""
+    """Request anything else of a page, by the last part of its path."""
     params.setdefault("page_access_token", page.token)
     return get(server, f"/api/public_api/v1/pages/{quote(page.id)}/{path}", **params)
 
@@ -112,11 +112,11 @@ LISTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "posts": ("posts", "posts", {"page_number": 1, "page_size": 30}),
     "ad_conversations": ("export_data", "data", {"action": "conversations_from_ads"}),
 }
-"""List → its path, where its rows are, and what is always asked."""
+"""List → its path, the key of its rows, and its required parameters."""
 
 
 def listed(server: PancakeServer, page: Page, stream: str, **params: Any) -> list[Any]:
-    """The rows of one answer of a list, of all times if none is given."""
+    """Return the rows of one answer of a list, by default of all times."""
     if stream == "conversations":
         answer, key = conversations(server, page, **params), "conversations"
     else:

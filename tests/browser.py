@@ -1,4 +1,4 @@
-"""A real Chromium without anything between: its own protocol, through two pipes."""
+"""A real Chromium, driven with its own protocol through two pipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def browser() -> str:
-    """Find Chromium, without which there is nothing to see."""
+    """Return Chromium's path; without Chromium, skip the test, or fail it if it is required."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
         message = f"no browser to look at the report with: none of {', '.join(BROWSERS)} is there"
@@ -33,7 +33,7 @@ def browser() -> str:
 
 @dataclass
 class Tab:
-    """A page of the browser; what it logged and what it asked for is noted."""
+    """A page of the browser, with its log and requests."""
 
     to: IO[bytes]
     answers: IO[bytes]
@@ -44,7 +44,7 @@ class Tab:
     loaded: bool = False
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Ask the browser for something, and give what it answers."""
+        """Send the browser a command, and return its answer."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
@@ -58,7 +58,7 @@ class Tab:
                 return dict(found["result"])
 
     def open(self, file: Path, width: int = 1000, height: int = 1400) -> None:
-        """Show a file in a window of this size."""
+        """Open a file in a window of this size."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -92,7 +92,7 @@ class Tab:
         file.write_bytes(base64.b64decode(found["data"]))
 
     def _next(self) -> dict[str, Any]:
-        """Return the next message, after a note of what happened."""
+        """Return the next message, and note its event."""
         text = bytearray()
         while (byte := self.answers.read(1)) != b"\0":
             assert byte, "the browser ended"
@@ -110,7 +110,7 @@ class Tab:
 
 @contextmanager
 def opened_browser(directory: Path) -> Iterator[Tab]:
-    """Start a browser, with its profile in the directory, and give a page of it."""
+    """Start a browser, with its profile in the directory, and yield a page of it."""
     program = browser()
     to, answers = directory / "to", directory / "answers"
     for pipe in (to, answers):

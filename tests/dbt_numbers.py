@@ -14,20 +14,19 @@ import pytest
 
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.shop_counts import DATED, DAY, HOUR, MODELS, Counted, Hours
-from tests.stream_truth import OTHERS, records, utc
+from tests.stream_truth import OTHERS, asks_for_day, records, refuse_statistics, utc
 from tests.tap import (
     ALL_KEYS,
     config_for,
+    finish,
+    full_config,
     hours_later,
-    read_output,
     run_tap,
     select,
     start_tap,
     sync,
 )
 from tests.targets import load_jsonl, load_postgres
-from tests.test_statistics import asks_for, refuse
-from tests.test_streams import settings_of
 from tests.transform import TRANSFORM, in_duckdb, in_postgres
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop
     account = account_with_all_cases()
     pages = account.pages[:4]
     with PancakeServer(account) as server:
-        config = settings_of(
+        config = full_config(
             server, start_date=f"{START:%Y-%m-%dT%H:%M:%SZ}", end_date=f"{LAST:%Y-%m-%dT%H:%M:%SZ}"
         )
         run = sync(directory, config, catalog=select(*ALL_KEYS))
@@ -354,10 +353,8 @@ class Reading:
         if cut is not None:
             call, signum = cut
             self.server.at(call, lambda: process.send_signal(signum))
-        stdout, stderr = process.communicate(timeout=100)
-        stdout = stdout[: stdout.rindex("\n") + 1]
-        run = read_output(stdout, process.returncode, stderr)
-        load_jsonl(self.directory, self.files, stdout)
+        run = finish(process, timeout=100)
+        load_jsonl(self.directory, self.files, run.stdout[: run.stdout.rindex("\n") + 1])
         self.state = run.state or self.state
         return run
 
@@ -502,7 +499,9 @@ def test_days_of_statistics_that_are_set_aside_are_not_complete(reading: Reading
     streams = ("page_statistics", "ad_statistics")
     for page in reading.account.pages[:2]:
         page.statistics.since, page.statistics.until = MAY - DAY, END + DAY
-    refuse(reading.server, lambda call: call.endpoint in streams and asks_for(call, bad))
+    refuse_statistics(
+        reading.server, lambda call: call.endpoint in streams and asks_for_day(call, bad)
+    )
     config = config_for(
         reading.server,
         start_date="2026-05-01",
@@ -564,7 +563,7 @@ def test_incremental_builds_of_all_models_equal_a_full_refresh(
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
     with PancakeServer(account) as server:
-        config = settings_of(server, start_date="2026-05-01")
+        config = full_config(server, start_date="2026-05-01")
         server.faults.append(Fault("error:100", endpoint="messages", conversation_id=aside.id))
         for step in range(3):
             if step == 1:

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -21,15 +20,17 @@ import pytest
 import yaml
 
 from scripts.dbt import streams
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.loaded import from_table, make_difficult
-from tests.meltano_project import ROOT, new_project, own_definition
+from tests.meltano_project import new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, run_process
 from tests.stream_truth import OTHERS, records
-from tests.tap import ALL_KEYS, hours_later, key_of, select, sync
+from tests.tap import ALL_KEYS, full_config, hours_later, key_of, select, sync
 from tests.targets import load_jsonl, load_postgres
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
 from tests.transform import (
     DBT,
+    DEFAULTS,
     OFFLINE,
     PYTHON,
     TRANSFORM,
@@ -41,6 +42,7 @@ from tests.transform import (
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
     from scripts.dbt import Column
@@ -136,10 +138,10 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop
     """Read an account twice, so that all rows come again and some of them changed."""
     directory = tmp_path_factory.mktemp("shop")
     files = directory / "files"
-    account = account_of(messages=(1, 12))
+    account = full_account(messages=(1, 12))
     make_difficult(account)
     with PancakeServer(account) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER, **EVERYTHING)
+        config = full_config(server, **BEFORE_AND_AFTER, **EVERYTHING)
         ran: dict[tuple[str, ...], Json] = {}
         state: Json = {}
         for turn in range(2):
@@ -346,10 +348,9 @@ def test_its_unit_tests_pass_whatever_the_variables_are(
     tmp_path: Path, builds: dict[str, Project]
 ) -> None:
     """They are run in the projects of those who use it."""
-    settings = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
     of_places = {"pancake_schema", "pancake_files", "pancake__target_schema"}
-    assert OTHER_VALUES.keys() == settings.keys() - of_places
-    assert not [name for name, value in OTHER_VALUES.items() if value == settings[name]]
+    assert OTHER_VALUES.keys() == DEFAULTS.keys() - of_places
+    assert not [name for name, value in OTHER_VALUES.items() if value == DEFAULTS[name]]
     built = {"PANCAKE_DUCKDB": str(builds["duckdb"].duckdb)}
     project = Project(tmp_path, environment=built, variables=builds["duckdb"].variables)
     project.dbt("test", "--select", "test_type:unit", **OTHER_VALUES)
@@ -463,14 +464,11 @@ def build(
     files: Path, database: Path, *, directory: Path = ROOT, **variables: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run scripts/build.py in a directory."""
-    return subprocess.run(
+    return run_process(
         [PYTHON, "-m", "scripts.build", files, database, "--vars", json.dumps(variables)],
         cwd=directory,
         # Its tests have passed on these rows.
         env=os.environ | {"DBT_EXCLUDE_RESOURCE_TYPES": "test unit_test", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
     )
 
 
@@ -524,12 +522,6 @@ def test_it_compiles_for_engines_that_are_not_here(tmp_path: Path, target: str) 
     names = {path.rpartition("/")[2].removesuffix(".sql") for path in compiled}
     found = {name for name, node in models(project).items() if node["resource_type"] == "model"}
     assert found <= names
-    done = subprocess.run(
-        [PYTHON, "-c", PARSE, target],
-        input=json.dumps(compiled),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_process([PYTHON, "-c", PARSE, target], given=json.dumps(compiled))
     assert json.loads(done.stdout) == {}
     assert not done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import statistics
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scripts import recipes, summary
+from scripts.report.models import opened
 from tests.dbt_said import said
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, output_of, run_process
 from tests.stream_truth import records, utc
 from tests.tap import ALL_KEYS, config_for, select, sync
 from tests.targets import load_jsonl, load_postgres, postgres
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
     Wait = tuple[Page, Conversation, list[Message], Message | None]
 
-ENGINES = ("duckdb", "postgres")
+SCHEMAS = {"duckdb": "pancake", "postgres": "shop_models"}
+ENGINES = tuple(SCHEMAS)
 START, END, AS_OF = utc(2026, 5, 1), utc(2026, 5, 15), utc(2026, 5, 15, 6)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 NOT_SAID = {"ad_click", "system_message", "reaction", "replied_message"}
@@ -90,16 +91,10 @@ def loaded_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             project.dbt("build", "--exclude-resource-type", "test", "unit_test")
         databases = {"duckdb": str(projects["duckdb"].duckdb), "postgres": database}
         asked = recipes.recipes()
-        answers = {
-            engine: dict(
-                zip(
-                    asked,
-                    recipes.answers(databases[engine], asked.values(), "shop_models"),
-                    strict=True,
-                )
-            )
-            for engine in ENGINES
-        }
+        answers = {}
+        for engine in ENGINES:
+            with opened(databases[engine], SCHEMAS[engine]) as ask:
+                answers[engine] = {title: ask(query) for title, query in asked.items()}
         yield Shop(server, page, files, databases, answers)
 
 
@@ -482,19 +477,11 @@ def cells(row: Row) -> list[str]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_answers_are_printed_as_tables(shop: Shop, engine: str) -> None:
     command = [sys.executable, "-m", "scripts.recipes", shop.databases[engine], "tag funnel"]
-    done = subprocess.run(
-        [*command, "--rows", "2", "--schema", "shop_models"],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    title, head, *rows, rest = done.stdout.strip().splitlines()
+    printed = output_of([*command, "--rows", "2", "--schema", SCHEMAS[engine]], cwd=ROOT)
+    title, head, *rows, rest = printed.strip().splitlines()
     assert (title, head.split()[:2], len(rows)) == ("Tag funnel:", ["page", "tag"], 2)
     assert rest.endswith("rows, these are the first)")
-    done = subprocess.run(
-        [*command, "Nothing"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
-    )
+    done = run_process([*command, "Nothing"], cwd=ROOT)
     assert done.returncode == 2
     assert "no such recipe: Nothing" in done.stderr
 

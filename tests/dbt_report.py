@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import pytest
 
 from scripts.report import models
 from tests.browser import opened_browser
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT, output_of
 from tests.stream_truth import utc
 from tests.tap import config_for, select, sync
 from tests.targets import load_jsonl, load_postgres
@@ -122,7 +121,7 @@ def invented_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     with_hours(project)
     project.dbt("run")
     file = directory / "report.html"
-    subprocess.run([sys.executable, "-m", "scripts.report", project.duckdb, file], check=True)
+    output_of([sys.executable, "-m", "scripts.report", project.duckdb, file])
     return Shop(account, project, run.stdout, file)
 
 
@@ -664,22 +663,9 @@ def test_postgresql_gives_the_same_numbers(shop: Shop, database: str, tmp_path: 
     with models.opened(database, "a shop") as ask:
         found = models.read(ask)
     assert comparable(found) == comparable(expected)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "scripts.report",
-            database,
-            tmp_path / "r.html",
-            "--schema",
-            "a shop",
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == f"Report: {tmp_path / 'r.html'}\n"
+    command = [sys.executable, "-m", "scripts.report", database, str(tmp_path / "r.html")]
+    printed = output_of([*command, "--schema", "a shop"], cwd=ROOT)
+    assert printed == f"Report: {tmp_path / 'r.html'}\n"
 
 
 def comparable(data: Row) -> Row:

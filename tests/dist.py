@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests import tap
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.pancake_api import PancakeServer
+from tests.processes import ROOT, output_of
 from tests.stream_truth import OTHERS, assert_same, records
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
+from tests.tap import full_config
 from tests.truth import assert_all_arrived
 
-ROOT = Path(__file__).parents[1]
 SDIST, WHEEL = (next((ROOT / "dist").glob(f"*.{kind}")) for kind in ("tar.gz", "whl"))
 NAME = SDIST.name.removesuffix(".tar.gz")
 VERSION = NAME.removeprefix("tap_pancake-")
@@ -31,9 +31,8 @@ INSTALLED = Path(os.environ["INSTALLED"], "bin")
 
 def tracked(*paths: str) -> set[str]:
     """Return the files that git tracks."""
-    command = ["git", "ls-files", "-z", "--", *paths]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return set(listed.stdout.split("\0")) - {""}
+    listed = output_of(["git", "ls-files", "-z", "--", *paths], cwd=ROOT)
+    return set(listed.split("\0")) - {""}
 
 
 def test_the_sdist_holds_what_git_tracks_and_nothing_else() -> None:
@@ -52,7 +51,7 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
 
 
 def test_a_tag_is_the_version(tmp_path: Path) -> None:
-    subprocess.run(["tar", "-xf", SDIST, "-C", tmp_path], check=True)
+    output_of(["tar", "-xf", SDIST, "-C", tmp_path])
     copy, no_git = tmp_path / NAME, tmp_path / "no-git"
     no_git.mkdir()
     nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -61,18 +60,10 @@ def test_a_tag_is_the_version(tmp_path: Path) -> None:
 
     def version(**env: str) -> str:
         command = ROOT / ".venv-dist" / "bin" / "hatchling"
-        return subprocess.run(
-            [command, "version"],
-            cwd=copy,
-            env={**os.environ, **env},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
+        return output_of([command, "version"], cwd=copy, env={**os.environ, **env}).strip()
 
     def git(*arguments: str) -> None:
-        command = ["git", *arguments]
-        subprocess.run(command, cwd=copy, env={**os.environ, **nobody}, check=True)
+        output_of(["git", *arguments], cwd=copy, env={**os.environ, **nobody})
 
     assert version() == VERSION
     (copy / "PKG-INFO").unlink()
@@ -105,7 +96,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_runs_is_the_wheel() -> None:
     command = [str(INSTALLED / "python"), "-c", "import tap_pancake; print(tap_pancake.__file__)"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    found = output_of(command).strip()
     assert INSTALLED.parent in Path(found).parents
 
 
@@ -118,8 +109,8 @@ def test_it_says_its_version_and_what_it_can() -> None:
 
 
 def test_all_that_the_server_holds_arrives(tmp_path: Path) -> None:
-    with PancakeServer(account_of()) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account()) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = tap.sync(tmp_path, config, catalog=tap.select(*tap.KEYS))
         assert_all_arrived(server, run)
         for stream in OTHERS:

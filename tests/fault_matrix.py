@@ -1,8 +1,8 @@
-"""The table of errors, as reference section 2 and the design have it, and runs that meet all of it.
+"""The table of errors from the reference (section 2) and the design, and runs that meet all of it.
 
 Written from these two, and not from `tap_pancake/api/errors.py`, so that the two can disagree. A
-stream is read from pages that are alike, but that each of them meets another refusal, at its first
-call, a middle one or the last. One run meets a refusal that lasts or passes, and the next one none.
+stream is read from pages that are alike. Each page meets another refusal, at its first, a middle or
+its last call. In the first run, a refusal lasts or passes. In the next run there is none.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tap_pancake.streams.people import CustomersStream
 from tests.pancake_api import Account, Answer, PancakeServer
 from tests.pancake_api.statistics import HOURLY
 from tests.stream_truth import assert_same, of_page
-from tests.tap import Run, config_for, key_of, run_here, select
-from tests.truth import part_of, text, written
+from tests.tap import Run, full_config, key_of, logged, part_of, run_here, select
+from tests.truth import text, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,29 +56,29 @@ REPORT = "report this"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refusal comes to, where it does not pass, and what is then to be done."""
+    """The effect of a refusal that does not pass, and its remedy."""
 
     remedy: str
     tries: int = 1
     skipped: bool = False
-    """Left out with a warning; it is no failure."""
+    """Whether the stream is skipped with a warning, which is no failure."""
     page: bool = False
-    """The page's other streams are not tried."""
+    """Whether the page's other streams are not read."""
     run: bool = False
-    """All ends."""
+    """Whether the run ends."""
     aside: bool = False
-    """The conversation is set aside, and all others are read."""
+    """Whether the conversation is set aside, and all others are read."""
 
     paced: bool = False
-    """It is asked again for five minutes, ever more slowly, and not so many times."""
+    """Whether it is retried for five minutes, ever more slowly, instead of a number of times."""
 
     def has_tried(self, times: int) -> bool:
-        """Whether it may have been tried so often."""
+        """Return whether so many requests are right."""
         return times >= self.tries if self.paced else times == self.tries
 
     @property
     def retried(self) -> bool:
-        """Whether it may pass."""
+        """Whether it is retried."""
         return self.tries > 1
 
 
@@ -104,32 +104,32 @@ STOPPED = Outcome(PAGE_TOKEN, run=True)
 USER_REFUSED = Outcome(USER_TOKEN, run=True)
 NOT_A_MEMBER = Outcome(MEMBER, skipped=True)
 NOT_THESE_PAGES = Outcome("your rights", skipped=True)
-"""What code 105 of statistics of several pages comes to: the user may not use a page."""
+"""The effect of code 105 of statistics of several pages: the user may not use a page."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One form of an answer that refuses, or is none."""
+    """One form of an answer that refuses, or cannot be read."""
 
     name: str
     answer: Answer
     page: Outcome
-    """What it comes to with a page token."""
+    """The effect with a page token."""
     user: Outcome
-    """And with the user token."""
+    """The effect with the user token."""
     idle: bool = False
-    """Whether nothing was said on the page for weeks."""
+    """Whether the page has had no messages for weeks."""
     wait: float = 0.0
-    """Seconds that the answer asks to wait."""
+    """The seconds to wait that the answer names."""
     renews: bool = False
-    """Whether the page has a new token from then on."""
+    """Whether the page gets a new token with this answer."""
 
 
 HTML = "<!DOCTYPE html><html><head><title>Pancake</title></head><body>nginx</body></html>"
 
 
 def answer(body: object = None, status: int = 200, **headers: str) -> Answer:
-    """Return an answer with a body of JSON, or the very text of one."""
+    """Return an answer with a body as JSON, or with a text as it is."""
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     kind = "text/html" if text == HTML else "application/json"
@@ -137,7 +137,7 @@ def answer(body: object = None, status: int = 200, **headers: str) -> Answer:
 
 
 def refusal(status: int = 200, **more: object) -> Answer:
-    """Return an answer with the envelope of an error."""
+    """Return an answer in the form of an API error."""
     return answer({"success": False, "message": "Đã có lỗi", **more}, status)
 
 
@@ -173,7 +173,7 @@ def _statuses() -> Iterable[Form]:
     yield Form("429 with a date", date, LIMITED, LIMITED)
     yield Form("503 with seconds", answer(HTML, 503, Retry_After="37"), GATEWAY, GATEWAY, wait=37)
     yield Form("429 with a code", refusal(429, error_code=102), LIMITED, LIMITED)
-    # Statistics answer 500 for pages without traffic, and other faults like any page.
+    # Statistics answer 500 for pages without traffic. Other faults are the same as on any page.
     yield Form("500 of an idle page", refusal(500), IDLE, FAULT, idle=True)
     yield Form("503 of an idle page", refusal(503), FAULT, FAULT, idle=True)
 
@@ -249,12 +249,12 @@ RENEWED = Form(
 ON_PAGES = tuple(form for form in FORMS if not form.page.run)
 ENDING = tuple(form for form in FORMS if form.page.run)
 
-# What there is to read: the same on each page.
+# The rows to read, the same on each page.
 
 POSITIONS = ("first", "middle", "last")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE = datetime(2026, 1, 4, 12, 30, tzinfo=UTC)
-"""Up to here a run has read."""
+"""The time up to which an earlier run has read."""
 END = datetime(2026, 1, 7, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 CUT = 12
@@ -278,43 +278,41 @@ TIMES = {
     "messages": "inserted_at",
     "conversation_details": "last_message_at",
 }
-"""The time of a row by which the bookmark goes; `date` for other statistics."""
+"""Stream → the replication key of its rows; `date` for other statistics."""
 BY_TIME = {*HOURLY, "customer_feedbacks"}
-"""Streams that are asked for in days, and whose bookmark is a time within one."""
+"""Streams that are read by days, with a bookmark within a day."""
 WHOLE = ("tags", "users")
 INBOX = ("conversations", "messages", "conversation_details")
 OF_CONVERSATIONS = INBOX[1:]
-"""The streams that are read of each conversation by itself."""
+"""The streams that are read for each conversation."""
 
 
 def bookmark_key(stream: str) -> str:
-    """The time of a row by which the bookmark goes."""
+    """Return the replication key of a stream."""
     return TIMES.get(stream, "date")
 
 
 def settings_for(server: PancakeServer, **settings: Any) -> Json:
-    """Settings without lookbacks, which would hide a bookmark that moved too far."""
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
+    """Return settings without lookbacks, which would hide a bookmark that moved too far."""
     chosen: Json = {
         "start_date": START.isoformat(),
         "end_date": END.isoformat(),
-        "sip_package_ids": packages,
         "lookback_days": 0,
         "message_lookback_minutes": 0,
         "statistics_lookback_days": 0,
         "statistics_window_days": 1,
         "max_parallel_pages": 8,
     }
-    return config_for(server, **(chosen | settings))
+    return full_config(server, **(chosen | settings))
 
 
 LEARNING = {*SHORT, *OF_CONVERSATIONS, "new_customer_statistics"}
-"""Read page after page: what the first ones show of the answers then holds for all others."""
+"""Streams that are read page after page, so that the first pages show the form of the answers."""
 
 
 @contextmanager
 def short_answers(stream: str) -> Iterator[None]:
-    """Let the tap take answers of so many rows for full ones, so that few rows make many calls."""
+    """Make the tap expect a small page size, so that few rows need many calls."""
     kind = SHORT.get(stream)
     if kind is None or not kind.listing.page_size:
         yield
@@ -341,14 +339,14 @@ def read(server: PancakeServer, stream: str, state: Json | None = None, **settin
 
 
 def furnish(page: Page, stream: str, *, idle: bool) -> None:
-    """Put on a page what makes three calls of the stream or more, if it can make so many."""
+    """Add rows to a page, so that the stream needs three calls or more, if it can."""
     if stream in SHORT:
         for at in (START + HOUR * 9, *(BEFORE + HOUR * number for number in range(1, 2 * CUT))):
             add_row(page, stream, at)
     elif stream in OF_CONVERSATIONS:
         for number in range(3):
             at = BEFORE + HOUR * 12 * (number + 1)
-            # Stored in another order than touched: so the order of the list is shown.
+            # Stored in another order than changed, so that answers show the order of the list.
             known = page.add_conversation(at=START - timedelta(days=(3, 1, 2)[number]))
             for minutes in range(40 if number == 1 else 2):
                 page.receive(known.id, at=at + timedelta(minutes=minutes))
@@ -356,7 +354,7 @@ def furnish(page: Page, stream: str, *, idle: bool) -> None:
         page.statistics.since, page.statistics.until = START, END
         del page.staff[1:]
     if stream not in INBOX:
-        # Stored in another order than touched, up or down: so the order of the list is shown.
+        # Stored in another order than changed, so that answers show the order of the list.
         last = BEFORE + 2 * HOUR if idle else datetime.now(UTC) - timedelta(days=2)
         page.add_conversation(at=BEFORE - 2 * HOUR)
         touched = page.add_conversation(at=BEFORE - HOUR)
@@ -371,7 +369,7 @@ def add_row(page: Page, stream: str, at: datetime) -> None:
     match stream:
         case "posts":
             post = page.belongings.posts[page.belongings.add_post(at)]
-            # So answers show by which time they are sorted.
+            # So that answers show by which time they are sorted.
             post["updated_at"] += timedelta(days=at.hour % 3)
         case "call_logs":
             page.belongings.add_call(at)
@@ -384,12 +382,12 @@ def add_row(page: Page, stream: str, at: datetime) -> None:
 
 
 def began(at: datetime) -> datetime:
-    """When a row was made that changed last at a time: so answers show by which they are sorted."""
+    """Return when a row was created, so that answers show by which time they are sorted."""
     return at - timedelta(days=10 + at.hour % 3)
 
 
 def account_of(stream: str, idle: Iterable[bool]) -> Account:
-    """Return an account of pages that are alike, but that some are idle."""
+    """Return an account of pages that are alike, except that some are idle."""
     account = Account(3)
     for is_idle in idle:
         page = account.add_page(timezone=7)
@@ -398,7 +396,7 @@ def account_of(stream: str, idle: Iterable[bool]) -> Account:
 
 
 def rows_of(server: PancakeServer, page: Page, stream: str) -> Rows:
-    """What a target must hold of a page up to the end, by key."""
+    """Return the rows of a page up to the end, by key."""
     if stream == "conversations":
         rows = [written(server.row(page.id, key)) for key in page.conversations]
     elif stream == "messages":
@@ -418,20 +416,20 @@ def rows_of(server: PancakeServer, page: Page, stream: str) -> Rows:
 
 @dataclass
 class Case:
-    """One page, with what it meets."""
+    """One page, and the refusal that it meets."""
 
     form: Form
     outcome: Outcome
     position: str
     question: Question | None = None
-    """The call that is refused; None is none."""
+    """The call that is refused; None for no call."""
     passes_after: int | None = None
-    """How many times it is refused; None is always."""
+    """The number of times it is refused; None for always."""
     hits: int = 0
     calls: int = 0
-    """How many calls of the stream were made."""
+    """The number of calls of the stream."""
     refused: set[Question] = field(default_factory=set)
-    """What was refused: of `ads`, also halves of the call."""
+    """The refused calls; for `ads` also halves of the call."""
 
     def __str__(self) -> str:
         passing = "" if self.passes_after is None else f", {self.passes_after} times"
@@ -439,7 +437,7 @@ class Case:
 
 
 def question_of(server: PancakeServer, call: Call) -> Question:
-    """What a call asks for, the same for each page that is alike."""
+    """Return what a call asks for, in a form that is equal for pages that are alike."""
     part = call.path.rsplit("/", 1)[-1]
     params = {name: value for name, value in call.params.items() if name not in PAGES_OWN}
     known = None
@@ -455,22 +453,22 @@ def question_of(server: PancakeServer, call: Call) -> Question:
 
 
 PAGES_OWN = frozenset({"id", "customer_id", "page_ids"})
-"""Parameters that each page, or account, has its own of."""
+"""Parameters that differ between pages or accounts."""
 
 
 def endpoint_of(stream: str) -> str:
-    """The endpoint that a stream asks."""
+    """Return the endpoint of a stream."""
     shared = {"user_engagements": "customer_engagements", "conversation_details": "messages"}
     return shared.get(stream, stream)
 
 
 def catalog_for(stream: str) -> Json:
-    """The stream, and one that comes later if one does, to see whether it does come."""
+    """Return a catalog of the stream, and of a later one, to see whether that is read."""
     return select(stream) if stream in INBOX else select(stream, "conversations")
 
 
 def questions_of(server: PancakeServer, stream: str) -> list[Question]:
-    """The questions about the last page of a server, in the order they were asked first."""
+    """Return the questions about the last page of a server, in their order."""
     page = server.account.pages[-1].id
     wanted = {None, page}
     asked = [
@@ -482,35 +480,35 @@ def questions_of(server: PancakeServer, stream: str) -> list[Question]:
 
 
 def at_position(questions: list[Question], position: str) -> Question:
-    """The first question, a middle one or the last."""
+    """Return the first question, a middle one or the last."""
     return questions[{"first": 0, "middle": len(questions) // 2, "last": -1}[position]]
 
 
 @dataclass
 class Matrix:
-    """All refusals of pages that one stream met, at each place, and the run after it."""
+    """A run of one stream that meets all refusals at all positions, and the run after it."""
 
     stream: str
     server: PancakeServer
     before: Json
-    """What all pages begin with: the part of the state that each stream has for a page."""
+    """The state that all pages begin with: each stream's part for a page."""
     questions: list[Question]
     calls: int
-    """Calls of the stream that a page without a refusal costs."""
+    """The number of calls of the stream for a page without a refusal."""
     cases: dict[str, Case]
     """By page."""
     good: list[str]
-    """Pages that met none."""
+    """Pages without a refusal."""
     run: Run
     mended: Run
     listed: int
-    """How often list-pages was asked in the first run."""
+    """The number of requests for the list of pages in the first run."""
     lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    """By page: the level and text of what was logged of it."""
+    """The level and message of each line of the log, by page."""
     _due: dict[str, Rows] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Sort what was written and logged by page."""
+        """Group the records and the log by page."""
         self.first, self.second = (by_page(run, self.stream) for run in (self.run, self.mended))
         for level, line in logged(self.run):
             if level != "CRITICAL" and "page " in line:
@@ -518,45 +516,39 @@ class Matrix:
                 self.lines.setdefault(page_id, []).append((level, line))
 
     def told(self, page_id: str) -> list[tuple[str, str]]:
-        """What was said of a page, but for details."""
+        """Return the log of a page, without INFO."""
         return [(level, line) for level, line in self.lines.get(page_id, []) if level != "INFO"]
 
     @property
     def lasting(self) -> dict[str, Case]:
-        """Pages whose refusal did not pass."""
+        """The pages whose refusal did not pass."""
         return {page: case for page, case in self.cases.items() if case.passes_after is None}
 
     @property
     def passing(self) -> dict[str, Case]:
-        """Pages whose refusal passed, or that met none."""
+        """The pages whose refusal passed, or that met none."""
         none = Case(ON_PAGES[0], FAILED, "no", passes_after=0, calls=self.calls)
         return dict.fromkeys(self.good, none) | {
             page: case for page, case in self.cases.items() if case.passes_after is not None
         }
 
     def due(self, page_id: str) -> Rows:
-        """What the first run must have written of a page without a refusal."""
-        if page_id not in self._due:  # which several checks ask for
+        """Return the rows that the first run must write of a page without a refusal."""
+        if page_id not in self._due:  # as several checks need it
             self._due[page_id] = due(self.server, page_id, self.stream, self.before)
         return self._due[page_id]
 
 
 def by_page(run: Run, stream: str) -> dict[str, Rows]:
-    """What a run wrote, by page."""
+    """Return the records of a run, by page."""
     found: dict[str, Rows] = {}
     for key, row in run.by_key(stream).items():
         found.setdefault(row["page_id"], {})[key] = row
     return found
 
 
-def logged(run: Run) -> list[tuple[str, str]]:
-    """The level and text of what a run logged."""
-    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
-    return [(parts[1].strip(), parts[3]) for parts in lines if len(parts) == 4]
-
-
 def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
-    """What a run must write of a page from the state before it on: of hours, whole local days."""
+    """Return the rows that a run must write of a page, from its state on; of hours, whole days."""
     key, since = bookmark_key(stream), str(before[stream].get("replication_key_value", ""))
     if stream in BY_TIME:
         at = datetime.fromisoformat(since).astimezone(server.account.page(page_id).statistics.zone)
@@ -566,7 +558,7 @@ def due(server: PancakeServer, page_id: str, stream: str, before: Json) -> Rows:
 
 
 def is_claimed(part: Json, at: str) -> bool:
-    """Whether a state says that an hour or a day was read."""
+    """Return whether a state claims that an hour or a day was read."""
     opened = part.get("open", [])
     return at < part.get("replication_key_value", "") and not any(
         low <= at <= high for low, high in opened
@@ -574,9 +566,9 @@ def is_claimed(part: Json, at: str) -> bool:
 
 
 def state_for(before: Json, pages: Iterable[str]) -> Json:
-    """The state in which each of these pages is as the one page is in `before`."""
+    """Return a state in which each of these pages has the parts in `before`."""
     pages = list(pages)
-    # Idle pages have fewer rows than the one: its newest must not be missed there.
+    # Idle pages have fewer rows, and must not miss the newest row of the other page.
     unknown = {"newest": None}
     return {
         "bookmarks": {
@@ -591,11 +583,11 @@ def state_for(before: Json, pages: Iterable[str]) -> Json:
 
 @cache
 def read_before(stream: str) -> tuple[Json, list[Question], int]:
-    """Read pages that meet no refusal, up to a time and then to the end.
+    """Read pages without a refusal, up to a time and then to the end.
 
     Returns:
-        The state between the two runs, what the second one asked about a page, and in how many
-        calls.
+        The state between the two runs, and the questions and the number of calls of the second one
+        about a page.
     """
     with serve(account_of(stream, [False] * 3), stream) as server:
         first = read(server, stream, end_date=BEFORE.isoformat())
@@ -610,11 +602,11 @@ def read_before(stream: str) -> tuple[Json, list[Question], int]:
 
 
 def outcome_of(form: Form, stream: str) -> Outcome:
-    """What a refusal of a page comes to; the inbox is what shows whether a page is idle."""
+    """Return the effect of a refusal of a page; for the inbox, 500 on an idle page is a fault."""
     outcome = FAULT if form.page == IDLE and stream in INBOX else form.page
     if stream in OF_CONVERSATIONS and not outcome.page:
         return replace(outcome, skipped=False, aside=True)
-    # It may be because of one of the ids that the call asks for.
+    # The reason may be one of the ids of the call.
     is_refusal = form.answer.status != HTTPStatus.OK or b'"success": false' in form.answer.body
     may_be = is_refusal and not outcome.page and (not outcome.retried or outcome is UNKNOWN)
     if stream == "ads" and may_be:
@@ -623,7 +615,7 @@ def outcome_of(form: Form, stream: str) -> Outcome:
 
 
 def is_struck(case: Case, question: Question) -> bool:
-    """Whether a case refuses a call: of advertisements, each that names the first of them."""
+    """Return whether a case refuses a call; of `ads`, each call with the first id."""
     if case.question is None or "ad_ids" not in dict(question[2:]):
         return question == case.question
     first = dict(case.question[2:])["ad_ids"].split(",")[0]
@@ -631,17 +623,17 @@ def is_struck(case: Case, question: Question) -> bool:
 
 
 def one_of_each(forms: Iterable[Form]) -> Iterable[Form]:
-    """One form of each outcome and status: how others are judged, their first call has shown."""
+    """Return one form of each outcome and status; the first call has shown the others."""
     return {(form.page, form.answer.status, form.idle): form for form in forms}.values()
 
 
 def read_matrix(stream: str) -> Matrix:
-    """Meet each refusal of a page at each place."""
+    """Read pages that meet each refusal at each position."""
     before, questions, calls = read_before(stream)
     places = POSITIONS[:1] if stream in WHOLE else POSITIONS
     assert len(questions) >= len(places)
 
-    # The newest customer of an idle page is an older one, so its walk asks other questions.
+    # The newest customer of an idle page is older, so the calls are different.
     forms = {
         position: [
             form
@@ -659,7 +651,7 @@ def read_matrix(stream: str) -> Matrix:
         Case(form, form.page, position, at_position(questions, position), passes_after=times)
         for turn, position in enumerate(places)
         for number, form in enumerate(form for form in forms[position] if form.page.retried)
-        # Each at one place; once, or as often as can be.
+        # Each at one position, once or as often as possible.
         if number % len(places) == turn
         for times in [1 if number % 2 else form.page.tries - 1]
     ]
@@ -696,9 +688,9 @@ def read_matrix(stream: str) -> Matrix:
 
 
 class EachRefusal:
-    """The tests of one stream's matrix. Each looks at all cases, and shows all that are wrong.
+    """The tests of one stream's matrix. Each checks all cases, and shows all that are wrong.
 
-    They are parts of one test, so that only one worker makes the matrix.
+    They are parts of one test, so that only one worker creates the matrix.
     """
 
     def test_each_refusal(self, matrix: Matrix, subtests: pytest.Subtests) -> None:
@@ -744,7 +736,7 @@ class EachRefusal:
         for page_id, case in matrix.passing.items():
             told = matrix.told(page_id)
             extra = case.calls - matrix.calls
-            # What had been asked for ahead may meet the old token, too.
+            # Calls that were made ahead may still have the old token.
             most = len(matrix.questions) if case.form.renews else case.hits
             if told or case.hits != case.passes_after or not case.hits <= extra <= most:
                 wrong[str(case)] = told, case.hits, extra
@@ -758,7 +750,7 @@ class EachRefusal:
         self, matrix: Matrix
     ) -> None:
         if matrix.stream in {*INBOX, "ads"}:
-            return  # which are read last
+            return  # as these are read last
         read = by_page(matrix.run, "conversations").keys()
         wrong = [
             str(case)
@@ -821,12 +813,12 @@ class EachRefusal:
     ) -> None:
         forms = [case.form for case in matrix.cases.values()]
         old = [form for form in forms if form.name.startswith("error 105")]
-        # What is asked for one page also tells the new tokens of others.
+        # The list for one page also has the new tokens of others.
         assert sum(not form.renews for form in old) <= matrix.listed - 1 <= len(old)
 
 
 def known_at(matrix: Matrix, row: Row) -> str:
-    """The time at which the walk comes to a row: of a message, that of the conversation's last."""
+    """Return the time at which the tap reaches a row: a message at its conversation's last one."""
     if matrix.stream not in OF_CONVERSATIONS:
         return str(row.get(bookmark_key(matrix.stream), ""))
     page = matrix.server.account.page(row["page_id"])
@@ -834,6 +826,6 @@ def known_at(matrix: Matrix, row: Row) -> str:
 
 
 def waits_of(matrix: Matrix, page_id: str) -> list[float]:
-    """The seconds that were waited before each new try."""
+    """Return the seconds that the tap waited before each retry."""
     said = [line for level, line in matrix.lines.get(page_id, []) if level == "INFO"]
     return [float(line.split(" in ")[1].split(" ")[0]) for line in said if line.startswith("Try ")]

@@ -1,7 +1,7 @@
-"""Runs of the tap that start at once: children of a process in which it is loaded already.
+"""Runs of the tap that start at once, as forks of a process that has loaded it.
 
-Loading the tap takes half a second, which thousands of runs need not spend. Each run is a process
-of its own all the same, with its own arguments, environment and signals, and ends as Python does.
+Loading the tap takes half a second, which is too long for thousands of runs. Each run is still a
+process of its own, with its own arguments, environment and signals, and ends as Python does.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Json = dict[str, Any]
 
 _NAME = "tap-pancake"
 MOST = 1 << 20
-"""Bytes of a job at most."""
+"""The most bytes of a job."""
 
 
 class Forks:
-    """The process that runs are children of; it ends with the one that made it."""
+    """The process that forks the runs; it ends with the process that started it."""
 
     def __init__(self) -> None:
-        """Load the tap."""
+        """Start the process, and wait until it has loaded the tap."""
         self._directory = tempfile.TemporaryDirectory()
         self._address = str(Path(self._directory.name, "forks"))
         self._process = subprocess.Popen(
@@ -47,12 +47,12 @@ class Forks:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.communicate()
         self._directory.cleanup()
 
     def start(self, job: Json, stdout: TextIO, stderr: TextIO) -> Fork:
-        """Start a run: of a `warm_tap.Job`, or with arguments and an environment."""
+        """Start a run of a `warm_tap.Job`, or with arguments and an environment."""
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         link.connect(self._address)
         socket.send_fds(link, [json.dumps(job).encode()], [stdout.fileno(), stderr.fileno()])
@@ -60,23 +60,23 @@ class Forks:
 
 
 class Fork:
-    """One run."""
+    """One run of the tap."""
 
     def __init__(self, pid: int, link: socket.socket) -> None:
-        """Follow it.
+        """Take the run's process.
 
         Args:
-            pid: the id of its process.
-            link: tells the exit code at its end.
+            pid: The id of the process.
+            link: The socket that sends the exit code.
         """
         self.pid = pid
         self._link = link
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, and return the exit code.
+        """Wait for the end, and return the exit code.
 
         Raises:
-            TimeoutError: it did not end.
+            TimeoutError: The run did not end.
         """
         self._link.settimeout(timeout)
         code = int(self._link.recv(99))
@@ -86,7 +86,7 @@ class Fork:
 
 @cache
 def forks() -> Forks:
-    """The one that all tests of this process share."""
+    """Return the process that all tests of this process share."""
     return Forks()
 
 
@@ -96,13 +96,13 @@ def run(
     """Run `tap-pancake` to its end.
 
     Args:
-        arguments: of its command line.
-        env: all of its environment.
-        timeout: seconds.
-        first: Python that its process runs before.
+        arguments: The arguments of the command line.
+        env: The whole environment.
+        timeout: Seconds.
+        first: Python code that runs before the tap.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end, and was killed; it has what was written.
+        subprocess.TimeoutExpired: The run did not end, and was killed; it has the output.
     """
     job = {
         "arguments": [*arguments],
@@ -138,8 +138,8 @@ def _serve(address: str) -> Json:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Else each child looks through all that is loaded when it ends, and copies its memory for that:
-    # most of what a short run costs.
+    # Otherwise each child looks through all loaded objects at its end, and copies their memory,
+    # which would be most of the cost of a short run.
     gc.collect()
     gc.freeze()
     children: dict[int, socket.socket] = {}
@@ -195,12 +195,12 @@ def _be_the_tap(job: Json) -> None:
 
 
 if __name__ == "__main__":
-    # It loads pytest if it can, which each run would then have to leave behind.
+    # time_machine loads pytest if it can, and each run would then have to clean it up.
     sys.modules["pytest"] = None  # type: ignore[assignment]
     import time_machine  # noqa: F401 - of runs at another time
     from singer_sdk.configuration import _dict_config
 
-    # The SDK looks for a `.env` from its own place upwards, which is where the user's may be.
+    # The SDK looks for a `.env` in the directories above its own, where the developer's may be.
     _dict_config.find_dotenv = lambda *_: ""  # type: ignore[attr-defined] # imported there
     from tap_pancake.__main__ import main
 

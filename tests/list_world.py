@@ -1,8 +1,8 @@
-"""A model of a hostile list, apart from HTTP: rows that move between calls, answers that lie.
+"""A model of a hostile list without HTTP: rows move between calls, and answers may be wrong.
 
-Written from the reference (7, 8, 9, 19, 20 and 24) and from what other clients have met, not from
-the tap. `World` holds rows and their messages, and answers queries; `read` lets the real reader
-read it as a run would, and writes down what comes out.
+Written from the reference (7, 8, 9, 19, 20 and 24) and from reports of other clients, not from the
+tap. `World` holds rows and their messages, and answers queries. `read` reads it with the tap's own
+reader, as a run would, into a `Warehouse`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Message:
     id: str
     at: int
     seen_from: int
-    """When it came into sight."""
+    """The time from which it can be seen."""
 
 
 @dataclass
@@ -50,26 +50,26 @@ class Row:
 
     id: str
     stored: int
-    """When it was stored, from which moment on it is in the list."""
+    """The time from which it is in the list."""
     messages: list[Message]
     timeless: bool = False
     moved_far: bool = False
-    """Whether a message came so late that its row moved to where it had been read."""
+    """Whether a late message moved the row into a range that was read already."""
 
     def touched(self, now: int) -> int:
-        """The time of the last message that is in sight."""
+        """Return the time of the last message that can be seen."""
         return max((m.at for m in self.messages if m.seen_from <= now), default=self.stored)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a list behaves; the switches of a world."""
+    """The switches of a world: how its list behaves."""
 
     rows: int = 20
     spread: int = 10 * DAY
     """The history's length, in microseconds."""
     bunched: bool = False
-    """Many rows in few seconds."""
+    """Whether many rows share few seconds."""
     cut: int = 60
     varying_cut: bool = False
     sorts: str = "updated_at"
@@ -84,29 +84,28 @@ class Shape:
     lag: int = 0
     lag_share: float = 0.0
     drift: float = 0.5
-    """How often something happens between two calls."""
+    """The probability that something happens during a call."""
     platform_time: int = 0
-    """How much older than now a new message may be."""
+    """The most that a new message may be older than now."""
     late_rows: bool = False
     deletes: bool = False
     timeless: bool = False
     timeless_last: bool = False
-    """Whether rows without a time follow all others, and bounds leave them out."""
+    """Whether rows without a time come last, and bounds exclude them."""
     call: int = SECOND // 4
-    """What a call takes."""
+    """The duration of a call."""
 
 
 class World:
-    """A list that lives."""
+    """A list that changes while it is read."""
 
     def __init__(self, shape: Shape, seed: int, far: int) -> None:
-        """Fill it.
+        """Create the rows.
 
         Args:
-            shape: how it behaves.
-            seed: of what happens.
-            far: a message of a row that was read counts as come too late if it is this much older
-                than now.
+            shape: How the list behaves.
+            seed: The seed of what happens.
+            far: The age from which a new message of a row that was read counts as too late.
         """
         self.shape = shape
         self.random = random.Random(seed)
@@ -124,7 +123,7 @@ class World:
             self._add(at, at - self.random.choice([0, 0, DAY, self.random.randrange(DAY)]))
 
     def _add(self, at: int, stored: int) -> None:
-        """Add a row whose last message is of a time."""
+        """Add a row with the time of its last message."""
         self._count += 1
         row_id = f"r{self._count}"
         first = min(at, stored)
@@ -139,13 +138,13 @@ class World:
         self.rows[row_id] = Row(row_id, max(stored, 0), messages, timeless)
 
     def pass_time(self, duration: int) -> None:
-        """Let time go by, and things happen."""
+        """Move the time forward; something may happen."""
         self.now += duration
         if self.random.random() < self.shape.drift:
             self.happen()
 
     def happen(self) -> None:
-        """Let one thing happen."""
+        """Add a message or a row, or delete a row."""
         kind = self.random.choices(["touch", "new", "late", "delete"], [6, 3, 2, 1])[0]
         rows = list(self.rows.values())
         if kind == "touch" and rows:
@@ -153,7 +152,7 @@ class World:
             at = self.now - self.random.randrange(self.shape.platform_time + 1)
             row.messages.append(Message(f"{row.id}m{len(row.messages)}x", at, self.now))
             row.moved_far |= at < self.now - self.far and self.is_read(row)
-            # Of these, nothing ever shows a new message.
+            # No answer ever shows a new message of these rows.
             row.moved_far |= row.timeless and self.shape.timeless_last and self.is_read(row)
         elif kind == "new":
             self._add(self.now, self.now)
@@ -164,10 +163,10 @@ class World:
             del self.rows[row.id]
             self.deleted.add(row.id)
 
-    # What is asked
+    # Queries
 
     def ask(self, query: Query) -> Answer:
-        """Answer a query as the server of this shape would."""
+        """Return the answer of a server of this shape."""
         asked = self.now
         self.calls += 1
         self.pass_time(self.shape.call)
@@ -238,7 +237,7 @@ class World:
         )
 
     def messages(self, row_id: str, since: int) -> Iterator[str]:
-        """Return the messages of a row, from the newest back to a time."""
+        """Yield the messages of a row since a time."""
         row = self.rows.get(row_id)
         if row is None:
             return
@@ -247,7 +246,7 @@ class World:
                 yield message.id
 
     def truth(self) -> dict[str, set[str]]:
-        """What is in sight now, in each copy: the messages of each row."""
+        """Return the messages of each row that every copy of the data shows now."""
         now = self.now - (self.shape.lag if self.shape.lag_share else 0)
         return {
             row.id: {m.id for m in row.messages if m.seen_from <= now}
@@ -258,7 +257,7 @@ class World:
 
 @dataclass
 class Warehouse:
-    """What was written, and the state that goes with it."""
+    """The rows that were written, and the state that belongs to them."""
 
     rows: set[str] = field(default_factory=set)
     messages: set[str] = field(default_factory=set)
@@ -267,14 +266,14 @@ class Warehouse:
     )
     warnings: list[str] = field(default_factory=list)
     failure: str | None = None
-    """Why the last run ended early, as its exit code says."""
+    """The error that ended the last run, if any."""
 
     def has(self, row: Row) -> bool:
-        """Tell whether something of a row was written."""
+        """Return whether a row or one of its messages was written."""
         return row.id in self.rows or any(message.id in self.messages for message in row.messages)
 
     def is_complete(self, listing: Listing, streams: tuple[str, ...], since: int) -> bool:
-        """Tell whether the last run has left nothing open, and looked for all that was stored."""
+        """Return whether the last run left nothing open, and looked for late rows up to a time."""
         parts = [self.state[stream] for stream in streams]
         if self.failure is not None or any(part.get("open") for part in parts):
             return False
@@ -286,14 +285,14 @@ MOST_CALLS = 4000
 
 
 class TooMany(Exception):
-    """The run does not end."""
+    """Raised when a run does not end."""
 
 
 class Killed(Exception):
-    """The run was killed."""
+    """Raised to kill a run."""
 
 
-def read(  # noqa: C901 - what a run is: asking, writing, and its ends
+def read(  # noqa: C901 - a whole run: calls, writes and its ends
     world: World,
     warehouse: Warehouse,
     listing: Listing,
@@ -304,9 +303,9 @@ def read(  # noqa: C901 - what a run is: asking, writing, and its ends
     ahead: int = 0,
     streams: tuple[str, ...] = ("rows", "messages"),
 ) -> None:
-    """Let one run read the world into a warehouse, until it ends or is killed at some call.
+    """Read the world into a warehouse, until the run ends or is killed at a call.
 
-    What is read ahead of what is written is lost by a kill, as in the tap.
+    A kill loses the parts that are read ahead, as in the tap.
     """
     warehouse.warnings.clear()
     warehouse.failure = None

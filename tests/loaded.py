@@ -1,4 +1,4 @@
-"""What a target holds after a run of all streams, compared with what the server holds."""
+"""Compares the rows of a target after a run of all streams with those of the server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from scripts.docs import type_of
-from tests.meltano_project import ROOT
+from scripts.schemas import form_of, types_of
+from tests.accounts import BEFORE_AND_AFTER, full_account
 from tests.pancake_api import PancakeServer
+from tests.processes import ROOT
 from tests.stream_truth import OTHERS, records
-from tests.tap import KEYS, key_of, select, sync
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
+from tests.tap import KEYS, full_config, key_of, select, sync
 from tests.truth import rows_of, text
 
 if TYPE_CHECKING:
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
     Rows = dict[tuple[str, ...], Json]
     Same = Callable[[Any, Any, Json], bool]
-    """Tells whether a cell of a target is a value of the server, by the column's schema."""
+    """Returns whether a target's cell has the server's value, by the column's schema."""
 
 DOCUMENT = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
 FLATTENED = {"flattening_enabled": True, "flattening_max_depth": 1}
 LARGE = 9_007_199_254_740_993
 """The first whole number that a float cannot hold."""
 LABEL = r"Khách \N, sỉ"
-"""DuckDB 1.2 takes the backslash for an escape."""
+"""DuckDB 1.2 reads the backslash as an escape."""
 SAID = 'Xong ạ 👨‍👩‍👧‍👦 🇻🇳 ❤️, "mai" nhận;\n\\N \x00'
 
 
 @dataclass
 class Loaded:
-    """What the server holds in the columns of SCHEMA, and the run that read it."""
+    """A run, and the rows of the server in the columns of its SCHEMA."""
 
     run: Run
     truth: dict[str, Rows]
@@ -48,13 +48,13 @@ class Loaded:
 
 def read_all(directory: Path, dialect: str, **settings: Any) -> Loaded:
     """Read all streams of the bundled server."""
-    account = account_of(dialect)
+    account = full_account(dialect)
     make_difficult(account)
     with PancakeServer(account, dialect) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER, **settings)
+        config = full_config(server, **BEFORE_AND_AFTER, **settings)
         run = sync(directory, config, catalog=select(*KEYS))
         truth = rows_of(server) | {stream: records(server, stream) for stream in OTHERS}
-    # Two rows may have one key where a label has no year; and no target takes a NUL.
+    # Two rows may have the same key if a label has no year. No target accepts a NUL.
     kept = json.dumps([[stream, list(rows.values())] for stream, rows in truth.items()])
     rows = dict(json.loads(kept.replace(r"\u0000", r"\ufffd")))
     assert rows.keys() == run.schemas.keys() == KEYS.keys()
@@ -66,7 +66,7 @@ def read_all(directory: Path, dialect: str, **settings: Any) -> Loaded:
 
 
 def make_difficult(account: Account) -> None:
-    """Let the account hold what targets are known to have trouble with."""
+    """Add values to the account that are difficult for targets."""
     (conversation, *_) = account.pages[0].conversations.values()
     message = conversation.messages[-1]
     message.text = SAID
@@ -80,7 +80,7 @@ def make_difficult(account: Account) -> None:
 
 
 def flattened(row: Json, columns: Collection[str]) -> Json:
-    """Return a row with a column for each value of its objects, but those without columns."""
+    """Return a row with a column for each value of its objects, as the tap flattens them."""
     return {
         path: value
         for name, part in row.items()
@@ -93,7 +93,7 @@ def flattened(row: Json, columns: Collection[str]) -> Json:
 
 
 def assert_holds(loaded: Loaded, tables: Mapping[str, list[Json]], same: Same) -> None:
-    """Assert that a target has each row of each stream once, and each of its values."""
+    """Assert that a target has each row of each stream once, with all values."""
     assert tables.keys() == loaded.truth.keys()
     for stream, rows in tables.items():
         by_key = by_text_key(stream, rows)
@@ -103,7 +103,7 @@ def assert_holds(loaded: Loaded, tables: Mapping[str, list[Json]], same: Same) -
 
 
 def by_text_key(stream: str, rows: Iterable[Json]) -> Rows:
-    """Return rows by key, whose parts are texts in any target."""
+    """Return rows by key, with the parts of the key as text."""
     return {tuple(map(str, key_of(stream, row))): row for row in rows}
 
 
@@ -120,9 +120,9 @@ def assert_values(loaded: Loaded, stream: str, by_key: Rows, same: Same) -> None
 
 
 def same_in_csv(cell: str, value: Any, column: Json) -> bool:
-    """Tell whether target-csv wrote a value."""
+    """Return whether a CSV cell has a value."""
     if isinstance(value, (dict, list)):
-        # As JSON where the tap flattened it, else as Python writes it.
+        # JSON if the tap flattened it, otherwise as Python writes it.
         read = json.loads if "string" in column["type"] else ast.literal_eval
         return bool(read(cell) == value)
     if value is None:
@@ -135,19 +135,19 @@ def same_in_csv(cell: str, value: Any, column: Json) -> bool:
 
 
 def same_in_table(cell: Any, value: Any, _: Json) -> bool:
-    """Tell whether a database has a value."""
+    """Return whether a database cell has a value."""
     if isinstance(value, (dict, list)) and isinstance(cell, str):
         return bool(json.loads(cell) == value)
     return bool(from_table(cell) == value)
 
 
 def same_but_empty_text(cell: Any, value: Any, column: Json) -> bool:
-    """Tell whether a database has a value, with NULL for the empty text."""
+    """Return whether a database cell has a value, with NULL for the empty text."""
     return cell is None if value == "" else same_in_table(cell, value, column)
 
 
 def from_table(cell: Any) -> Any:
-    """Return a value of a table as the tap's JSON has it."""
+    """Return a database value in the form of the tap's JSON."""
     match cell:
         case datetime():  # a timestamp without a zone, in UTC
             assert cell.tzinfo is None
@@ -160,7 +160,7 @@ def from_table(cell: Any) -> Any:
 
 
 def documented(heading: str) -> dict[str, str]:
-    """Return a column of the document's tables, by the first one."""
+    """Return a column of the document's tables, by their first column."""
     for table in re.findall(r"(?:^\|.*\n)+", DOCUMENT, flags=re.MULTILINE):
         head, _, *rows = (
             [cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()
@@ -171,10 +171,22 @@ def documented(heading: str) -> dict[str, str]:
 
 
 def assert_types(loaded: Loaded, heading: str, types: dict[tuple[str, str], str]) -> None:
-    """Assert that all columns, and no others, have the types that the document says."""
+    """Assert that a target has exactly the columns of SCHEMA, with the documented types."""
     expected = documented(heading)
     assert types == {
         (stream, name): expected.get(type_of(column), expected["other arrays"])
         for stream, schema in loaded.run.schemas.items()
         for name, column in schema["properties"].items()
     }
+
+
+def type_of(schema: Json) -> str:
+    """Return the type of a column, such as `string` or `array of object`."""
+    names, form = types_of(schema), form_of(schema)
+    if form in {"date-time", "date"}:
+        return {"date-time": "time", "date": "date"}[form]
+    if len(names) > 5:
+        return "any"
+    if names == ["array"]:
+        return f"array of {type_of(schema['items'])}"
+    return " or ".join(names)

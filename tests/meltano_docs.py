@@ -20,8 +20,9 @@ import yaml
 
 from scripts.docs import streams
 from tap_pancake.rows.personal import phone
-from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
+from tests.meltano_project import MELTANO, Project, new_project, own_definition
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT
 from tests.stream_truth import CHILDREN, OTHERS, records
 from tests.tap import ALL_KEYS, REPLICATION_KEYS, key_of
 from tests.targets import for_target

@@ -1,8 +1,8 @@
-"""What a target must hold after runs of the tap, whatever befell them.
+"""The rows that a target must hold after runs of the tap, whatever happened during them.
 
-Said of each stream and page, from what README promises, and from the outside of the tap: its
-settings, its output, its exit code. Of a STATE it is only read whether there is a bookmark, from
-which some rows before it are read again, and which conversations are set aside.
+For each stream and page, written from the promises of the documents, and from what can be seen from
+outside: settings, output and exit code. From a STATE it reads the bookmarks and lookbacks, to know
+which rows are read again, and the conversations that are set aside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests import stream_truth, truth
 from tests.pancake_api.statistics import HOURLY
-from tests.tap import INBOX, KEYS, key_of
+from tests.tap import INBOX, KEYS, key_of, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ NOT_MODELLED = {
     "conversation_details",
     "ads",
 }
-"""Streams with tests of their own, which the model does not know."""
+"""Streams that the model leaves out, as they have tests of their own."""
 STREAMS = tuple(name for name in KEYS if name not in NOT_MODELLED)
 FULL_TABLES = frozenset({"pages", "tags", "users"})
 TIMES = {
@@ -47,37 +47,37 @@ TIMES = {
 
 
 def same(found: Json, row: Json) -> bool:
-    """Tell whether a record has what a row holds; a null may stand for what is not there."""
+    """Return whether a record has a row's values; a null may stand for a missing field."""
     return {name: part for name, part in found.items() if part is not None or name in row} == row
 
 
 def page_of(stream: str, row: Json) -> str:
-    """The id of a row's page."""
+    """Return the id of a row's page."""
     return str(row["id" if stream == "pages" else "page_id"])
 
 
 class History:
-    """All that a server was seen to hold, and when."""
+    """The rows that a server held, at each look."""
 
     def __init__(self, server: PancakeServer) -> None:
-        """Begin with nothing seen."""
+        """Begin without looks."""
         self._server = server
         self._versions: dict[tuple[str, Key], list[tuple[int, Json]]] = defaultdict(list)
         self.looks = 0
         self.began = MIN
-        """When the last run did."""
+        """The time at which the last run began."""
         self.gone: set[tuple[str, Key]] = set()
-        """Rows that were deleted, or whose page is not read any more."""
+        """Rows that were deleted, or whose page is no longer read."""
         self.owed: dict[tuple[str, Key], int] = {}
-        """Rows that changed without a new time while a lookback reached them: at which look."""
+        """Rows that changed without a new time within a lookback, with the look that showed it."""
         self.appeared: dict[tuple[str, Key], datetime] = {}
         self.late = timedelta(0)
-        """Rows may appear so long after their own time, and at most by a lookback more."""
+        """The longest time after its own time that a row may appear, besides a lookback."""
         self.lookback = timedelta(0)
         self.statistics_lookback = timedelta(0)
 
     def look(self, streams: Iterable[str]) -> Rows:
-        """See what the server holds of some streams now."""
+        """Note and return the rows that the server holds of some streams now."""
         with self._server.account.lock:
             now = self._server.account.now()
             held: Rows = {}
@@ -110,17 +110,17 @@ class History:
         versions.append((self.looks, row))
 
     def since(self, stream: str, key: Key, look: int) -> list[Json]:
-        """A row as it was at a look, and as it was seen later."""
+        """Return the versions of a row at a look and later."""
         versions = self._versions[stream, key]
         old = [row for at, row in versions if at <= look]
         return old[-1:] + [row for at, row in versions if at > look]
 
     def ever(self, stream: str, key: Key) -> list[Json]:
-        """A row as it was at any time."""
+        """Return all versions of a row."""
         return [row for _, row in self._versions[stream, key]]
 
     def time(self, stream: str, row: Json) -> datetime:
-        """A row's place in time."""
+        """Return a row's time."""
         if stream in HOURLY:
             return datetime.fromisoformat(row["hour_utc"])
         if stream in stream_truth.DATED:
@@ -129,7 +129,7 @@ class History:
         return datetime.fromisoformat(row[TIMES[stream]])
 
     def whole(self, stream: str, page: Page, at: datetime) -> datetime:
-        """The beginning of the hour or day that a time is in, for streams that count by these."""
+        """Return the beginning of a time's hour or day, for streams of hours or days."""
         if at in {MIN, MAX} or stream not in stream_truth.DATED:
             return at
         local = at.astimezone(page.statistics.zone).replace(minute=0, second=0, microsecond=0)
@@ -142,18 +142,16 @@ ELSEWHERE = frozenset({"customers", "posts", "call_logs", "ad_conversations"})
 
 @dataclass
 class Checkpoint:
-    """A STATE as a target hands it back."""
+    """A STATE that a target passed on."""
 
     state: Json | None = None
 
     def part(self, stream: str, page_id: str) -> Json:
-        """The part of the STATE that belongs to a stream of a page."""
-        parts = (self.state or {}).get("bookmarks", {}).get(stream, {}).get("partitions", [])
-        found: Json = next((one for one in parts if one["context"]["page_id"] == page_id), {})
-        return found
+        """Return a page's part of a stream in the STATE."""
+        return part_of(self.state or {}, stream, page_id)
 
     def bookmark(self, stream: str, page: Page) -> datetime | None:
-        """The bookmark of a stream of a page."""
+        """Return a page's bookmark of a stream."""
         value = self.part(stream, page.id).get("replication_key_value")
         if value is None:
             return None
@@ -163,7 +161,7 @@ class Checkpoint:
 
 @dataclass
 class Promise:
-    """What one run promises of one stream of one page: all between its start and its end."""
+    """The promise of one run for a stream of a page: all rows between its start and its end."""
 
     history: History
     checkpoint: Checkpoint
@@ -171,14 +169,14 @@ class Promise:
     page: Page
     config: Json
     aside: frozenset[str] = frozenset()
-    """Conversations that a WARNING named, since their messages cannot be read."""
+    """Conversations that the log names as set aside, as their messages cannot be read."""
     lag: timedelta = timedelta(0)
-    """So far behind were some of the answers that this run got."""
+    """The delay of the copies of the data that answered some calls of the run."""
     looked: datetime = MAX
-    """Up to when rows were stored that the run has looked for, if the list ignores `order_by`."""
+    """The storage time up to which the run looked for rows, if the list ignores `order_by`."""
 
     def __post_init__(self) -> None:
-        """Work out what is to be read."""
+        """Compute the start and the end."""
         start, end = (self.config.get(name) for name in ("start_date", "end_date"))
         self.start = datetime.fromisoformat(start) if start else MIN
         self.first = self.history.whole(self.stream, self.page, self.start)
@@ -186,16 +184,16 @@ class Promise:
         self.bookmark = self.checkpoint.bookmark(self.stream, self.page)
 
     def __str__(self) -> str:
-        """Say what matters when a promise is broken."""
+        """Return what is needed to understand a broken promise."""
         state = self.checkpoint.part(self.stream, self.page.id)
         return f"start {self.start}, end {self.end}, state {state}"
 
     def holds(self, at: datetime) -> bool:
-        """Tell whether a row of this time must have been read when the run is done."""
+        """Return whether the run must have read a row of this time."""
         return self.first <= at <= self.end
 
     def excuses(self, key: Key, at: datetime) -> bool:
-        """Tell whether a row may be missing for a reason that the documents name."""
+        """Return whether a row may be missing for a documented reason."""
         if self.stream == "messages" and key[0] in self.aside:
             return True
         appeared = self.history.appeared[self.stream, key]
@@ -203,13 +201,13 @@ class Promise:
             return True
         if self.stream in {"conversations", "messages"} and appeared > self.looked:
             return True
-        # Only conversations can be asked for by when they were stored.
+        # Only conversations can be requested by the time at which they were stored.
         reach = max(self.history.late, self.history.lookback)
         return self.stream in ELSEWHERE and self.bookmark is not None and appeared - at > reach
 
     @property
     def looks_back(self) -> bool:
-        """Whether the lookback is surely read: that of statistics is at most every 6 hours."""
+        """Whether the run must read the lookback; statistics read theirs at most every 6 hours."""
         last = self.checkpoint.part(self.stream, self.page.id).get("lookback")
         if not last or self.config["statistics_lookback_days"] * 86_400 > last[1]:
             return True
@@ -218,7 +216,7 @@ class Promise:
 
     @property
     def fresh_from(self) -> datetime:
-        """Rows from this time on are read again."""
+        """The time from which rows are read again."""
         if self.bookmark is None:
             return MIN
         if self.stream == "messages" or self.lag:
@@ -233,7 +231,7 @@ class Target:
     """A target that upserts."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Begin without rows."""
         self.rows: Rows = defaultdict(dict)
 
     def take(self, stream: str, row: Json) -> None:
@@ -242,7 +240,7 @@ class Target:
 
 
 def _differences(row: Json, found: Json | None) -> Json:
-    """What a record has otherwise than a row: both values, by name."""
+    """Return the fields in which a record differs from a row, with both values."""
     other = found or {}
     return {
         name: (part, other.get(name))
@@ -254,7 +252,7 @@ def _differences(row: Json, found: Json | None) -> Json:
 def check_records(
     history: History, began: int, records: Iterator[tuple[str, Json]], *, lags: bool
 ) -> None:
-    """Assert that each record is a row as it was while the run went on, or before if copies lag."""
+    """Assert that each record is a version of a row during the run, or before it if copies lag."""
     for stream, row in records:
         key = key_of(stream, row)
         versions = history.ever(stream, key) if lags else history.since(stream, key, began)
@@ -268,14 +266,14 @@ def check_records(
 def check_arrived(
     history: History, target: Target, promise: Promise, held: dict[Key, Json], began: int
 ) -> None:
-    """Assert that a target holds what a run promised of one stream of one page.
+    """Assert that a target holds the rows that a run promised for a stream of a page.
 
     Args:
-        history: what the server held.
-        target: what arrived.
-        promise: of the run.
-        held: what the server held of the stream when the run began.
-        began: the look of that moment.
+        history: The rows of the server.
+        target: The rows that arrived.
+        promise: The promise of the run.
+        held: The server's rows of the stream when the run began.
+        began: The look at that moment.
     """
     stream = promise.stream
     found: Any
@@ -292,7 +290,7 @@ def check_arrived(
         times = [history.time(stream, one) for one in versions]
         owed = history.owed.get((stream, key))
         if not all(map(promise.holds, times)):
-            # It was not to be read, or it moved to where nothing is to be read.
+            # The run need not read it, or it moved out of the range that the run reads.
             history.owed.pop((stream, key), None)
             continue
         if found is None and promise.excuses(key, times[0]):

@@ -17,12 +17,13 @@ import psycopg
 import pytest
 
 from tap_pancake.running.shards import shard_of
-from tests.meltano_project import MELTANO, ROOT, Project, new_project, own_definition
+from tests.documents import blocks
+from tests.meltano_project import MELTANO, Project, new_project, own_definition, variables_of
 from tests.pancake_api import Account, Call, Fault, PancakeServer
+from tests.processes import ROOT
 from tests.stream_truth import OTHERS, records
-from tests.tap import KEYS
+from tests.tap import KEYS, full_config
 from tests.targets import for_target
-from tests.test_docs import blocks
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
@@ -70,14 +71,8 @@ def agency(
     (backend,) = blocks(ROOT / "docs" / "scaling.md", "yaml")
     backend = backend.replace("/var/lib/meltano/state", str(base / "state"))
     (project.directory / "meltano.yml").write_text(own_definition() + backend, encoding="utf-8")
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
-    project.environment |= {
-        "TAP_PANCAKE_API_URL": server.url,
-        "TAP_PANCAKE_ACCESS_TOKEN": server.account.user_token,
-        "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
-        "TAP_PANCAKE_START_DATE": "2026-03-02T00:00:00Z",
-        "TAP_PANCAKE_END_DATE": "2026-03-06T00:00:00Z",
-        "TAP_PANCAKE_SIP_PACKAGE_IDS": json.dumps(packages),
+    config = full_config(server, start_date="2026-03-02T00:00:00Z", end_date="2026-03-06T00:00:00Z")
+    project.environment |= variables_of(config) | {
         "TAP_PANCAKE__SELECT": '["*.*"]',
         "TARGET_POSTGRES_SQLALCHEMY_URL": for_target(database),
         "AIRFLOW_HOME": str(base / "airflow"),

@@ -1,6 +1,6 @@
-"""A small server that answers with what the real API has answered.
+"""A small server that replies with recorded answers of the real API.
 
-The answers lie beside the project (`RECORDED`), and are no part of it.
+The recorded answers (`RECORDED`) are beside the project, and not a part of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STREAMS = (
     "tags",
     "users",
 )
-"""Of which there are recorded answers."""
+"""The streams with recorded answers."""
 _FILES = {
     "conversations": ("conversations_v2-*", "conversations"),
     "messages": ("messages-*", "messages"),
@@ -40,9 +40,9 @@ _FILES = {
     "tags": ("tags-*", "tags"),
     "users": ("users-*", "users"),
 }
-"""Their files, and the key of their rows."""
+"""Stream → the pattern of its files, and the key of its rows."""
 FACEBOOK = "8232708581465811"
-"""The page that customers, tags and users are of."""
+"""The page of the recorded customers, tags and users."""
 
 
 def answers(pattern: str) -> list[Any]:
@@ -51,7 +51,7 @@ def answers(pattern: str) -> list[Any]:
 
 @cache
 def categorized() -> Json:
-    """The pages of all accounts, by category."""
+    """Return the pages of all accounts, by category."""
     merged: Json = {}
     for answer in answers("list_pages-*"):
         for category, pages in answer["categorized"].items():
@@ -61,7 +61,7 @@ def categorized() -> Json:
 
 @cache
 def rows(stream: str) -> list[Json]:
-    """All recorded rows of a stream, with the page that they are of."""
+    """Return all recorded rows of a stream, with their page."""
     if stream == "pages":
         return [{**page, "category": "activated"} for page in categorized()["activated"]]
     if stream == "conversation_details":
@@ -69,7 +69,7 @@ def rows(stream: str) -> list[Json]:
     pattern, key = _FILES[stream]
     found = [row for answer in answers(pattern) for row in answer[key]]
     if stream == "conversations":
-        # Of some conversations the messages were recorded only.
+        # Of some conversations, only the messages were recorded.
         listed = {row["id"] for row in found}
         newest = {row["conversation_id"]: row for row in sorted(rows("messages"), key=_sent)}
         found += [
@@ -82,7 +82,7 @@ def rows(stream: str) -> list[Json]:
             for name, row in newest.items()
             if name not in listed
         ]
-        # And of others some, or just their count: messages would be missing.
+        # Of others, some messages or only their count were recorded: messages would be missing.
         came = Counter(row["conversation_id"] for row in rows("messages"))
         found = [
             {**row, "message_count": min(row["message_count"], came[row["id"]])} for row in found
@@ -92,7 +92,7 @@ def rows(stream: str) -> list[Json]:
 
 @cache
 def details(conversation: str) -> Json:
-    """What stood beside the newest messages of a conversation; little if none were recorded."""
+    """Return the fields beside the newest messages of a conversation; few if none was recorded."""
     held = [answer for answer in answers("messages-*") if answer["conversation_id"] == conversation]
     newest: Json = max(
         held,
@@ -111,7 +111,7 @@ def _seconds(row: Json, name: str) -> float:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers the five lists that were recorded, as the reference says that they are asked for."""
+    """Answers requests for the recorded lists, as the reference describes them."""
 
     protocol_version = "HTTP/1.1"
 
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _answer(path: str, asked: dict[str, str]) -> Json:
@@ -163,7 +163,7 @@ def _answer(path: str, asked: dict[str, str]) -> Json:
 
 @contextmanager
 def serve() -> Iterator[str]:
-    """Serve the recorded answers; give the address."""
+    """Serve the recorded answers, and yield the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()

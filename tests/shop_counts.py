@@ -1,6 +1,6 @@
-"""What the models of the dbt project must hold, counted in plain Python from what the server holds.
+"""The rows that the dbt models must hold, counted in plain Python from the server's data.
 
-Written from the rules, never from the SQL: loops over conversations and their messages.
+Written from the rules, and not from the SQL: loops over conversations and their messages.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tests.dbt_said import said
-from tests.transform import TRANSFORM
+from tests.transform import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
     """The rows of the other streams, as the server holds them."""
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-_SETTINGS = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
 AGES = {"under_1h": 1, "1h_to_4h": 4, "4h_to_24h": 24, "1d_to_3d": 72, "3d_to_7d": 168}
 CLASSES = (1, 2, 5, 10, 15, 30, 60, 120, 240, 480, 1440)
 
@@ -47,11 +44,11 @@ class Hours:
 
 @dataclass
 class Said:
-    """A message that was read."""
+    """A message that the tap read."""
 
     message: Message
     kind: str
-    """Of its sender."""
+    """The kind of its sender."""
     staff_id: str | None
     staff_name: str | None
     is_third_person: bool
@@ -72,12 +69,12 @@ class Said:
 
 @dataclass
 class Wait:
-    """From what a customer says to the next answer."""
+    """The time from a customer's message to the next answer."""
 
     talk: Conversation
     asked: list[Said]
     is_first: bool
-    """Whether no answer was read before it."""
+    """Whether there is no answer before it."""
     answer: Said | None = None
     ended_at: datetime | None = None
     ended_by: str | None = None
@@ -97,11 +94,11 @@ def letters(text: str) -> str:
 
 
 def _phrases(name: str) -> list[str]:
-    return [letters(str(text)) for text in _SETTINGS[name]]
+    return [letters(str(text)) for text in DEFAULTS[name]]
 
 
 def closes(message: Message) -> bool:
-    """Tell whether a customer's message asks for nothing."""
+    """Return whether a customer's message needs no answer."""
     silent = {"reaction", "replied_message", "ad_click", "system_message"}
     kinds = [part["type"] for part in message.attachments if part["type"] not in silent]
     if not set(kinds) <= {"sticker", "response_feedback"}:
@@ -112,7 +109,7 @@ def closes(message: Message) -> bool:
     if not rest:
         return any(unicodedata.category(one) == "So" for one in message.text)
     ends, closings = _phrases("pancake__closing_texts"), _phrases("pancake__closing_particles")
-    # Whether a text is made of phrases, up to each letter: None, particles alone, or more.
+    # Place in the text → whether the phrases up to it are more than particles.
     made: dict[int, bool] = {0: False}
     for place in range(len(rest)):
         if place in made:
@@ -125,7 +122,7 @@ def closes(message: Message) -> bool:
 
 
 class Counted:
-    """What the models must hold of one page."""
+    """The rows of the models for one page."""
 
     def __init__(
         self,
@@ -138,7 +135,7 @@ class Counted:
         holidays: set[date],
         truth: Truth,
     ) -> None:
-        """Look at what was read of a page from `start` to `end`."""
+        """Take a page that was read from `start` to `end`."""
         self.page, self.start, self.end, self.as_of = page, start, end, as_of
         self.offset = timedelta(hours=page.timezone)
         self.hours, self.holidays = hours, holidays
@@ -153,18 +150,18 @@ class Counted:
     # Times
 
     def local(self, at: datetime) -> datetime:
-        """By the page's own clock."""
+        """Return a time in the page's own time."""
         return (at + self.offset).replace(tzinfo=None)
 
     def day(self, at: datetime) -> date:
         return self.local(at).date()
 
     def end_of(self, day: date) -> datetime:
-        """When a day of the page ends."""
+        """Return when a day of the page ends."""
         return datetime.combine(day, time(), UTC) + DAY - self.offset
 
     def is_complete(self, model: str, key: tuple[Any, ...]) -> bool:
-        """Tell whether all was read that a row of a model counts; hours by their beginning."""
+        """Return whether everything that a row of a model counts was read."""
         if model == "page_hourly":
             begins = key[2].replace(tzinfo=UTC) - self.offset
             return bool(self.start <= begins and begins + HOUR <= self.end)
@@ -175,11 +172,11 @@ class Counted:
         return inbox and (model in {"staff_daily", "backlog_daily"} or self.is_counted(day))
 
     def is_counted(self, day: date) -> bool:
-        """Tell whether the statistics of a day were read: they come in whole days."""
+        """Return whether the statistics of a day were read, which come in whole days."""
         return self.day(self.start) <= day < self.day(self.end)
 
     def intervals(self, day: date) -> list[tuple[int, int]]:
-        """Working minutes of a day."""
+        """Return the working hours of a day, in minutes of the day."""
         valid = [one for one in self.hours if one.valid_from <= day]
         if day in self.holidays:
             return []
@@ -188,7 +185,7 @@ class Counted:
         return max(valid, key=lambda one: one.valid_from).week.get(day.isoweekday(), [])
 
     def working(self, low: datetime, high: datetime) -> float:
-        """Working minutes between two times."""
+        """Return the working minutes between two times."""
         low, high = self.local(low), self.local(high)
         total, day = timedelta(), low.date()
         while day <= high.date():
@@ -204,7 +201,7 @@ class Counted:
 
     @cached_property
     def said(self) -> dict[str, list[Said]]:
-        """The messages of each conversation that were read, in their order."""
+        """The messages of each conversation that were read, in order."""
         return {talk.id: self._said(talk) for talk in self.talks}
 
     def _said(self, talk: Conversation) -> list[Said]:
@@ -224,7 +221,7 @@ class Counted:
         return sorted(found, key=lambda one: (one.at, places.get(one.kind, 2), one.message.id))
 
     def person(self, one: Said | None) -> str:
-        """Who of the staff said it, as far as the page knows."""
+        """Return the id of the member of staff who sent it, if known."""
         return (one and one.staff_id) or "unknown"
 
     def all_said(self) -> Iterator[tuple[Conversation, Said]]:
@@ -236,11 +233,11 @@ class Counted:
 
     @cached_property
     def waits(self) -> list[Wait]:
-        """All waits, also those that were cut off."""
+        """All waits, including those that were cut off."""
         return [wait for talk in self.talks for wait in self._waits(talk)]
 
     def _ends(self, talk: Conversation) -> Iterator[tuple[datetime, int, str, Said | None]]:
-        """What ends a wait in a conversation: answers in it, and private replies to it."""
+        """Yield what ends a wait in a conversation: answers, and private replies to it."""
         for one in self.said[talk.id]:
             if one.is_answer:
                 yield one.at, 1, "answer", one
@@ -257,7 +254,7 @@ class Counted:
 
     def _waits(self, talk: Conversation) -> list[Wait]:
         asking = [(one.at, 0, "", one) for one in self.said[talk.id] if one.asks]
-        most = timedelta(days=_SETTINGS["pancake__open_days"])
+        most = timedelta(days=DEFAULTS["pancake__open_days"])
         found: list[Wait] = []
         waiting: Wait | None = None
         is_first = True
@@ -284,7 +281,7 @@ class Counted:
         return found
 
     def _finish(self, wait: Wait, most: timedelta) -> None:
-        """Say how a wait without an answer ended, and how long it was."""
+        """Set how a wait without an answer ended, and how long it was."""
         if wait.ended_by in {None, "expired"}:
             of_comments = wait.talk.type != "INBOX"
             gone = [
@@ -311,7 +308,7 @@ class Counted:
         wait.working = self.working(wait.asked_at, until)
 
     def responses(self) -> list[Wait]:
-        """Waits that count."""
+        """Return the waits that count."""
         return [
             wait
             for wait in self.waits
@@ -319,8 +316,8 @@ class Counted:
         ]
 
     def response_times(self) -> Rows:
-        """Of pancake__response_times, by conversation and when it was asked."""
-        target = _SETTINGS["pancake__response_target_minutes"]
+        """Return the rows of pancake__response_times, by conversation and time of the question."""
+        target = DEFAULTS["pancake__response_target_minutes"]
         return {
             (self.page.id, wait.talk.id, wait.asked_at): {
                 "conversation_type": wait.talk.type,
@@ -347,7 +344,7 @@ class Counted:
     # Conversations and sessions
 
     def conversations(self) -> Rows:
-        """Of pancake__conversations."""
+        """Return the rows of pancake__conversations."""
         return {(self.page.id, talk.id): self._conversation(talk) for talk in self.talks}
 
     def _conversation(self, talk: Conversation) -> Json:
@@ -405,7 +402,7 @@ class Counted:
 
     @cached_property
     def stretches(self) -> dict[str, list[list[tuple[datetime, bool, Said | None, str | None]]]]:
-        """The sessions of each conversation: when, whether it is a click, the message, the ad."""
+        """The sessions of each conversation; an event has a time, is_click, a message and an ad."""
         found = {}
         for talk in self.talks:
             events: list[tuple[datetime, bool, Said | None, str | None]] = [
@@ -429,7 +426,7 @@ class Counted:
         return found
 
     def sessions(self) -> Rows:
-        """Of pancake__sessions."""
+        """Return the rows of pancake__sessions."""
         found: Rows = {}
         for talk in self.talks:
             parts = self.stretches[talk.id]
@@ -483,7 +480,7 @@ class Counted:
 
     @cached_property
     def orders(self) -> dict[tuple[str, str], datetime]:
-        """When each order of a customer was made."""
+        """The time of each order, by customer and order."""
         found: dict[tuple[str, str], datetime] = {}
         for talk in self.talks:
             for order in talk.orders:
@@ -494,7 +491,7 @@ class Counted:
         return [talk for talk in self.talks if talk.customers[0].id == customer_id]
 
     def _orders_of(self, talk: Conversation, started: datetime) -> list[datetime]:
-        """The orders that belong to the session of a conversation that began at a time."""
+        """Return the orders of the session of a conversation that began at a time."""
         customer = talk.customers[0].id
         begun = [
             (part[0][0], one.id)
@@ -512,7 +509,7 @@ class Counted:
 
     @cached_property
     def added(self) -> dict[str, datetime]:
-        """When each customer was added to the page."""
+        """The time at which each customer was added to the page."""
         found = {
             row["id"]: datetime.fromisoformat(row["inserted_at"])
             for row in self.truth["customers"]
@@ -525,14 +522,14 @@ class Counted:
         return found
 
     def phones(self) -> set[str]:
-        """Customers of whom a telephone number is known."""
+        """Return the customers with a telephone number."""
         listed = {row["id"] for row in self.truth["customers"] if row["phone_numbers"]}
         return (listed & self.added.keys()) | {
             talk.customers[0].id for talk in self.talks if talk.captures
         }
 
     def customers(self) -> Rows:
-        """Of pancake__customers."""
+        """Return the rows of pancake__customers."""
         listed = {row["id"] for row in self.truth["customers"]}
         phones, rates = self.phones(), defaultdict(list)
         talks = {talk.id: talk for talk in self.talks}
@@ -576,7 +573,7 @@ class Counted:
     # Hours and days
 
     def page_hourly(self) -> Rows:
-        """Of pancake__page_hourly."""
+        """Return the rows of pancake__page_hourly."""
         found: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
         talks: dict[tuple[Any, ...], set[str]] = defaultdict(set)
         phones: dict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -607,7 +604,7 @@ class Counted:
         }
 
     def staff_daily(self) -> Rows:
-        """Of pancake__staff_daily."""
+        """Return the rows of pancake__staff_daily."""
         written, times, others = self._written(), self._times(), self._other_responses()
         credited, theirs = self._credits(), self._by_pancake()
         rows: Rows = {}
@@ -634,7 +631,7 @@ class Counted:
         return rows
 
     def _written(self) -> dict[tuple[Any, ...], list[tuple[Conversation, Said]]]:
-        """What each member of staff wrote on a day."""
+        """Return the answers of each member of staff on each day."""
         found: dict[tuple[Any, ...], list[tuple[Conversation, Said]]] = defaultdict(list)
         for talk, one in self.all_said():
             if one.is_answer:
@@ -642,7 +639,7 @@ class Counted:
         return found
 
     def _times(self) -> dict[tuple[Any, ...], list[tuple[float, float]]]:
-        """Working and calendar minutes of each member of staff's responses to a day's questions."""
+        """Return working and calendar minutes of responses, by staff and day of the question."""
         found: dict[tuple[Any, ...], list[tuple[float, float]]] = defaultdict(list)
         for wait in self.responses():
             if wait.answer is not None and wait.talk.type == "INBOX":
@@ -658,7 +655,7 @@ class Counted:
         )
 
     def _credits(self) -> dict[tuple[Any, ...], tuple[set[str], int]]:
-        """Conversations with a phone number, and orders, that are credited to somebody."""
+        """Return the conversations with a phone number, and the orders, by staff and day."""
         phones: dict[tuple[Any, ...], set[str]] = defaultdict(set)
         orders: Counter[tuple[Any, ...]] = Counter()
         for talk, one in self.all_said():
@@ -671,7 +668,7 @@ class Counted:
         return {key: (phones.get(key, set()), orders[key]) for key in {*phones, *orders}}
 
     def _credited(self, customer: Customer, at: datetime) -> str:
-        """Who wrote last to a customer before something happened, at most a week before."""
+        """Return who wrote last to a customer in the week before a time."""
         written = [
             (one.at, one.message.id, one)
             for talk in self.talks_of(customer.id)
@@ -684,7 +681,7 @@ class Counted:
         return self.person(last[2]) if at - last[0] <= 7 * DAY else "unknown"
 
     def _by_pancake(self) -> Rows:
-        """What Pancake counts of its own."""
+        """Return Pancake's own counts, by staff and day."""
         days: dict[tuple[Any, ...], list[Json]] = defaultdict(list)
         for row in self.of("user_statistics"):
             days[self.page.id, row["user_id"], date.fromisoformat(row["hour"][:10])].append(row)
@@ -713,7 +710,7 @@ class Counted:
         return found
 
     def backlog_daily(self) -> Rows:
-        """Of pancake__backlog_daily: who waits at each midnight, and at the end."""
+        """Return the rows of pancake__backlog_daily: who waits at each midnight, and at the end."""
         found: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         for wait in self.waits:
             day = self.day(wait.asked_at)
@@ -732,7 +729,7 @@ class Counted:
     # Tags and ads
 
     def tag_changes(self) -> Rows:
-        """Of pancake__tag_changes."""
+        """Return the rows of pancake__tag_changes."""
         return {
             (self.page.id, talk.id, change.at, change.action, str(change.tag.id)): {
                 "conversation_type": talk.type,
@@ -747,7 +744,7 @@ class Counted:
         }
 
     def tag_funnel(self) -> Rows:
-        """Of pancake__tag_funnel."""
+        """Return the rows of pancake__tag_funnel."""
         found: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
         for talk in self.talks:
             now = {tag for tag in talk.tag_ids if tag is not None}
@@ -769,7 +766,7 @@ class Counted:
         }
 
     def ads_daily(self) -> Rows:
-        """Of pancake__ads_daily."""
+        """Return the rows of pancake__ads_daily."""
         found: dict[tuple[Any, ...], Json] = defaultdict(Counter)
         clicks = [
             (whole(talk.inserted_at), ad, talk)
@@ -840,11 +837,11 @@ class Counted:
     # Staff, feedback, and what Pancake counts
 
     def of(self, stream: str) -> list[Json]:
-        """The rows of a stream of this page."""
+        """Return the rows of a stream of this page."""
         return [row for row in self.truth[stream] if row["page_id"] == self.page.id]
 
     def _seen(self) -> Iterator[tuple[str, datetime]]:
-        """When each member of staff did something."""
+        """Yield each time at which a member of staff did something."""
         for _, one in self.all_said():
             if one.kind == "staff":
                 yield self.person(one), one.at
@@ -859,7 +856,7 @@ class Counted:
                 yield row["user_id"], self.end_of(date.fromisoformat(row["date"])) - DAY
 
     def staff(self) -> Rows:
-        """Of pancake__staff."""
+        """Return the rows of pancake__staff."""
         seen: dict[str, list[datetime]] = defaultdict(list)
         for staff_id, at in self._seen():
             seen[staff_id].append(at)
@@ -884,7 +881,7 @@ class Counted:
         return self.of("customer_feedbacks")
 
     def feedback(self) -> Rows:
-        """Of pancake__feedback."""
+        """Return the rows of pancake__feedback."""
         talks = {talk.id: talk for talk in self.talks}
         by_fb = {staff.fb_id: staff for staff in self.page.staff}
         found: Rows = {}
@@ -918,11 +915,11 @@ class Counted:
         return found
 
     def reconciliation(self) -> Rows:
-        """Of pancake__reconciliation."""
+        """Return the rows of pancake__reconciliation."""
         found: dict[date, Counter[str]] = defaultdict(Counter)
-        told: dict[date, Counter[str]] = defaultdict(Counter)
+        reported: dict[date, Counter[str]] = defaultdict(Counter)
         for talk, one in self.all_said():
-            day = found[self.day(one.at)]  # a day with any message has a row
+            day = found[self.day(one.at)]  # each day with a message has a row
             by = "customer" if one.kind == "customer" else "page"
             if talk.type in {"INBOX", "COMMENT"} and one.kind != "nobody":
                 day[f"{by}_{talk.type.lower()}_message_count"] += 1
@@ -933,14 +930,14 @@ class Counted:
         for at in self.added.values():
             found[self.day(at)]["new_customer_count"] += 1
         for row in self.of("page_statistics"):
-            day = told[date.fromisoformat(row["hour"][:10])]
+            day = reported[date.fromisoformat(row["hour"][:10])]
             for kind in ("customer_inbox", "page_inbox", "customer_comment", "page_comment"):
                 day[f"{kind}_message_count"] += row[f"{kind}_count"]
                 day["message_count"] += row[f"{kind}_count"]
             day["new_conversation_count"] += row["new_inbox_count"]
             day["new_customer_count"] += row["new_customer_count"]
         for row in self.of("new_customer_statistics"):
-            day = told[date.fromisoformat(row["date"])]
+            day = reported[date.fromisoformat(row["date"])]
             day["new_customer_count"] = row["new_customer_count"]
             day.setdefault("new_conversation_count", row["new_page_inbox_count"])
         names = [
@@ -950,10 +947,10 @@ class Counted:
         ]
         names += ["message_count", "new_conversation_count", "new_customer_count"]
         rows: Rows = {}
-        for key in {*found, *told}:
+        for key in {*found, *reported}:
             ratios: Json = {}
             for name in names:
-                count, theirs = found[key][name], told[key].get(name)
+                count, theirs = found[key][name], reported[key].get(name)
                 ratios |= {name: count, f"reported_{name}": theirs}
                 ratios[name.replace("_count", "_ratio")] = count / theirs if theirs else None
             rows[self.page.id, key] = ratios
@@ -972,7 +969,7 @@ PANCAKES = (
     "pancake_average_response_minutes",
 )
 DATED = {"page_hourly", "staff_daily", "backlog_daily", "ads_daily", "feedback", "reconciliation"}
-"""Models that say of each row whether it is complete."""
+"""The models with a column for whether a row is complete."""
 MODELS = {
     "page_hourly": ("page_id", "conversation_type", "hour_at_local"),
     "staff_daily": ("page_id", "staff_id", "date_day"),
@@ -988,21 +985,21 @@ MODELS = {
     "feedback": ("page_id", "feedback_id"),
     "reconciliation": ("page_id", "date_day"),
 }
-"""Model → its key here."""
+"""Model → its key in this module."""
 
 
 def whole(at: datetime) -> datetime:
-    """To the second, as Pancake keeps some times."""
+    """Return a time without its fraction, as Pancake keeps some times."""
     return at.replace(microsecond=0)
 
 
 def is_click(message: Message) -> bool:
-    """Tell whether a message is a click on an ad."""
+    """Return whether a message is a click on an ad."""
     return any(part["type"] == "ad_click" for part in message.attachments)
 
 
 def histogram(waits: list[tuple[float, float]]) -> Json:
-    """Return the columns of response times, of working and calendar minutes."""
+    """Return the columns of response times, from working and calendar minutes."""
     working = [one for one, _ in waits]
     row: Json = {
         f"response_under_{high}_minutes_count": len([one for one in working if low <= one < high])
@@ -1010,7 +1007,7 @@ def histogram(waits: list[tuple[float, float]]) -> Json:
     }
     row["response_from_1440_minutes_count"] = len([one for one in working if one >= CLASSES[-1]])
     row["response_count"], row["response_minutes_sum"] = len(waits), sum(working)
-    target = _SETTINGS["pancake__response_target_minutes"]
+    target = DEFAULTS["pancake__response_target_minutes"]
     row["within_target_count"] = len([one for one in working if one <= target])
     for name, values in (("", working), ("calendar_", [one for _, one in waits])):
         row[f"median_{name}response_minutes"] = part_of(values, 0.5)
@@ -1019,7 +1016,7 @@ def histogram(waits: list[tuple[float, float]]) -> Json:
 
 
 def part_of(values: Iterable[float], part: float) -> float | None:
-    """Return a percentile, between two values if need be."""
+    """Return a percentile, interpolated between two values."""
     ordered = sorted(values)
     if not ordered:
         return None

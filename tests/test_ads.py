@@ -19,6 +19,7 @@ from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import assert_same, records
 from tests.tap import (
     config_for,
+    finish,
     hurried,
     log_lines,
     read_output,
@@ -455,9 +456,8 @@ def test_a_run_that_ends_between_conversations_and_ads_loses_none(tmp_path: Path
         process = start_tap(tmp_path, config, catalog=catalog)
         server.at(lambda call: call.endpoint == "ads", lambda: process.send_signal(signal.SIGTERM))
         server.faults = [Fault("hang", endpoint="ads")]
-        output, _ = process.communicate(timeout=60)
+        first = finish(process)
         server.faults = []
-        first = read_output(output)
         assert len(first.records["conversations"]) == 60
         assert "ads" not in first.records
         second = sync(tmp_path, config, catalog=catalog, state=first.state)

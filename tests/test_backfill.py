@@ -10,6 +10,7 @@ import pytest
 
 from tap_pancake.api.errors import RunStopped
 from tap_pancake.streams.pages import listed_pages
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, Message, Page, PancakeServer
 from tests.pancake_api.dialects import Observed
 from tests.tap import config_for, select, sync
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tests.pancake_api.account import Bounds
     from tests.tap import Json, Run
 
-DIALECTS = ("observed", "documented", "older")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

@@ -14,9 +14,9 @@ from tests.pancake_api import Account, PancakeServer
 from tests.tap import (
     INBOX,
     config_for,
+    end,
     metadata_of,
     patched,
-    read_output,
     run_tap,
     select,
     start_tap,
@@ -92,9 +92,7 @@ def test_a_state_vouches_for_no_row_that_is_not_in_a_file(
     process = start_tap(tmp_path, config)
     while server.count() < 60:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
-    first = read_output(stdout, process.returncode, stderr)
+    first = end(process, signal.SIGTERM)
     assert first.returncode == 128 + signal.SIGTERM
     assert first.batches
     second = sync(tmp_path, config | {"requests_per_second": 10_000}, state=first.state)
@@ -128,12 +126,11 @@ def test_a_signal_is_the_end_even_if_no_file_can_be_written(
         time.sleep(0.01)
     shutil.rmtree(tmp_path / "files")
     (tmp_path / "files").touch()
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "no file can be written to its storage" in stderr
-    assert '"STATE"' not in stdout
-    assert "of 3 pages done" in stderr.splitlines()[-1]
+    run = end(process, signal.SIGTERM)
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "no file can be written to its storage" in run.stderr
+    assert not run.states
+    assert "of 3 pages done" in run.stderr.splitlines()[-1]
 
 
 def test_rows_before_a_schema_are_in_files_before_it(tmp_path: Path, server: PancakeServer) -> None:

@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import COMMAND, KEYS, config_for, hurried, run_command, select
+from tests.tap import (
+    BY_DEFAULT,
+    COMMAND,
+    KEYS,
+    config_for,
+    full_config,
+    run_check,
+    run_command,
+    select,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.pancake_api import Page
-    from tests.tap import Json, Run
-
-BY_DEFAULT = len(KEYS) - len({"pages", "multi_page_user_statistics", "call_logs"})
-"""Streams of a page that are read by default, but for `call_logs`, which need a setting."""
+    from tests.tap import Run
 
 
 def shop(pages: int) -> Account:
@@ -30,16 +37,6 @@ def shop(pages: int) -> Account:
     for _ in range(pages):
         account.add_page().add_conversation()
     return account
-
-
-def check(directory: Path, config: Json, *options: str) -> Run:
-    """Run the test of the tap, as a user does, but that its waits take no time."""
-    directory.mkdir(exist_ok=True)
-    path = directory / "config.json"
-    path.write_text(json.dumps(config), encoding="utf-8")
-    run = run_command("--test", *options, "--config", str(path), env=hurried(directory / "env"))
-    assert "Traceback" not in run.stderr
-    return run
 
 
 class Checked(NamedTuple):
@@ -85,7 +82,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checked]:
             page_access_tokens={pages["old"].id: "invented.token.of.old"},
             sip_package_ids={pages["sip"].id: pages["sip"].belongings.sip_package_id},
         )
-        run = check(tmp_path_factory.mktemp("check"), config)
+        run = run_check(tmp_path_factory.mktemp("check"), config)
         yield Checked(server, run, pages | {"inactivated": inactivated})
 
 
@@ -216,7 +213,7 @@ def test_a_wrong_or_old_user_token_is_mended_in_the_account(
     account = shop(1)
     account.user_token_state = state  # type: ignore[assignment]
     with PancakeServer(account) as server:
-        run = check(tmp_path, config_for(server) | ({"access_token": token} if token else {}))
+        run = run_check(tmp_path, config_for(server) | ({"access_token": token} if token else {}))
     assert run.returncode == 1
     assert f"{words}: copy a new one from Account → Personal settings" in run.stderr
     assert not run.stdout
@@ -229,11 +226,11 @@ def test_only_what_the_catalog_selects_is_tried(tmp_path: Path) -> None:
     selected = select("messages", "multi_page_user_statistics")
     catalog.write_text(json.dumps(selected), encoding="utf-8")
     with PancakeServer(account) as server:
-        run = check(tmp_path, config_for(server), "--catalog", str(catalog))
+        run = run_check(tmp_path, config_for(server), "--catalog", str(catalog))
         endpoints = sorted(call.endpoint for call in server.calls)
         page.plan_lapsed = 122
         page.refused["multi_page_user_statistics"] = 122
-        refused = check(tmp_path, config_for(server), "--catalog", str(catalog))
+        refused = run_check(tmp_path, config_for(server), "--catalog", str(catalog))
     assert run.returncode == 0, run.stderr
     assert endpoints == ["conversations", "messages", "multi_page_user_statistics", "pages"]
     assert run.stdout.splitlines()[2:] == [
@@ -255,7 +252,7 @@ def test_a_failure_of_all_pages_together_is_one_of_the_test(tmp_path: Path) -> N
         config = config_for(server)
         catalog = tmp_path / "catalog.json"
         catalog.write_text(json.dumps(select("multi_page_user_statistics")), encoding="utf-8")
-        run = check(tmp_path, config, "--catalog", str(catalog))
+        run = run_check(tmp_path, config, "--catalog", str(catalog))
     assert run.returncode == 1
     assert "the API may have changed, please report this" in run.stdout
     assert "a run would fail (1 problem): see the lines above" in run.stderr
@@ -269,7 +266,7 @@ def test_a_page_that_spoils_the_totals_of_all_is_named(tmp_path: Path) -> None:
     for kind, code in (("error:121", "skipped"), ("error:999", "fails")):
         with PancakeServer(account) as server:
             server.faults = [Fault(kind, where=lambda call: bad in call.params.get("page_ids", ""))]
-            run = check(tmp_path, config_for(server), "--catalog", str(catalog))
+            run = run_check(tmp_path, config_for(server), "--catalog", str(catalog))
         assert run.returncode == 1  # nothing else is selected
         assert f"left out pages {bad}, since the API refused them" in run.stdout
         assert ("a run would fail (" in run.stderr) == (code == "fails")
@@ -279,7 +276,7 @@ def test_what_hangs_on_a_refused_stream_is_refused_with_it(tmp_path: Path) -> No
     account = shop(1)
     with PancakeServer(account) as server:
         server.faults = [Fault("http:403", endpoint="conversations")]
-        run = check(tmp_path, config_for(server))
+        run = run_check(tmp_path, config_for(server))
     page, refused = run.stdout.splitlines()[2:4]
     assert page.endswith(f": {BY_DEFAULT - 3} of {BY_DEFAULT} streams can be read")
     assert refused.startswith(
@@ -304,7 +301,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
         config = config_for(server)
         del config["access_token"]
         config["page_access_tokens"] = {page.id: page.token for page in account.pages}
-        run = check(tmp_path, config)
+        run = run_check(tmp_path, config)
     assert run.returncode == 0, run.stderr
     *told, calls = run.stdout.splitlines()
     assert told == [
@@ -319,7 +316,7 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
 
 def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:
     with PancakeServer(Account(5)) as server:
-        run = check(tmp_path, config_for(server))
+        run = run_check(tmp_path, config_for(server))
     assert run.returncode == 0
     assert "The account has no activated page: activate one in Pancake" in run.stdout
 
@@ -327,7 +324,7 @@ def test_an_account_without_a_page_is_told(tmp_path: Path) -> None:
 def test_a_page_at_its_limit_is_told_soon(tmp_path: Path) -> None:
     account = shop(1)
     with PancakeServer(account, faults=[Fault("429", page_id=account.pages[0].id)]) as server:
-        run = check(tmp_path, config_for(server))
+        run = run_check(tmp_path, config_for(server))
         assert server.count() <= 40
     assert run.returncode == 1
     assert "every call got HTTP 429 for " in run.stdout
@@ -361,15 +358,13 @@ def test_the_schema_can_be_tested_without_a_call(tmp_path: Path) -> None:
     assert {json.loads(line)["type"] for line in run.stdout.splitlines()} == {"SCHEMA"}
 
 
-@pytest.mark.parametrize("dialect", ["observed", "documented", "older"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_stream_can_be_tried_in_every_form_of_the_api(tmp_path: Path, dialect: str) -> None:
     account = shop(2)
-    packages = {page.id: page.belongings.sip_package_id for page in account.pages}
     catalog = tmp_path / "catalog.json"
     catalog.write_text(json.dumps(select(*KEYS)), encoding="utf-8")
     with PancakeServer(account, dialect) as server:
-        config = config_for(server, sip_package_ids=packages)
-        run = check(tmp_path, config, "--catalog", str(catalog))
+        run = run_check(tmp_path, full_config(server), "--catalog", str(catalog))
     assert run.returncode == 0, run.stdout
     found = [line.rpartition(": ")[2] for line in run.stdout.splitlines()[2:]]
     of_page = f"everything can be read ({len(KEYS) - 2} streams)"
@@ -384,7 +379,7 @@ def test_a_gateway_that_fails_for_one_stream_hides_no_other(tmp_path: Path) -> N
             Fault("502_html", endpoint="tags", page_id=one.id),
             Fault("502_html", page_id=lost.id),
         ]
-        run = check(tmp_path, config_for(server))
+        run = run_check(tmp_path, config_for(server))
     told = run.stdout.splitlines()[2:]
     assert told[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
     assert told[1].startswith(

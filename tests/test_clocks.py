@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import time_machine
 
-from tests.pancake_api import Account, Answer, PancakeServer
-from tests.stream_truth import DATED, OTHERS, assert_same, records
-from tests.tap import KEYS, Run, config_for, run_here, select
+from tests.pancake_api import Account, PancakeServer
+from tests.stream_truth import DATED, OTHERS, assert_same, records, refuse_statistics
+from tests.tap import KEYS, Run, full_config, run_here, select
 from tests.truth import assert_all_arrived, merged
 
 if TYPE_CHECKING:
@@ -33,9 +33,7 @@ LISTS = ("posts", "call_logs", "customers", "ad_conversations", "conversations")
 
 def settings_of(server: PancakeServer, **settings: Any) -> Json:
     """The settings as they come, for all streams."""
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
-    start = (EVENING - 2 * DAY).isoformat()
-    return config_for(server, start_date=start, sip_package_ids=packages, **settings)
+    return full_config(server, start_date=(EVENING - 2 * DAY).isoformat(), **settings)
 
 
 class Late:
@@ -270,7 +268,6 @@ def test_what_is_corrected_today_comes_with_each_run_and_yesterday_after_six_hou
     account = counted()
     noon = EVENING - 11 * HOUR
     streams = [stream for stream in DATED if stream != "multi_page_user_statistics"]
-    refused = Answer(400, b'{"success": false, "error_code": 100}', "application/json")
     with PancakeServer(account) as server, time_machine.travel(noon, tick=False) as clock:
         config = settings_of(server) | {"start_date": (EVENING - 4 * DAY).isoformat()}
         runs = [run_here(config, catalog=select(*streams))]
@@ -279,9 +276,7 @@ def test_what_is_corrected_today_comes_with_each_run_and_yesterday_after_six_hou
             correct(page, at, many)
         for hours, refuses in ((1, False), (5, True), (1, False), (1, False)):
             clock.shift(hours * HOUR)
-            server.instead = lambda call, no=refuses: (
-                refused if no and "statistics" in call.path else None
-            )
+            refuse_statistics(server, lambda _, no=refuses: no)  # type: ignore[misc]
             state = runs[-1].state
             runs.append(run_here(config, catalog=select(*streams), state=state))
             # A run that could read nothing does not count.

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import subprocess
-import sys
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tap_pancake.rows import times
+from tests.accounts import AROUND_MAY, DIALECTS, MAY
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import KEYS, REPLICATION_KEYS, patched, select, sync
-from tests.test_sdk_standard import MAY, settings_of
+from tests.tap import KEYS, REPLICATION_KEYS, full_config, patched, select, sync
+from tests.targets import TARGET_CSV, csv_rows, run_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.tap import Json, Run
 
-TARGET_CSV = Path(sys.executable).with_name("target-csv")
 STATE_AT_EVERY_TURN = (
     "from tap_pancake.reading import state\nstate.STATE_INTERVAL, state.STATE_RATE = 0.0, 1e12\n"
 )
 
 
-@pytest.fixture(name="runs", scope="module", params=["observed", "documented", "older"])
+@pytest.fixture(name="runs", scope="module", params=DIALECTS)
 def two_runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Run]:
@@ -39,10 +36,10 @@ def two_runs(
     account = Account.generate(seed=81, pages=3, conversations=15, messages=(1, 40), **MAY)
     with PancakeServer(account, request.param) as server:
         options = {"catalog": select(*KEYS), "env": env}
-        first = sync(directory, settings_of(server), **options)
+        first = sync(directory, full_config(server, **AROUND_MAY), **options)
         for page in account.pages[:3]:
             page.receive(next(iter(page.conversations)), at=MAY["end"])
-        second = sync(directory, settings_of(server), state=first.state, **options)
+        second = sync(directory, full_config(server, **AROUND_MAY), state=first.state, **options)
     return first, second
 
 
@@ -113,21 +110,12 @@ def messages_of(run: Run) -> Iterator[Json]:
 
 def test_all_rows_load_into_csv_files(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=82, pages=2, conversations=10, **MAY)) as server:
-        run = sync(tmp_path, settings_of(server), catalog=select(*KEYS))
+        run = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=select(*KEYS))
     settings = {"output_path": str(tmp_path / "csv"), "file_naming_scheme": "{stream_name}.csv"}
-    (tmp_path / "target.json").write_text(json.dumps(settings), encoding="utf-8")
-    target = subprocess.run(
-        [TARGET_CSV, "--config", tmp_path / "target.json"],
-        input=run.stdout,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert target.returncode == 0, target.stderr[-3000:]
+    run_target(TARGET_CSV, tmp_path, settings, run.stdout)
+    loaded = csv_rows(tmp_path / "csv")
     for stream, keys in KEYS.items():
-        with (tmp_path / "csv" / f"{stream}.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = loaded[stream]
         arrived = {tuple(row[name] for name in keys): row for row in rows}
         written = run.by_key(stream)
         assert len(rows) == len(written), stream
@@ -135,7 +123,7 @@ def test_all_rows_load_into_csv_files(tmp_path: Path) -> None:
         for key, row in written.items():
             for name, schema in run.schemas[stream]["properties"].items():
                 if schema.get("format") == "date-time" and row.get(name):
-                    loaded = datetime.fromisoformat(arrived[tuple(map(str, key))][name])
-                    assert times.text(loaded) == row[name], (stream, name)
+                    at = datetime.fromisoformat(arrived[tuple(map(str, key))][name])
+                    assert times.text(at) == row[name], (stream, name)
                 elif schema["type"] == ["string", "null"]:
                     assert arrived[tuple(map(str, key))][name] == (row.get(name) or "")

@@ -20,8 +20,8 @@ from tap_pancake.rows.kept import Glance, beside
 from tap_pancake.running import run as running
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import assert_same, records, utc
-from tests.tap import config_for, log_lines, read_output, run_here, select
-from tests.truth import message_calls, part_of
+from tests.tap import config_for, log_lines, part_of, read_output, run_here, select
+from tests.truth import message_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

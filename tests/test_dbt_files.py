@@ -7,7 +7,7 @@ import re
 import yaml
 
 from scripts.dbt import HEAD, TRANSFORM, files
-from scripts.docs import ROOT
+from tests.processes import ROOT
 
 DOCUMENT = ROOT / "docs" / "dbt.md"
 

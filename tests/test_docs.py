@@ -7,7 +7,6 @@ import csv
 import json
 import os
 import re
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from scripts.docs import DOCUMENTS, JOINS, PARTS, ROOT, current, fields_of, streams
+from scripts.docs import DOCUMENTS, JOINS, PARTS, current, streams
 from tap_pancake.api.client import USER_API
+from tests.documents import blocks, fields_of
 from tests.pancake_api import Account, PancakeServer
-from tests.test_check import BY_DEFAULT
+from tests.processes import ROOT, output_of
+from tests.tap import BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,12 +254,6 @@ def test_every_message_has_an_anchor_of_its_own_and_a_remedy() -> None:
 TWO_COMMANDS = {"sh scripts/demo.sh", "sh scripts/test.sh", "cd tap-pancake"}
 
 
-def blocks(document: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    text = document.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
 def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
     document = ROOT / "docs" / "getting-started.md"
     config, csv_config = map(json.loads, blocks(document, "json"))
@@ -344,16 +339,5 @@ def commands(text: str) -> list[str]:
 def run_block(commands: str, directory: Path) -> str:
     """Run commands as a user does, in a shell; give what they print."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=directory,
-        env=os.environ | {"PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = ["bash", "-euo", "pipefail", "-c", commands]
+    return output_of(command, cwd=directory, env=os.environ | {"PATH": path})

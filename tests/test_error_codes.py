@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from scripts.docs import ROOT
 from tap_pancake.api import errors
 from tap_pancake.api.errors import (
     PageDeactivated,
@@ -18,6 +17,7 @@ from tap_pancake.api.errors import (
     RunStopped,
     UnknownRefusal,
 )
+from tests.processes import ROOT
 
 CODES: dict[int, tuple[type[PancakeError], type[PancakeError]]] = {
     100: (PageFailed, PageFailed),

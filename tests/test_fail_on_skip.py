@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.meltano_project import variables_of
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import assert_same, records
-from tests.tap import config_for, log_lines, run_command, run_here, select
-from tests.test_check import check
+from tests.tap import config_for, log_lines, run_check, run_command, run_here, select
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def test_a_test_of_the_settings_says_what_such_a_run_would_fail_at(
     with PancakeServer(account_of(code, days=days)) as server:
         for fails in (False, True):
             config = config_for(server, fail_on_skip=fails)
-            run = check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
+            run = run_check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
             assert "  skipped: users: " in run.stdout
             assert run.returncode == (fails and code == 403)
 
@@ -74,11 +74,7 @@ def test_a_test_of_the_settings_says_what_such_a_run_would_fail_at(
 def test_the_setting_comes_from_the_environment_too(tmp_path: Path, text: str, code: int) -> None:
     (tmp_path / "catalog.json").write_text(json.dumps(select(*STREAMS)), encoding="utf-8")
     with PancakeServer(account_of(403)) as server:
-        env = {
-            "TAP_PANCAKE_API_URL": server.url,
-            "TAP_PANCAKE_ACCESS_TOKEN": server.account.user_token,
-            "TAP_PANCAKE_FAIL_ON_SKIP": text,
-        }
+        env = variables_of(config_for(server, fail_on_skip=text))
         run = run_command("--config=ENV", "--catalog", str(tmp_path / "catalog.json"), env=env)
         assert run.returncode == code, run.stderr
         assert ("setting `fail_on_skip` must be true or false" in run.stderr) == (text == "ture")

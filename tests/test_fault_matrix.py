@@ -26,7 +26,6 @@ from tests.fault_matrix import (
     by_page,
     due,
     is_claimed,
-    logged,
     question_of,
     questions_of,
     read,
@@ -37,8 +36,8 @@ from tests.fault_matrix import (
 )
 from tests.pancake_api import Answer, PancakeServer
 from tests.stream_truth import CHILDREN, assert_same, records
-from tests.tap import Run, run_here, select
-from tests.truth import part_of, text
+from tests.tap import Run, logged, part_of, run_here, select
+from tests.truth import text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -25,14 +25,13 @@ from tests.fault_matrix import (
     account_of,
     bookmark_key,
     is_claimed,
-    logged,
     read_matrix,
     settings_for,
 )
 from tests.pancake_api import PancakeServer
 from tests.stream_truth import BY_DAYS, CHILDREN, assert_same, records
-from tests.tap import run_here, select
-from tests.truth import merged, part_of
+from tests.tap import logged, part_of, run_here, select
+from tests.truth import merged
 
 if TYPE_CHECKING:
     from tests.pancake_api import Answer, Call

@@ -16,7 +16,6 @@ from tests.pancake_api.dialects import Observed
 from tests.tap import (
     INBOX,
     Run,
-    assert_complete,
     begun,
     config_for,
     hurried,
@@ -26,6 +25,7 @@ from tests.tap import (
     side_by_side,
     sync,
 )
+from tests.truth import assert_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

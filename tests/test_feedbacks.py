@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import time_machine
 
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, PancakeServer
 from tests.stream_truth import assert_same, records, utc
 from tests.tap import Run, config_for, log_lines, run_here, select
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.tap import Json
 
 STREAM: Final = "customer_feedbacks"
-DIALECTS = ("observed", "documented", "older")
 FIRST, LAST = utc(2025, 11, 10, 3), utc(2026, 1, 8, 15)
 SETTINGS = {"start_date": "2025-11-08T00:00:00Z", "end_date": "2026-01-12T00:00:00Z"}
 NOON = utc(2026, 1, 2, 12)

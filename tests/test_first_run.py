@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pancake_api import Account, PancakeServer, is_first_batch, is_head
-from tests.tap import assert_complete, config_for, select
-from tests.truth import show_the_order
+from tests.tap import config_for, select
+from tests.truth import assert_complete, show_the_order
 from tests.warm_tap import Job, Scale, WarmTap
 
 if TYPE_CHECKING:

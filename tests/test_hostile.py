@@ -18,30 +18,21 @@ import requests
 from singer_sdk.contrib.msgspec import MsgSpecReader
 
 from tap_pancake.api.errors import PageFailed, PancakeError, TransientError
-from tap_pancake.api.transport import Answer, Transport
+from tap_pancake.api.transport import Transport
 from tap_pancake.rows import times
 from tap_pancake.rows.shaping import RowShaper
 from tap_pancake.tap import TapPancake
+from tests.accounts import BEFORE_AND_AFTER, crowded_account
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.stream_truth import records, utc
-from tests.tap import KEYS, Run, log_lines, read_output, run_tap, select
-from tests.test_streams import BEFORE_AND_AFTER, settings_of
+from tests.tap import KEYS, Run, full_config, log_lines, read_output, run_tap, select
+from tests.wire import BODY, TOKEN, answer_bytes, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.tap import Json
-
-TOKEN = "uSerTokenHead-uSerTokenTail"
-BODY = b'{"success": true, "pages": []}'
-
-
-def answer(body: bytes, status: str = "200 OK", *lines: str) -> bytes:
-    """Return a whole answer as it is sent."""
-    head = [f"HTTP/1.1 {status}", *lines, f"content-length: {len(body)}"]
-    return "\r\n".join([*head, "", ""]).encode("latin-1") + body
-
 
 # What comes over the wire.
 
@@ -50,15 +41,6 @@ def answer(body: bytes, status: str = "200 OK", *lines: str) -> bytes:
 def server() -> Iterator[PancakeServer]:
     with PancakeServer(Account(1)) as server:
         yield server
-
-
-def ask(server: PancakeServer, transport: Transport | None = None, **query: str) -> Answer:
-    """Ask once, with a token, as the tap does."""
-    transport = transport or Transport(timeout=0.5, user_agent="tests", connections=1)
-    url = f"{server.url}/api/v1/pages"
-    return transport.get(
-        url, query, {"access_token": TOKEN}, where="pages", wait=lambda connect: connect()
-    )
 
 
 def for_ever(first: bytes, more: bytes, wait: float = 0.0) -> Iterator[bytes]:
@@ -99,7 +81,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     ),
     "chunks": (CHUNKED, b"186a0\r\n" + b" " * 100_000 + b"\r\n"),
     "unpacked body": (
-        answer(gzip.compress(b" " * 70 * 2**20), "200 OK", "content-encoding: gzip"),
+        answer_bytes(gzip.compress(b" " * 70 * 2**20), "200 OK", "content-encoding: gzip"),
         b" " * 1000,
     ),
 }
@@ -126,14 +108,14 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "length of a chunk without end": (CHUNKED + b"0" * 500_000, FAILED),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n", FAILED),
     "no text": (bytes(range(256)) * 2, FAILED),
-    "status of two digits": (answer(BODY, "99 Odd"), FAILED),
-    "lengths that differ": (answer(BODY, "200 OK", "content-length: 4"), FAILED),
+    "status of two digits": (answer_bytes(BODY, "99 Odd"), FAILED),
+    "lengths that differ": (answer_bytes(BODY, "200 OK", "content-length: 4"), FAILED),
     "length beyond the body": (HEAD + b"content-length: 999\r\n\r\n" + BODY, "no answer within"),
     "negative length": (HEAD + b"content-length: -9\r\n\r\n" + BODY, "no answer within"),
     "another protocol": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no answer within"),
-    "no gzip": (answer(BODY, "200 OK", "content-encoding: gzip"), FAILED),
+    "no gzip": (answer_bytes(BODY, "200 OK", "content-encoding: gzip"), FAILED),
     "gzip in gzip in gzip": (
-        answer(BODY, "200 OK", "content-encoding: " + ", ".join(["gzip"] * 99)),
+        answer_bytes(BODY, "200 OK", "content-encoding: " + ", ".join(["gzip"] * 99)),
         FAILED,
     ),
 }
@@ -151,13 +133,13 @@ def test_what_is_no_answer_is_a_fault_of_one_line(server: PancakeServer, what: s
 
 RIGHT: dict[str, bytes] = {
     "chunks": CHUNKED + b"1e;a=b\r\n" + BODY + b"\r\n0\r\nx: trailer\r\n\r\n",
-    "gzip": answer(gzip.compress(BODY), "200 OK", "content-encoding: gzip"),
-    "early hints": b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 3 + answer(BODY),
-    "to be continued": b"HTTP/1.1 100 Continue\r\n\r\n" + answer(BODY),
+    "gzip": answer_bytes(gzip.compress(BODY), "200 OK", "content-encoding: gzip"),
+    "early hints": b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 3 + answer_bytes(BODY),
+    "to be continued": b"HTTP/1.1 100 Continue\r\n\r\n" + answer_bytes(BODY),
     "old": b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 30\r\n\r\n" + BODY,
-    "same length twice": answer(BODY, "200 OK", "content-length: 30"),
-    "wrong charset": answer(BODY, "200 OK", "content-type: application/json; charset=utf-7"),
-    "no reason": answer(BODY, "200 "),
+    "same length twice": answer_bytes(BODY, "200 OK", "content-length: 30"),
+    "wrong charset": answer_bytes(BODY, "200 OK", "content-type: application/json; charset=utf-7"),
+    "no reason": answer_bytes(BODY, "200 "),
 }
 
 
@@ -178,7 +160,7 @@ def test_an_answer_is_never_taken_for_that_of_another_call(server: PancakeServer
     def script(call: Call) -> Iterator[bytes]:
         yield b"HTTP/1.1 103 Early Hints\r\n\r\n"
         time.sleep(0.05)
-        yield answer(call.params["question"].encode())
+        yield answer_bytes(call.params["question"].encode())
 
     server.scripts["pages"] = script
     transport = Transport(timeout=5, user_agent="tests", connections=1)
@@ -205,7 +187,7 @@ def test_an_answer_is_never_taken_for_that_of_another_call(server: PancakeServer
 def test_no_answer_can_ask_to_wait_for_long(
     server: PancakeServer, header: str, seconds: float | None
 ) -> None:
-    server.scripts["pages"] = lambda _: [answer(b"{}", "429 Slow", f"retry-after: {header}")]
+    server.scripts["pages"] = lambda _: [answer_bytes(b"{}", "429 Slow", f"retry-after: {header}")]
     assert ask(server).retry_after == seconds
 
 
@@ -216,7 +198,7 @@ def test_nobody_else_is_told_a_token(server: PancakeServer, status: int) -> None
             where = f"{place}/?access_token={TOKEN}"
             lines = (f"location: {where}", f"refresh: 0; url={where}", f"link: <{where}>; rel=next")
             server.scripts["pages"] = lambda _, lines=lines: [  # type: ignore[misc]
-                answer(BODY, f"{status} Elsewhere", *lines)
+                answer_bytes(BODY, f"{status} Elsewhere", *lines)
             ]
             server.reset_calls()
             assert ask(server).status == status
@@ -232,7 +214,7 @@ def test_nothing_but_the_token_tells_who_asks(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NETRC", raising=False)
     assert requests.utils.get_netrc_auth(server.url) == ("somebody", "word")
-    server.scripts["pages"] = lambda _: [answer(BODY, "200 OK", "set-cookie: a=b; path=/")]
+    server.scripts["pages"] = lambda _: [answer_bytes(BODY, "200 OK", "set-cookie: a=b; path=/")]
     transport = Transport(timeout=5, user_agent="tests", connections=1)
     for _ in range(2):
         ask(server, transport)
@@ -250,13 +232,13 @@ def test_a_proxy_is_asked_only_if_the_user_says_so(
     server: PancakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with PancakeServer(Account(1)) as proxy:
-        proxy.scripts["other"] = lambda _: [answer(BODY)]
+        proxy.scripts["other"] = lambda _: [answer_bytes(BODY)]
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "")
         assert ask(server).content == BODY
         assert (proxy.count(), server.count()) == (1, 0)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        server.scripts["pages"] = lambda _: [answer(BODY)]
+        server.scripts["pages"] = lambda _: [answer_bytes(BODY)]
         assert ask(server).content == BODY
         assert (proxy.count(), server.count()) == (1, 1)
 
@@ -289,7 +271,7 @@ def reader(
         output = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         caplog.clear()
         error = ""
-        config = settings_of(server, **BEFORE_AND_AFTER | settings)
+        config = full_config(server, **BEFORE_AND_AFTER | settings)
         with monkeypatch.context() as context:
             context.setattr(sys, "stdout", output)
             try:
@@ -416,44 +398,13 @@ class Spoiler:
 RENAMED = {"pages", "tags", "users", "user_engagements", "ad_statistics", "campaign_statistics"}
 """The streams whose rows the spoiler gives new ids."""
 NOON = utc(2026, 1, 2, 12)
-FIRST = utc(2025, 12, 1, 3)
-
-
-def crowd(stream: str) -> Account:
-    """Return an account with one page that has many rows of a stream."""
-    account = Account(seed=5)
-    page = account.add_page(timezone=7)
-    page.statistics.since, page.statistics.until = FIRST, utc(2026, 1, 10)
-    page.fill(10, (1, 2), FIRST, FIRST + timedelta(days=1))
-    hours = (FIRST + timedelta(minutes=number * 7) for number in range(300))
-    match stream:
-        case "conversations" | "conversation_details":
-            page.fill(300, (1, 1), FIRST, utc(2026, 1, 10))
-        case "messages":
-            conversation = page.add_conversation(at=FIRST)
-            for at in hours:
-                page.receive(conversation.id, at=at)
-        case "new_customer_statistics":  # only of some days
-            page.statistics.since = utc(2025, 6, 1)
-        case "ad_conversations" | "ads":
-            page.fill(200, (1, 1), FIRST, utc(2026, 1, 10))
-            for one in page.conversations.values():
-                one.ad_ids = [f"4{one.serial}"]
-        case "customers":
-            for at in hours:
-                page.belongings.add_customer(at, at)
-        case "posts" | "call_logs":
-            for at in hours:
-                page.belongings.add_post(at)
-                page.belongings.add_call(at)
-    return account
 
 
 @pytest.mark.parametrize("stream", KEYS)
 def test_no_value_of_a_wrong_type_ends_a_run_or_spoils_a_row(
     read: Callable[..., Read], stream: str
 ) -> None:
-    with PancakeServer(crowd(stream)) as server:
+    with PancakeServer(crowded_account(stream)) as server:
         server.alter = spoiler = Spoiler(stream)
         done = read(
             server, stream, start_date="2025-06-01" if stream.startswith("new") else "2025-11-29"
@@ -615,7 +566,7 @@ ODD_IDS = [
 def test_an_id_stays_one_part_of_the_path(read: Callable[..., Read]) -> None:
     with PancakeServer(inbox(ODD_IDS)) as server:
         server.alter = renamed(ODD_IDS, customers=[{"id": "x&page_access_token=y#z"}])
-        server.scripts["messages"] = lambda _: [answer(b'{"messages": []}')]
+        server.scripts["messages"] = lambda _: [answer_bytes(b'{"messages": []}')]
         done = read(server, "messages")
         page = server.account.pages[0]
         calls = [call for call in server.calls if call.endpoint == "messages"]
@@ -646,7 +597,7 @@ def test_a_customer_without_a_proper_id_is_asked_for_as_nobody_is(
 ) -> None:
     with PancakeServer(inbox(["a"])) as server:
         server.alter = renamed(["a"], customers=[{"id": value}])
-        server.scripts["messages"] = lambda _: [answer(b'{"messages": []}')]
+        server.scripts["messages"] = lambda _: [answer_bytes(b'{"messages": []}')]
         assert not read(server, "messages").error
         calls = [call for call in server.calls if call.endpoint == "messages"]
         asked = {call.params.get("customer_id") for call in calls}
@@ -662,11 +613,11 @@ def test_what_is_nested_too_deeply_is_told_of_in_one_line(
         page = server.account.pages[0]
         for endpoint in ("conversations", "messages"):
             server.scripts = {
-                "messages": lambda _: [answer(b'{"messages": []}')],
+                "messages": lambda _: [answer_bytes(b'{"messages": []}')],
                 endpoint: lambda call, endpoint=endpoint: [  # type: ignore[misc]
-                    answer(b'{"%s": []}' % endpoint.encode())
+                    answer_bytes(b'{"%s": []}' % endpoint.encode())
                     if "last_conversation_id" in call.params
-                    else answer(
+                    else answer_bytes(
                         b'{"%s": [{"id": "a", "from": {"x": %s}}]}' % (endpoint.encode(), deep)
                     )
                 ],
@@ -703,7 +654,7 @@ def test_an_error_of_any_code_is_told_of_in_one_line(read: Callable[..., Read], 
     message = "[" * 900 + "]" * 900
     body = f'{{"success": false, "error_code": {code}, "message": {message}}}'.encode()
     with PancakeServer(inbox([])) as server:
-        server.scripts["tags"] = lambda _: [answer(body, "400 Bad Request")]
+        server.scripts["tags"] = lambda _: [answer_bytes(body, "400 Bad Request")]
         done = read(server, "tags")
         (line,) = done.errors
         assert line.endswith(f"report this ({CODES[code]})")
@@ -715,22 +666,22 @@ def test_what_the_api_names_cannot_fill_the_log_or_speak_to_the_terminal(tmp_pat
     with PancakeServer(inbox([])) as server:
         server.scripts = {
             "conversations": lambda call: [
-                answer(
+                answer_bytes(
                     json.dumps(
                         {"conversations": [] if "last_conversation_id" in call.params else rows}
                     ).encode()
                 )
             ],
-            "messages": lambda _: [answer(json.dumps(names).encode())],
-            "tags": lambda _: [answer(json.dumps({"tags": rows, **names}).encode())],
-            "users": lambda _: [answer(json.dumps(names).encode())],
-            "page_statistics": lambda _: [answer(json.dumps(names).encode())],
+            "messages": lambda _: [answer_bytes(json.dumps(names).encode())],
+            "tags": lambda _: [answer_bytes(json.dumps({"tags": rows, **names}).encode())],
+            "users": lambda _: [answer_bytes(json.dumps(names).encode())],
+            "page_statistics": lambda _: [answer_bytes(json.dumps(names).encode())],
             "call_logs": lambda _: [
-                answer(b"{}", "400 Bad", "x-request-id: \x1b[2J\r\n " + "a" * 9000)
+                answer_bytes(b"{}", "400 Bad", "x-request-id: \x1b[2J\r\n " + "a" * 9000)
             ],
         }
         catalog = select(*server.scripts)
-        run = run_tap(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=catalog)
+        run = run_tap(tmp_path, full_config(server, **BEFORE_AND_AFTER), catalog=catalog)
     assert run.returncode == 1
     assert all(line.isprintable() and len(line) < 3000 for line in run.stderr.splitlines())
     assert len(log_lines(run, "ERROR")) == 4 + len(rows)  # each conversation is set aside alone

@@ -19,17 +19,8 @@ import pytest
 from tap_pancake.rows import times
 from tap_pancake.running.lanes import AHEAD
 from tests.pancake_api import Account, Call, Fault, PancakeServer
-from tests.tap import (
-    Run,
-    assert_complete,
-    config_for,
-    read_output,
-    select,
-    side_by_side,
-    start_tap,
-    sync,
-)
-from tests.truth import show_the_order
+from tests.tap import Run, config_for, finish, read_output, select, side_by_side, start_tap, sync
+from tests.truth import assert_complete, show_the_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -358,13 +349,12 @@ def test_a_signal_before_and_after_the_run_is_no_other_end(
     )
     with PancakeServer(inbox(5, (5,))) as server:
         process = start_tap(tmp_path, config_for(server), env={"PYTHONPATH": str(tmp_path)})
-        stdout, stderr = process.communicate(timeout=60)
+        run = finish(process)
     if moment == "its end":
-        run = read_output(stdout, process.returncode, stderr)
-        assert run.returncode == 0, stderr
+        assert run.returncode == 0, run.stderr
         assert_complete(server, run)
     else:
-        assert (process.returncode, stdout, stderr) == (EXIT_CODES[signum], "", "")
+        assert (run.returncode, run.stdout, run.stderr) == (EXIT_CODES[signum], "", "")
 
 
 def wait_for_standstill(server: PancakeServer, process: subprocess.Popen[str]) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.docs import ROOT
 from tap_pancake.settings import SETTINGS
+from tests.processes import ROOT
 
 KUBERNETES = ROOT / "orchestrate" / "kubernetes"
 CONTAINERFILE = (KUBERNETES / "Containerfile").read_text(encoding="utf-8")

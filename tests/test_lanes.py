@@ -16,17 +16,8 @@ import pytest
 from tap_pancake.running import lanes as lanes_module
 from tap_pancake.running.lanes import Backlog, Early, Helpers, Lanes, Room, Threads
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import (
-    INBOX,
-    assert_complete,
-    config_for,
-    log_lines,
-    patched,
-    run_tap,
-    select,
-    sync,
-)
-from tests.truth import show_the_order
+from tests.tap import INBOX, config_for, log_lines, patched, run_tap, select, sync
+from tests.truth import assert_complete, show_the_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from urllib.parse import quote, quote_plus
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.meltano_project import MELTANO, new_project, own_definition
+from tests.meltano_project import MELTANO, new_project, own_definition, variables_of
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, records
-from tests.tap import KEYS
+from tests.tap import KEYS, config_for, full_config
 from tests.truth import show_the_order
 
 if TYPE_CHECKING:
@@ -51,16 +51,9 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         show_the_order(page)
     tokens = [account.user_token, *(page.token for page in account.pages if page.token)]
     with PancakeServer(account) as server:
-        settings = {
-            "TAP_PANCAKE_API_URL": server.url,
-            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
-            "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
-            "TAP_PANCAKE_START_DATE": start.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "TAP_PANCAKE_STATISTICS_WINDOW_DAYS": "5",
-            "TAP_PANCAKE_SIP_PACKAGE_IDS": json.dumps(
-                {page.id: page.belongings.sip_package_id for page in account.pages}
-            ),
-        }
+        since = start.strftime("%Y-%m-%dT%H:%M:%SZ")
+        config = full_config(server, start_date=since, statistics_window_days=5)
+        settings = variables_of(config)
 
         for token, code in ((account.user_token, 0), ("an-invented-wrong-token", 1)):
             access = settings | {"TAP_PANCAKE_ACCESS_TOKEN": token}
@@ -80,7 +73,6 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         for stream in CHILDREN:
             due = records(server, stream)
             if stream == "customer_feedbacks":  # of the hour in which the days begin, a part
-                since = settings["TAP_PANCAKE_START_DATE"]
                 due = {key: row for key, row in due.items() if row["inserted_at"] >= since}
             assert sorted(set(project.written(stream, KEYS[stream]))) == sorted(due)
 
@@ -120,12 +112,8 @@ def test_a_run_whose_tap_is_stopped_is_gone_on_with(project: Project) -> None:
     for page in account.pages[:2]:
         show_the_order(page)
     with PancakeServer(account) as server:
-        project.environment |= {
-            "TAP_PANCAKE_API_URL": server.url,
-            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
-            "TAP_PANCAKE_REQUESTS_PER_SECOND": "5",
-            "TAP_PANCAKE__SELECT": '["conversations.*", "messages.*"]',
-        }
+        project.environment |= variables_of(config_for(server, requests_per_second=5))
+        project.environment["TAP_PANCAKE__SELECT"] = '["conversations.*", "messages.*"]'
         command = (str(MELTANO), "run", "tap-pancake", "target-jsonl")
         with subprocess.Popen(
             command, cwd=project.directory, env=project.environment, stderr=subprocess.DEVNULL
@@ -161,16 +149,9 @@ def test_no_failing_path_of_meltano_shows_a_token(project: Project) -> None:
     tokens = {page.id: str(page.token) for page in account.pages}
     secrets = [account.user_token, *tokens.values()]
     with PancakeServer(account) as server:
-        plain = {
-            "TAP_PANCAKE_API_URL": server.url,
-            "TAP_PANCAKE_START_DATE": "2026-05-30",
-            "TAP_PANCAKE_END_DATE": "2026-06-02",
-            "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
-        }
-        secret = {
-            "TAP_PANCAKE_ACCESS_TOKEN": account.user_token,
-            "TAP_PANCAKE_PAGE_ACCESS_TOKENS": json.dumps(tokens),
-        }
+        plain = variables_of(config_for(server, start_date="2026-05-30", end_date="2026-06-02"))
+        del plain["TAP_PANCAKE_ACCESS_TOKEN"]
+        secret = variables_of({"access_token": account.user_token, "page_access_tokens": tokens})
         dotenv = project.directory / ".env"
         for in_file, kind, endpoint in (
             (False, "echo", "pages"),

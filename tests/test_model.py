@@ -39,7 +39,7 @@ from tests.model import (
     page_of,
 )
 from tests.pancake_api import Account, Call, Fault, Page, PancakeServer
-from tests.tap import Run, config_for, read_output, select
+from tests.tap import Run, full_config, read_output, select
 from tests.warm_tap import Job, Scale, WarmTap
 
 if TYPE_CHECKING:
@@ -640,12 +640,7 @@ class Machine(RuleBasedStateMachine):
     def config(self, changed: Json) -> Json:
         """The settings of a run."""
         now = self.now().replace(microsecond=123_456)
-        packages = {page.id: page.belongings.sip_package_id for page in self.account.pages}
-        config = config_for(
-            self.server,
-            sip_package_ids=packages,
-            **{**self.usual, **changed},
-        )
+        config = full_config(self.server, **{**self.usual, **changed})
         if self.server.dialect.versions == ("v2",):
             config["conversations_api"] = "v2"
         if "start_date" in changed:

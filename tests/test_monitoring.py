@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from scripts.docs import ROOT
+from tests.accounts import AROUND_MAY, MAY
+from tests.documents import blocks
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import NO_CATALOG, Run, config_for, hurried, run_tap, select
+from tests.processes import ROOT
+from tests.tap import NO_CATALOG, Run, config_for, full_config, hurried, run_tap, select
 from tests.targets import load_jsonl, load_postgres, postgres
-from tests.test_docs import blocks
-from tests.test_sdk_standard import MAY, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +130,7 @@ def test_rows_of_a_day_stand_beside_those_of_a_week_before(
 
 def test_the_rows_of_a_run_are_those_that_a_target_holds_then(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=182, pages=2, conversations=5, **MAY)) as server:
-        run = run_tap(tmp_path, settings_of(server), catalog=NO_CATALOG)
+        run = run_tap(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
     counted: Counter[str] = Counter()
     for row in run.records["sync_runs"]:
         counted.update({one["name"]: one["row_count"] for one in row["streams"]})

@@ -13,23 +13,22 @@ import pytest
 from tap_pancake.api import client
 from tap_pancake.api.errors import PageFailed, PageSkipped, PancakeError
 from tap_pancake.running.run import Run as Shared
+from tests.accounts import BEFORE_AND_AFTER, crowded_account, full_account
 from tests.fault_matrix import HTML, answer
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, assert_same, records, utc
 from tests.tap import (
     INBOX,
     REPLICATION_KEYS,
-    assert_complete,
     config_for,
+    full_config,
     log_lines,
     patched,
     run_here,
     run_tap,
     select,
 )
-from tests.test_hostile import crowd
-from tests.test_streams import BEFORE_AND_AFTER, account_of, settings_of
-from tests.truth import rows_of
+from tests.truth import assert_complete, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +183,7 @@ LASTING = {
 
 @pytest.mark.parametrize("streams", [*((name,) for name in LASTING), tuple(LASTING)])
 def test_a_gateway_that_fails_for_one_stream_costs_no_other(streams: tuple[str, ...]) -> None:
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         page = server.account.pages[0]
 
         def refuse(call: Call) -> Answer | None:
@@ -193,7 +192,7 @@ def test_a_gateway_that_fails_for_one_stream_costs_no_other(streams: tuple[str, 
 
         server.instead = refuse
         catalog = select(*CHILDREN, *INBOX)
-        run = run_here(settings_of(server, **BEFORE_AND_AFTER), catalog=catalog)
+        run = run_here(full_config(server, **BEFORE_AND_AFTER), catalog=catalog)
         assert run.returncode == 1
         failed = {line.split(": ")[0] for line in log_lines(run, "ERROR")}
         assert failed == {f"page {page.id}, {stream}" for stream in streams}
@@ -267,9 +266,9 @@ def without_ids(stream: str, lost: set[str]) -> Callable[[Call, bytes], bytes]:
 def test_a_row_without_an_id_is_left_out_and_all_others_come(stream: str) -> None:
     lost: set[str] = set()
     row_id = "call_id" if stream == "call_logs" else "id"
-    with PancakeServer(crowd(stream)) as server:
+    with PancakeServer(crowded_account(stream)) as server:
         server.alter = without_ids(stream, lost)
-        config = settings_of(server, **BEFORE_AND_AFTER | {"start_date": "2025-11-29"})
+        config = full_config(server, **BEFORE_AND_AFTER | {"start_date": "2025-11-29"})
         run = run_here(config, catalog=select(stream, "page_statistics"))
         held = rows_of(server)[stream] if stream in INBOX else records(server, stream)
         kept = {key: row for key, row in held.items() if str(row[row_id]) not in lost}

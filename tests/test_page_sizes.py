@@ -11,8 +11,7 @@ import pytest
 
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import assert_same, records, utc
-from tests.tap import config_for, log_lines, run_here, select
-from tests.test_check import check
+from tests.tap import config_for, log_lines, run_check, run_here, select
 from tests.truth import merged
 
 if TYPE_CHECKING:
@@ -138,5 +137,5 @@ def test_a_test_of_the_settings_asks_for_fewer_too(tmp_path: Path) -> None:
         server.desk.fails_above["customers"] = 30
         (tmp_path / "catalog.json").write_text(json.dumps(select("customers")), encoding="utf-8")
         config = config_for(server)
-        run = check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
+        run = run_check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
         assert "everything can be read (1 stream)" in run.stdout

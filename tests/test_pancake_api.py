@@ -12,12 +12,12 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.accounts import DIALECTS
 from tests.asking import (
     NOON,
     OPENER,
@@ -31,9 +31,10 @@ from tests.asking import (
     walk,
 )
 from tests.pancake_api import Account, Call, Fault, Page, PancakeServer
+from tests.processes import ROOT, output_of, run_process
 
-ROOT = Path(__file__).parent.parent
-DIALECTS = ["observed", "documented", "older"]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 # The data.
@@ -49,14 +50,9 @@ def test_an_account_is_the_same_in_every_process_and_differs_by_seed() -> None:
     imports = "from tests.test_pancake_api import Account, digest"
     program = f"{imports}; print(digest(Account.generate(3, 8, 9)))"
     found = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env={"PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        output_of(
+            [sys.executable, "-c", program], cwd=ROOT, env={"PYTHONHASHSEED": hash_seed}
+        ).strip()
         for hash_seed in ("1", "2")
     }
     assert found == {digest(Account.generate(3, 8, 9))}
@@ -804,14 +800,7 @@ def test_the_server_stands_alone(tmp_path: Path, number: int) -> None:
 def test_a_span_that_ends_before_it_begins_is_refused_in_one_line(
     arguments: tuple[str, ...],
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.pancake_api", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_process([sys.executable, "-m", "tests.pancake_api", *arguments], cwd=ROOT)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
     assert f"error: --start {arguments[1]} 00:00:00+00:00 is not before --end 2026-" in last

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scripts.schemas import types_of
 from tap_pancake.rows.personal import Protection, kind_of, phone
 from tap_pancake.rows.shaping import OTHERS, PERSON, PERSONAL, RowShaper
 from tap_pancake.tap import TapPancake
-from tests.meltano_project import ROOT
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, PancakeServer
+from tests.processes import ROOT
 from tests.tap import INBOX, config_for, log_lines, metadata_of, run_command, run_tap, select, sync
-from tests.test_rows import NUMBERS, ROWS, SINCE, columns, types_of
+from tests.test_rows import NUMBERS, ROWS, SINCE, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -370,7 +372,7 @@ class Persons:
         return {each for each in values if each in text or json.dumps(each)[1:-1] in text}
 
 
-@pytest.fixture(scope="module", params=["observed", "documented", "older"])
+@pytest.fixture(scope="module", params=DIALECTS)
 def server(request: pytest.FixtureRequest) -> Iterator[PancakeServer]:
     account = Account.generate(seed=2, pages=4, conversations=24, messages=(1, 8), start=SINCE)
     with PancakeServer(account, request.param) as server:

@@ -12,24 +12,26 @@ from tap_pancake.api.limits import Limits
 from tap_pancake.running import progress as progress_module
 from tap_pancake.running.account import Case, RunAccount, Status
 from tap_pancake.running.progress import Progress
+from tests.accounts import AROUND_MAY, MAY
 from tests.pancake_api import Account, Call, Fault, PancakeServer
 from tests.tap import (
     INBOX,
     KEYS,
     NO_CATALOG,
     Run,
-    assert_complete,
     config_for,
+    finish,
+    full_config,
     hurried,
     log_lines,
+    number,
     patched,
-    read_output,
     run_tap,
     select,
     start_tap,
     sync,
 )
-from tests.test_sdk_standard import MAY, settings_of
+from tests.truth import assert_complete
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,10 +50,6 @@ metrics.time = itertools.count(0, 100).__next__
 OFTEN = "from tap_pancake.running import progress\nprogress.INTERVAL = 0.3\n"
 
 
-def number(text: str) -> int:
-    return int(text.replace(",", ""))
-
-
 def quiet(run: Run) -> dict[str, int]:
     """Return the calls of the streams without rows."""
     told = [line for line in log_lines(run, "INFO") if line.startswith("No rows: ")]
@@ -67,8 +65,10 @@ def summary(run: Run) -> dict[str, tuple[int, int, int]]:
 
 def test_an_hourly_run_that_finds_nothing_says_little(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=91, pages=3, conversations=10, **MAY)) as server:
-        first = sync(tmp_path, settings_of(server), catalog=NO_CATALOG)
-        second = sync(tmp_path, settings_of(server), catalog=NO_CATALOG, state=first.state)
+        first = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
+        second = sync(
+            tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG, state=first.state
+        )
     assert len(second.stderr.splitlines()) < 20, second.stderr
     assert len(first.stderr.splitlines()) < 25, first.stderr
 
@@ -79,7 +79,12 @@ def test_the_summary_has_what_was_written_and_asked(tmp_path: Path) -> None:
             Fault("500", endpoint="messages", at=[3, 9]),
             Fault("429", endpoint="conversations", at=[1]),
         ]
-        run = sync(tmp_path, settings_of(server), catalog=select(*KEYS), env=hurried(tmp_path))
+        run = sync(
+            tmp_path,
+            full_config(server, **AROUND_MAY),
+            catalog=select(*KEYS),
+            env=hurried(tmp_path),
+        )
         calls = {stream: server.count(stream) for stream in INBOX}  # type: ignore[arg-type]
         total = server.count()
     told = summary(run)
@@ -106,7 +111,7 @@ def test_the_summary_names_what_failed_and_what_was_skipped_once_for_each_reason
         for page in pages[:7]:
             page.refused["tags"] = 403
         server.faults = [Fault("error:100", endpoint="users", page_id=pages[7].id)]
-        run = run_tap(tmp_path, settings_of(server), catalog=select("tags", "users"))
+        run = run_tap(tmp_path, full_config(server, **AROUND_MAY), catalog=select("tags", "users"))
     assert run.returncode == 1
     told = log_lines(run, "INFO")
     (skipped,) = (line for line in told if line.startswith("Skipped: "))
@@ -265,8 +270,7 @@ def test_a_run_that_is_interrupted_sums_up_too(tmp_path: Path) -> None:
                 threading.Timer(1, process.terminate).start()
 
         server.on_call = interrupt
-        stdout, stderr = process.communicate(timeout=60)
-    run = read_output(stdout, process.returncode, stderr)
+        run = finish(process)
     assert run.returncode == 143
     assert summary(run)["messages"][0] == len(run.records["messages"])
     assert log_lines(run, "INFO")[-1].startswith("0 of 1 page done in ")

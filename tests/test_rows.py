@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scripts.schemas import types_of
 from tap_pancake.rows.shaping import OTHERS, RowShaper
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Call, PancakeServer
@@ -37,11 +38,6 @@ def server() -> Iterator[PancakeServer]:
     account = Account.generate(seed=61, pages=1, conversations=4, start=SINCE)
     with PancakeServer(account) as server:
         yield server
-
-
-def types_of(schema: Json) -> list[str]:
-    types = schema.get("type", [])
-    return [name for name in ([types] if isinstance(types, str) else types) if name != "null"]
 
 
 def columns(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:

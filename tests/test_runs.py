@@ -12,23 +12,24 @@ import pytest
 
 from tap_pancake.running.shards import shard_of
 from tap_pancake.streams import STREAMS
+from tests.accounts import AROUND_MAY, DIALECTS, MAY
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import (
     INBOX,
     NO_CATALOG,
     Run,
     config_for,
+    finish,
+    full_config,
     hurried,
     log_lines,
     metadata_of,
-    read_output,
+    number,
     run_tap,
     select,
     start_tap,
     sync,
 )
-from tests.test_progress import number
-from tests.test_sdk_standard import MAY, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from tests.tap import Json
 
 RUNS = (*INBOX, "sync_runs")
-DIALECTS = ("observed", "documented", "older")
 
 
 def told(run: Run) -> dict[str, Json]:
@@ -92,7 +92,7 @@ def assert_told(server: PancakeServer, run: Run) -> dict[str, Json]:
 def test_a_complete_run_tells_what_the_server_counted(tmp_path: Path, dialect: str) -> None:
     account = Account.generate(seed=161, pages=3, conversations=12, **MAY)
     with PancakeServer(account, dialect) as server:
-        run = sync(tmp_path, settings_of(server), catalog=NO_CATALOG)
+        run = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
         rows = assert_told(server, run)
     assert rows.keys() == {"", *(page.id for page in read(account))}
     for page_id, row in rows.items():
@@ -191,9 +191,8 @@ def test_a_run_that_is_interrupted_tells_of_each_page_and_the_next_one_completes
                 process.send_signal(signum)
 
         server.on_call = strike
-        output, log = process.communicate(timeout=60)
+        run = finish(process)
         server.on_call = None
-        run = read_output(output, process.returncode, log)
         rows = told(run)
         rest = sync(tmp_path, config, state=run.state, catalog=select(*RUNS, "tags"))
         done = told(rest)

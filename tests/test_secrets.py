@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from tests.accounts import DIALECTS
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.tap import KEYS, Run, config_for, hurried, patched, run_command, run_tap, select
 
@@ -68,7 +69,7 @@ def test_the_server_holds_secrets_to_be_found(server: PancakeServer) -> None:
     assert leaks(json.dumps(server.dialect.pages_body(server.account)))
 
 
-@pytest.mark.parametrize("dialect", ["observed", "documented", "older"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_good_run_shows_no_secret(dialect: str, tmp_path: Path) -> None:
     account = Account.generate(seed=2, pages=2, conversations=12, messages=(1, 8))
     account.user_token = USER_TOKEN

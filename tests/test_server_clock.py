@@ -13,7 +13,7 @@ from tap_pancake.rows.times import in_words
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import config_for, log_lines, run_here, select
-from tests.test_hostile import BODY, answer, ask
+from tests.wire import BODY, answer_bytes, ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def patient() -> Transport:
 
 def dated(ahead: float) -> list[bytes]:
     """Return an answer of a server whose clock is so many seconds ahead of this machine's."""
-    return [answer(BODY, "200 OK", f"date: {formatdate(time.time() + ahead, usegmt=True)}")]
+    return [answer_bytes(BODY, "200 OK", f"date: {formatdate(time.time() + ahead, usegmt=True)}")]
 
 
 def test_a_server_whose_clock_is_behind_is_believed(server: PancakeServer) -> None:
@@ -63,7 +63,7 @@ def test_of_a_server_whose_clock_is_ahead_the_machines_time_is_taken(
 def test_without_a_date_the_machines_time_is_taken(
     server: PancakeServer, lines: tuple[str, ...]
 ) -> None:
-    server.scripts["pages"] = lambda _: [answer(BODY, "200 OK", *lines)]
+    server.scripts["pages"] = lambda _: [answer_bytes(BODY, "200 OK", *lines)]
     began = time.time()
     got = ask(server, patient())
     assert began <= got.asked <= time.time()

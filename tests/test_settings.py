@@ -13,18 +13,8 @@ import pytest
 from tap_pancake.api.errors import ConfigurationError
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
-from tests.tap import (
-    INBOX,
-    Run,
-    assert_complete,
-    config_for,
-    hurried,
-    log_lines,
-    run_command,
-    run_tap,
-    select,
-    sync,
-)
+from tests.tap import INBOX, Run, config_for, hurried, log_lines, run_command, run_tap, select, sync
+from tests.truth import assert_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from scripts.docs import default_of
+from scripts.schemas import form_of, types_of
 from tap_pancake.settings import SETTINGS
 from tap_pancake.tap import TapPancake
+from tests.processes import ROOT
 
-ROOT = Path(__file__).parents[1]
 OWN: dict[str, Any] = SETTINGS["properties"]
 KINDS = {
     "array": "array",
@@ -49,9 +49,9 @@ def meltano_plugin() -> dict[str, Any]:
 def kind_of(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return "options"
-    if schema.get("format") == "date-time":
+    if form_of(schema) == "date-time":
         return "date_iso8601"
-    (name,) = (name for name in schema["type"] if name != "null")
+    (name,) = types_of(schema)
     return KINDS[name]
 
 

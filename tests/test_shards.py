@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,12 +19,14 @@ from tap_pancake.api.errors import ConfigurationError
 from tap_pancake.running.shards import Shard
 from tap_pancake.tap import TapPancake
 from tests.pancake_api import Account, Fault, PancakeServer
+from tests.processes import ROOT, run_process
 from tests.stream_truth import OTHERS, assert_same, records
 from tests.tap import (
     KEYS,
     config_for,
+    finish,
+    full_config,
     log_lines,
-    read_output,
     run_command,
     run_here,
     select,
@@ -35,12 +35,13 @@ from tests.tap import (
 from tests.truth import assert_all_arrived, merged
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable
+    from pathlib import Path
 
     from tests.pancake_api import Page
     from tests.tap import Json, Run
 
-ROOT = Path(__file__).parents[1]
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ALL = select(*KEYS)
 
@@ -56,9 +57,8 @@ def shop(pages: int = 7) -> Account:
 
 
 def settings_for(server: PancakeServer, **settings: Any) -> Json:
-    packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     dates = {"start_date": "2026-03-02T00:00:00Z", "end_date": "2026-03-05T00:00:00Z"}
-    return config_for(server, sip_package_ids=packages, **dates, **settings)
+    return full_config(server, **dates, **settings)
 
 
 def run_shards(
@@ -273,14 +273,7 @@ def in_files(directory: Path, states: Iterable[Json]) -> list[str]:
 
 
 def merge_files(*paths: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, ROOT / "orchestrate" / "merge_states.py", *paths],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-        timeout=60,
-    )
+    return run_process([sys.executable, ROOT / "orchestrate" / "merge_states.py", *paths])
 
 
 def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -> None:
@@ -305,9 +298,8 @@ def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -
             if call.page_id == last.id and next(calls_of_last) == 1
             else None
         )
-        stdout, stderr = process.communicate(timeout=60)
+        before.append(finish(process))
         server.on_call = None
-        before.append(read_output(stdout, process.returncode, stderr))
         assert before[2].returncode == 143
         unread = {page.id for page in activated(account)} - {
             partition["context"]["page_id"]

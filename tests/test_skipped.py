@@ -12,20 +12,20 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from tests.meltano_project import ROOT
 from tests.pancake_api import Account, Call, PancakeServer
 from tests.pancake_api.server import Answer
+from tests.processes import ROOT
 from tests.tap import (
     KEYS,
     config_for,
+    finish,
     log_lines,
-    read_output,
+    run_check,
     run_here,
     run_tap,
     select,
     start_tap,
 )
-from tests.test_check import check
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,8 +105,7 @@ def test_a_run_that_is_interrupted_says_it_too(tmp_path: Path, signum: signal.Si
             if call.endpoint == "messages" and call.page_id == refused.id
             else None
         )
-        output, log = process.communicate(timeout=60)
-    run = read_output(output, process.returncode, log)
+        run = finish(process)
     assert run.returncode == 128 + signum
     (line,) = [line for line in log_lines(run, "WARNING") if line.startswith("Skipped: ")]
     assert names(line) == (refused.id, {"tags", "users"})
@@ -119,7 +118,7 @@ def test_a_run_and_a_test_say_the_same_of_a_page_without_traffic(tmp_path: Path)
     with PancakeServer(account) as server:
         config, catalog = config_for(server), select(*STREAMS, "sync_runs")
         (tmp_path / "catalog.json").write_text(json.dumps(catalog), encoding="utf-8")
-        test = check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
+        test = run_check(tmp_path, config, "--catalog", str(tmp_path / "catalog.json"))
         run = run_here(config, catalog=catalog)
     assert f"  skipped: tags, users: {IDLE}\n" in test.stdout
     assert log_lines(run, "WARNING") == [f"Skipped: page {idle.id}, tags, users: {IDLE}"]

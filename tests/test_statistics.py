@@ -10,22 +10,37 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.accounts import BEFORE_AND_AFTER, FIRST, LAST
 from tests.pancake_api import Account, Answer, Fault, PancakeServer
-from tests.stream_truth import BY_DAYS, CHILDREN, DATED, assert_same, records, utc
-from tests.tap import Run, config_for, log_lines, read_output, run_here, select, start_tap, sync
+from tests.stream_truth import (
+    BY_DAYS,
+    CHILDREN,
+    DATED,
+    asks_for_day,
+    assert_same,
+    records,
+    refuse_statistics,
+    utc,
+)
+from tests.tap import (
+    Run,
+    config_for,
+    finish,
+    log_lines,
+    run_here,
+    select,
+    start_tap,
+    sync,
+)
 from tests.truth import merged
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.pancake_api import Call
     from tests.tap import Json
 
-FIRST, LAST = utc(2025, 12, 27, 3), utc(2026, 1, 8, 15)
-SETTINGS = {"start_date": "2025-12-25T00:00:00Z", "end_date": "2026-01-12T00:00:00Z"}
-REFUSED = Answer(400, b'{"success": false, "error_code": 100}', "application/json")
 HOURLY = ("page_statistics", "user_statistics")
 OF_PAGES = tuple(stream for stream in DATED if stream in CHILDREN)
 
@@ -42,7 +57,7 @@ def account_of(pages: int = 1, *, first: datetime = FIRST, last: datetime = LAST
 
 def run_of(server: PancakeServer, *streams: str, state: Json | None = None, **settings: Any) -> Run:
     """Run the tap for some streams."""
-    config = config_for(server, **(SETTINGS | settings))
+    config = config_for(server, **(BEFORE_AND_AFTER | settings))
     return run_here(config, catalog=select(*streams), state=state)
 
 
@@ -50,20 +65,6 @@ def part_of(run: Run, stream: str, number: int = 0) -> Json:
     """What the state of a run holds of a page in a stream."""
     part: Json = run.state["bookmarks"][stream]["partitions"][number]
     return part
-
-
-def refuse(server: PancakeServer, wrong: Callable[[Call], bool]) -> None:
-    """Refuse some calls of statistics from now on."""
-    server.instead = lambda call: REFUSED if "statistics" in call.path and wrong(call) else None
-
-
-def asks_for(call: Call, day: datetime) -> bool:
-    """Whether a call is for days of which this is one."""
-    if bounds := call.params.get("date_range"):
-        low, high = (datetime.strptime(part[:10], "%d/%m/%Y") for part in bounds.split(" - "))  # noqa: DTZ007
-        return low <= day.replace(tzinfo=None) < high + timedelta(days=1)
-    since, until = int(call.params["since"]), int(call.params["until"])
-    return since <= day.timestamp() < until
 
 
 # Hours at the edges.
@@ -213,7 +214,7 @@ def test_an_earlier_start_date_brings_what_lies_below_and_nothing_else(stream: s
 # Kills.
 
 
-OF_TWO_DAYS = SETTINGS | {"statistics_window_days": 2}
+OF_TWO_DAYS = BEFORE_AND_AFTER | {"statistics_window_days": 2}
 
 
 @pytest.fixture(name="calls", scope="module")
@@ -244,8 +245,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(
                 tmp_path, config, catalog=catalog, state=state
             )
             started.append(process)
-            stdout, stderr = process.communicate(timeout=60)
-            runs.append(read_output(stdout, process.returncode, stderr))
+            runs.append(finish(process))
             assert process.returncode in {128 + signum, -signum}
         server.on_call = None
         states = [run.state for run in runs if run.states]
@@ -270,7 +270,7 @@ def test_a_span_that_is_refused_is_set_aside_and_filled_in_when_it_can_be(stream
     with PancakeServer(account_of()) as server:
         settings: Json = {"statistics_lookback_days": 0, "statistics_window_days": 1}
         (page,) = server.account.pages
-        refuse(server, lambda call: asks_for(call, bad))
+        refuse_statistics(server, lambda call: asks_for_day(call, bad))
         first = run_of(server, stream, "conversations", **settings)
         assert first.returncode == 1
         told = log_lines(first, "ERROR")
@@ -303,7 +303,7 @@ def test_a_span_that_is_refused_is_set_aside_and_filled_in_when_it_can_be(stream
 def test_a_stream_that_is_refused_as_a_whole_costs_three_calls_and_not_hundreds() -> None:
     with PancakeServer(account_of()) as server:
         (page,) = server.account.pages
-        refuse(server, lambda _: True)
+        refuse_statistics(server, lambda _: True)
         for _ in range(2):
             server.reset_calls()
             run = run_of(server, "ad_statistics", "conversations", start_date="2024-01-01")
@@ -317,7 +317,9 @@ def test_a_stream_that_is_refused_as_a_whole_costs_three_calls_and_not_hundreds(
 def test_an_old_time_that_is_refused_costs_a_few_calls_a_run_and_the_exit_code() -> None:
     """Such as by an API that knows the last weeks only."""
     with PancakeServer(account_of()) as server:
-        refuse(server, lambda call: int(call.params["until"]) < utc(2026, 1, 4).timestamp())
+        refuse_statistics(
+            server, lambda call: int(call.params["until"]) < utc(2026, 1, 4).timestamp()
+        )
         state: Json | None = None
         for number in range(3):
             server.reset_calls()
@@ -334,7 +336,7 @@ def test_a_day_that_both_kinds_of_engagements_miss_is_told_once(days: int) -> No
     bad = datetime(2026, 1, 3)  # noqa: DTZ001 - local
     both = ("customer_engagements", "user_engagements")
     with PancakeServer(account_of()) as server:
-        refuse(server, lambda call: asks_for(call, bad))
+        refuse_statistics(server, lambda call: asks_for_day(call, bad))
         settings: Json = {"statistics_lookback_days": 0, "statistics_window_days": days}
         first = run_of(server, *both, **settings)
         (line,) = log_lines(first, "ERROR")

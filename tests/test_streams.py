@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_pancake.running.lanes import AHEAD
+from tests.accounts import BEFORE_AND_AFTER, DIALECTS, full_account
 from tests.pancake_api import Account, Answer, Fault, PancakeServer
 from tests.stream_truth import CHILDREN, DATED, OTHERS, assert_same, records, utc
 from tests.tap import (
@@ -19,10 +20,11 @@ from tests.tap import (
     NO_CATALOG,
     Run,
     config_for,
+    finish,
+    full_config,
     hours_later,
     hurried,
     log_lines,
-    read_output,
     run_tap,
     select,
     start_tap,
@@ -39,45 +41,8 @@ if TYPE_CHECKING:
     from tests.pancake_api.account import Bounds
     from tests.tap import Json
 
-DIALECTS = ("observed", "documented", "older")
 LISTS = ("customers", "posts", "call_logs", "ad_conversations")
-FIRST, LAST = utc(2025, 12, 27, 3), utc(2026, 1, 8, 15)
 NOON = utc(2026, 1, 2, 12)
-BEFORE_AND_AFTER = {
-    "start_date": "2025-12-25T00:00:00Z",
-    "end_date": "2026-01-12T00:00:00Z",
-}
-
-
-def account_of(
-    dialect: str = "observed",
-    *,
-    first: datetime = FIRST,
-    last: datetime = LAST,
-    pages: int = 3,
-    messages: tuple[int, int] = (1, 4),
-) -> Account:
-    """Return an account with something of everything, on pages in different times."""
-    account = Account.generate(
-        seed=31, pages=pages, conversations=12, messages=messages, start=first, end=last
-    )
-    # The official document has no time zone, so that only the usual one can be right.
-    for page, hours in zip(account.pages[:pages], itertools.cycle((7, 5.5, -9.5)), strict=False):
-        page.timezone = 7 if dialect == "documented" else hours
-        for number, conversation in enumerate(list(page.conversations.values())[::2]):
-            conversation.ad_ids = [f"4{page.number:014d}", f"8{page.number:05d}{number:09d}"]
-        page.belongings.unknown_ads = {f"4{page.number:014d}"}
-    return account
-
-
-def settings_of(server: PancakeServer, **settings: Any) -> Json:
-    """Return settings with which every stream has something to read."""
-    packages = {
-        page.id: page.belongings.sip_package_id
-        for page in server.account.pages
-        if page.category == "activated"  # the others are not in each dialect's list of pages
-    }
-    return config_for(server, sip_package_ids=packages, **settings)
 
 
 @dataclass
@@ -93,9 +58,9 @@ class Backfill:
 def backfill(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backfill]:
-    with PancakeServer(account_of(request.param), request.param) as server:
+    with PancakeServer(full_account(request.param), request.param) as server:
         directory = tmp_path_factory.mktemp("backfill")
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(directory, config, catalog=select(*KEYS))
         yield Backfill(server, run, list(server.calls))
 
@@ -193,12 +158,12 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PancakeSer
     """Two runs up to now; between them, numbers change within the lookback and before it."""
     now = datetime.now(UTC)
     first = now - timedelta(days=9)
-    account = account_of(first=first, last=now - timedelta(hours=1), pages=2)
+    account = full_account(first=first, last=now - timedelta(hours=1), pages=2)
     for page in account.pages:
         page.statistics.until = now  # what is later may be of another day
     with PancakeServer(account) as server:
         directory = tmp_path_factory.mktemp("twice")
-        config = settings_of(server, start_date=first.isoformat())
+        config = full_config(server, start_date=first.isoformat())
         before = sync(directory, config, catalog=select(*KEYS))
         for page in account.pages[:2]:
             local = now.astimezone(page.statistics.zone).replace(tzinfo=None)
@@ -293,7 +258,7 @@ def test_a_third_run_with_nothing_new_moves_no_bookmark_back(
     twice: tuple[PancakeServer, Run, Run], tmp_path: Path
 ) -> None:
     server, _, after = twice
-    config = settings_of(server, start_date=BEFORE_AND_AFTER["start_date"])
+    config = full_config(server, start_date=BEFORE_AND_AFTER["start_date"])
     again = sync(tmp_path, config, catalog=select(*KEYS), state=after.state)
     for stream in CHILDREN:
         for page in server.account.pages[:2]:
@@ -364,7 +329,7 @@ def test_many_rows_of_one_second_all_arrive(tmp_path: Path, name: str) -> None:
         server.desk.totals = odd.totals
         server.desk.cuts = dict(odd.cuts)
         began = text(datetime.now(UTC) - timedelta(seconds=2))
-        run = sync(tmp_path, settings_of(server), catalog=select(*LISTS))
+        run = sync(tmp_path, full_config(server), catalog=select(*LISTS))
         for stream in LISTS:
             assert_same(run.by_key(stream), records(server, stream))
             if not (odd.warned and stream == "customers"):
@@ -380,7 +345,7 @@ def test_many_rows_of_one_second_all_arrive(tmp_path: Path, name: str) -> None:
             now = datetime.now(UTC) - timedelta(minutes=number)
             page.belongings.touch_customer(customer_id, now)
         server.reset_calls()
-        after = sync(tmp_path, settings_of(server), catalog=select(*LISTS), state=run.state)
+        after = sync(tmp_path, full_config(server), catalog=select(*LISTS), state=run.state)
         assert_same(merged("customers", run, after), records(server, "customers"))
         assert set(changed) <= after.by_key("customers").keys()
 
@@ -392,7 +357,7 @@ def test_an_export_that_is_cut_shorter_than_it_should_be_is_read_to_its_end(tmp_
         page.add_conversation(at=NOON + timedelta(hours=number)).ad_ids = ["400"]
     with PancakeServer(account) as server:
         server.desk.cuts = {"ad_conversations": 40}
-        run = sync(tmp_path, settings_of(server), catalog=select("ad_conversations"))
+        run = sync(tmp_path, full_config(server), catalog=select("ad_conversations"))
         assert_same(run.by_key("ad_conversations"), records(server, "ad_conversations"))
 
 
@@ -412,7 +377,7 @@ def test_a_customer_who_changed_is_found_among_many_who_never_did(
         server.desk.customers_filter = "order_by" if ordered else "inserted_at"
         server.desk.customers_ordered = ordered
         server.desk.cuts = {"customers": cut}
-        config = settings_of(server)
+        config = full_config(server)
         if since_start:
             page.belongings.touch_customer(ids[3], hours[-1] - timedelta(hours=5))
             config["start_date"] = hours[200].isoformat()
@@ -441,16 +406,16 @@ def test_a_customer_who_changed_is_found_among_many_who_never_did(
 
 @pytest.fixture(name="undisturbed", scope="module")
 def an_undisturbed_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backfill]:
-    with PancakeServer(account_of()) as server:
+    with PancakeServer(full_account()) as server:
         directory = tmp_path_factory.mktemp("undisturbed")
-        run = sync(directory, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        run = sync(directory, full_config(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
         yield Backfill(server, run, list(server.calls))
 
 
 @pytest.mark.parametrize("share", [0.15, 0.35, 0.55, 0.75, 0.95])
 def test_an_interrupted_run_resumes(tmp_path: Path, undisturbed: Backfill, share: float) -> None:
-    with PancakeServer(account_of()) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account()) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         whole, calls = undisturbed.run, len(undisturbed.calls)
         unordered = sum(
             call.endpoint in {"posts", "ad_conversations"} for call in undisturbed.calls
@@ -462,8 +427,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, undisturbed: Backfill, share
             started[0].send_signal(signal.SIGTERM) if call.number == reached else None
         )
         started.append(start_tap(tmp_path, config, catalog=select(*KEYS)))
-        stdout, stderr = started[0].communicate(timeout=60)
-        first = read_output(stdout, started[0].returncode, stderr)
+        first = finish(started[0])
         assert first.returncode == 128 + signal.SIGTERM
         server.on_call = None
         second = sync(tmp_path, config, catalog=select(*KEYS), state=first.state)
@@ -481,14 +445,14 @@ def test_an_interrupted_run_resumes(tmp_path: Path, undisturbed: Backfill, share
 
 
 def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
-    account = account_of(pages=2)
+    account = full_account(pages=2)
     refused, free = account.pages[:2]
     codes = (403, 121, 122)
     with PancakeServer(account) as server:
         names = [name for name in CHILDREN if name not in {"user_engagements", "tags"}]
         for stream, code in zip(names, itertools.cycle(codes), strict=False):
             refused.refused[stream] = code
-        run = sync(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        run = sync(tmp_path, full_config(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
         skipped = [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
         told = [line.split(": ", 3)[1:3] for line in skipped]
         named = [name for place, _ in told for name in place.split(", ")[1:]]
@@ -518,7 +482,7 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
 def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
     tmp_path: Path, *, idle: bool
 ) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     page = account.pages[0]
     if not idle:
         page.add_conversation(at=datetime.now(UTC) - timedelta(days=20))
@@ -528,7 +492,7 @@ def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
     with PancakeServer(account) as server:
         env = hurried(tmp_path / "hurried")
         catalog = select(*streams, "page_statistics")
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=catalog, env=env)
         assert run.returncode == (not idle)
         lines = log_lines(run, "WARNING" if idle else "ERROR")
@@ -548,7 +512,7 @@ def test_an_endpoint_that_answers_500_for_an_idle_page_is_skipped(
 @pytest.mark.parametrize("idle", [True, False])
 def test_statistics_that_answer_500_for_ever(tmp_path: Path, *, idle: bool) -> None:
     """Of a page without traffic that is known; otherwise it is an error."""
-    account = account_of(pages=2)
+    account = full_account(pages=2)
     page, other = account.pages[:2]
     if not idle:
         page.add_conversation(at=datetime.now(UTC) - timedelta(days=20))
@@ -556,7 +520,7 @@ def test_statistics_that_answer_500_for_ever(tmp_path: Path, *, idle: bool) -> N
         page.refused["customer_engagements"] = 500
         run = run_tap(
             tmp_path,
-            settings_of(server, **BEFORE_AND_AFTER),
+            full_config(server, **BEFORE_AND_AFTER),
             catalog=select(*KEYS),
             env=hurried(tmp_path / "hurried"),
         )
@@ -581,10 +545,10 @@ def test_statistics_that_answer_500_for_ever(tmp_path: Path, *, idle: bool) -> N
 
 
 def test_a_page_token_that_is_refused_ends_the_page_and_is_told_once(tmp_path: Path) -> None:
-    account = account_of(pages=2)
+    account = full_account(pages=2)
     page, other = account.pages[:2]
     with PancakeServer(account) as server:
-        config = settings_of(server, page_access_tokens={page.id: "wrong"}, **BEFORE_AND_AFTER)
+        config = full_config(server, page_access_tokens={page.id: "wrong"}, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select(*KEYS))
         assert run.returncode == 1
         (line,) = log_lines(run, "ERROR")
@@ -614,11 +578,11 @@ UNKNOWN: dict[str, Any] = {
 
 
 def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_path: Path) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     page = account.pages[0]
     with PancakeServer(account) as server:
         server.desk.bodies = dict(UNKNOWN)
-        run = run_tap(tmp_path, settings_of(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
+        run = run_tap(tmp_path, full_config(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
         assert run.returncode == 1
         errors = log_lines(run, "ERROR")
         # The answer with engagements has none of users either.
@@ -644,7 +608,7 @@ def test_an_answer_of_an_unknown_shape_is_an_error_that_shows_names_only(tmp_pat
 def test_an_hour_at_the_edge_of_time_is_an_error_of_one_line(
     tmp_path: Path, at: str, timezone: float
 ) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     account.pages[0].timezone = timezone
     hours = [{"hour": at, "inbox": 1}]
     with PancakeServer(account) as server:
@@ -653,7 +617,7 @@ def test_an_hour_at_the_edge_of_time_is_an_error_of_one_line(
             "user_statistics": {"data": {"statistics": {"u": hours}}},
             "customer_engagements": {"statistics": hours},
         }
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select(*server.desk.bodies, "tags"))
         assert "Traceback" not in run.stderr
         errors = log_lines(run, "ERROR")
@@ -668,12 +632,12 @@ def test_a_state_at_the_edge_of_time_is_read_on_or_refused(
     tmp_path: Path, stream: str, value: str
 ) -> None:
     """One of the future is no sign that there is nothing new."""
-    with PancakeServer(account_of(pages=3)) as server:
+    with PancakeServer(full_account(pages=3)) as server:
         key = "date" if stream == "ad_statistics" else "hour_utc"
         part = {"replication_key": key, "replication_key_value": value, "floor": ""}
         parts = [{"context": {"page_id": page.id}, **part} for page in server.account.pages]
         state = {"bookmarks": {stream: {"partitions": parts}}}
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select(stream), state=state)
         if value.startswith("0001"):
             assert run.returncode == 0
@@ -693,17 +657,17 @@ def test_a_state_at_the_edge_of_time_is_read_on_or_refused(
 
 @pytest.mark.parametrize("duties", [{"inbox": True, "comment": 1}, {"inbox": [["u"], None]}, 1])
 def test_who_is_on_duty_may_be_told_in_an_unknown_way(tmp_path: Path, duties: object) -> None:
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         server.desk.bodies["users"] = {"users": [{"id": "u"}], "round_robin_users": duties}
-        run = sync(tmp_path, settings_of(server), catalog=select("users"))
+        run = sync(tmp_path, full_config(server), catalog=select("users"))
         (row,) = run.records["users"]
         assert (row["round_robin_inbox"], row["round_robin_comment"]) == (False, False)
 
 
 def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path) -> None:
     fault = Fault("not_json", endpoint="new_customer_statistics", times=1)
-    with PancakeServer(account_of(pages=1), faults=[fault]) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account(pages=1), faults=[fault]) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("new_customer_statistics"))
         held = records(server, "new_customer_statistics")
         assert_same(run.by_key("new_customer_statistics"), held)
@@ -711,7 +675,7 @@ def test_a_path_of_new_customers_that_has_a_fault_is_not_given_up(tmp_path: Path
 
 def test_a_fault_of_the_right_path_of_new_customers_is_waited_out(tmp_path: Path) -> None:
     """Where the other path is not there, which alone would end the stream."""
-    account = account_of("documented", pages=1)
+    account = full_account("documented", pages=1)
     faults = iter([Answer(200, b"<html>", "text/html")] * 3)
 
     def answer(call: Call) -> Answer | None:
@@ -721,7 +685,7 @@ def test_a_fault_of_the_right_path_of_new_customers_is_waited_out(tmp_path: Path
 
     with PancakeServer(account, "documented") as server:
         server.instead = answer
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         env = hurried(tmp_path / "hurried")
         run = sync(tmp_path, config, catalog=select("new_customer_statistics"), env=env)
         held = records(server, "new_customer_statistics")
@@ -735,9 +699,9 @@ def test_a_fault_of_the_right_path_of_new_customers_is_waited_out(tmp_path: Path
 def test_no_new_customers_is_an_empty_list_or_map_and_nothing_else(
     tmp_path: Path, data: object
 ) -> None:
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         server.desk.bodies["new_customer_statistics"] = {"success": True, "data": data}
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select("new_customer_statistics"))
         known = isinstance(data, (list, dict))
         assert run.returncode == (not known)
@@ -750,9 +714,9 @@ def test_no_new_customers_is_an_empty_list_or_map_and_nothing_else(
 def test_each_day_of_a_tag_has_its_own_key_over_more_than_a_year(
     tmp_path: Path, dialect: str
 ) -> None:
-    account = account_of(dialect, first=utc(2024, 12, 1), last=utc(2026, 1, 10), pages=1)
+    account = full_account(dialect, first=utc(2024, 12, 1), last=utc(2026, 1, 10), pages=1)
     with PancakeServer(account, dialect) as server:
-        config = settings_of(server, start_date="2024-12-01", end_date="2026-01-12")
+        config = full_config(server, start_date="2024-12-01", end_date="2026-01-12")
         run = sync(tmp_path, config, catalog=select("tag_statistics"))
         rows = run.records["tag_statistics"]
         assert {"2024-12-24", "2025-12-24"} <= {row["date"] for row in rows}
@@ -762,9 +726,9 @@ def test_each_day_of_a_tag_has_its_own_key_over_more_than_a_year(
 
 def test_labels_that_name_no_day_do_not_replace_each_other(tmp_path: Path) -> None:
     body = {"data": {"categories": ["Monday", "Tuesday"], "series": {"3": [1, 2]}}}
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         server.desk.bodies["tag_statistics"] = body
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("tag_statistics"))
         rows = run.records["tag_statistics"]
         assert len(run.by_key("tag_statistics")) == len(rows) == 6
@@ -773,10 +737,10 @@ def test_labels_that_name_no_day_do_not_replace_each_other(tmp_path: Path) -> No
 
 
 def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     account.pages[0].statistics.extra_series = {"returning_customers": 5}
     with PancakeServer(account) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
         (line,) = log_lines(run, "WARNING")
         assert "customer_engagements" in line
@@ -789,8 +753,8 @@ def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> 
 
 
 def test_engagements_of_users_alone_are_a_call_a_day(tmp_path: Path) -> None:
-    with PancakeServer(account_of(pages=1)) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account(pages=1)) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("user_engagements"))
         assert_same(run.by_key("user_engagements"), records(server, "user_engagements"))
         assert run.records.keys() == {"user_engagements"}
@@ -799,7 +763,7 @@ def test_engagements_of_users_alone_are_a_call_a_day(tmp_path: Path) -> None:
 
 def test_without_users_engagements_the_days_still_come(tmp_path: Path) -> None:
     """An older form of the answer may not have them."""
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     page = account.pages[0]
 
     def body(params: dict[str, str]) -> Json:
@@ -808,7 +772,7 @@ def test_without_users_engagements_the_days_still_come(tmp_path: Path) -> None:
 
     with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = body
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select("customer_engagements", "user_engagements"))
         assert run.returncode == 1
         (line,) = log_lines(run, "ERROR")
@@ -838,10 +802,10 @@ def test_hours_of_a_day_add_up(tmp_path: Path, counts: list[object], total: int 
         {"hour": f"2025-12-27T{hour:02}:00:00", "inbox": count, "page_id": "1"}
         for hour, count in enumerate(counts)
     ]
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
         page = account.pages[0]
         assert run.records["customer_engagements"] == [
@@ -851,9 +815,9 @@ def test_hours_of_a_day_add_up(tmp_path: Path, counts: list[object], total: int 
 
 def test_hours_that_are_no_numbers_are_of_no_known_shape(tmp_path: Path) -> None:
     hours = [{"hour": f"2025-12-27T{hour:02}:00:00", "inbox": "many"} for hour in range(2)]
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         server.desk.bodies["customer_engagements"] = {"success": True, "statistics": hours}
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select("customer_engagements"))
         (line,) = log_lines(run, "ERROR")
         assert "has no known shape" in line
@@ -861,22 +825,22 @@ def test_hours_that_are_no_numbers_are_of_no_known_shape(tmp_path: Path) -> None
 
 
 def test_no_engagements_by_the_hour_are_a_quiet_time(tmp_path: Path) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = {"success": True, "statistics": []}
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("customer_engagements"))
         assert not run.records
         assert run.bookmark("customer_engagements", account.pages[0].id) == "2026-01-12"
 
 
 def test_engagements_of_nobody_are_left_out_with_one_warning(tmp_path: Path) -> None:
-    account = account_of(pages=2)
+    account = full_account(pages=2)
     rows = [{"user_id": None, "inbox_count": 1}, {"user_id": "u", "name": "n", "inbox_count": 2}]
     body = {"success": True, "statistics": [], "users_engagements": rows}
     with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = body
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         catalog = select("customer_engagements", "user_engagements")
         run = sync(tmp_path, config, catalog=catalog)
         (line,) = log_lines(run, "WARNING")
@@ -898,17 +862,17 @@ def test_engagements_of_nobody_are_left_out_with_one_warning(tmp_path: Path) -> 
 def test_engagements_that_a_page_may_not_use_are_named_as_they_were_selected(
     tmp_path: Path, selected: tuple[str, ...]
 ) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     page = account.pages[0]
     page.refused["customer_engagements"] = 403
     with PancakeServer(account) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select(*selected))
         assert f"Skipped: page {page.id}, {selected[0]}: " in log_lines(run, "WARNING")[0]
 
 
 def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     page = account.pages[0]
     body = {
         "data": {"categories": ["Monday"], "series": [{"name": "inbox", "data": [1]}]},
@@ -916,7 +880,7 @@ def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path)
     }
     with PancakeServer(account) as server:
         server.desk.bodies["customer_engagements"] = body
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = run_tap(tmp_path, config, catalog=select("customer_engagements", "user_engagements"))
         assert run.returncode == 1
         (line,) = log_lines(run, "ERROR")
@@ -941,22 +905,22 @@ def test_engagements_of_no_known_shape_do_not_end_those_of_users(tmp_path: Path)
 def test_advertisements_without_an_id_of_their_own_are_all_kept(
     tmp_path: Path, stream: str, rows: list[Json], ids: list[str]
 ) -> None:
-    with PancakeServer(account_of(pages=1)) as server:
+    with PancakeServer(full_account(pages=1)) as server:
         server.desk.bodies[stream] = [
             {**row, "spend": str(number)} for number, row in enumerate(rows)
         ]
-        config = settings_of(server, start_date="2026-01-11", end_date="2026-01-11")
+        config = full_config(server, start_date="2026-01-11", end_date="2026-01-11")
         run = sync(tmp_path, config, catalog=select(stream))
         assert [row["ad_id"] for row in run.records[stream]] == ids
         assert [float(row["spend"]) for row in run.records[stream]] == list(range(len(rows)))
 
 
 def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) -> None:
-    account = account_of(pages=3)
+    account = full_account(pages=3)
     good, refused, odd = account.pages[:3]
     refused.refused["multi_page_user_statistics"] = 105
     with PancakeServer(account) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+        config = full_config(server, **BEFORE_AND_AFTER)
         catalog = select("multi_page_user_statistics")
         run = sync(tmp_path, config, catalog=catalog)
         (line,) = log_lines(run, "WARNING")
@@ -982,8 +946,8 @@ def test_pages_that_spoil_the_answer_for_several_are_left_out(tmp_path: Path) ->
 @pytest.mark.parametrize("code", [105, 121, 125, 126])
 def test_a_user_who_may_not_see_several_pages_loses_nothing_else(tmp_path: Path, code: int) -> None:
     fault = Fault(f"error:{code}", endpoint="multi_page_user_statistics")
-    with PancakeServer(account_of(pages=1), faults=[fault]) as server:
-        config = settings_of(server, **BEFORE_AND_AFTER)
+    with PancakeServer(full_account(pages=1), faults=[fault]) as server:
+        config = full_config(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=select("multi_page_user_statistics", "tags"))
         assert "Skipped: multi_page_user_statistics" in log_lines(run, "WARNING")[0]
         assert not log_lines(run, "ERROR")
@@ -991,7 +955,7 @@ def test_a_user_who_may_not_see_several_pages_loses_nothing_else(tmp_path: Path,
 
 
 def test_without_a_catalog_all_is_read_but_what_must_be_chosen(tmp_path: Path) -> None:
-    account = account_of(pages=1)
+    account = full_account(pages=1)
     with PancakeServer(account) as server:
         config = config_for(server, **BEFORE_AND_AFTER)
         run = sync(tmp_path, config, catalog=NO_CATALOG)
@@ -1002,9 +966,9 @@ def test_without_a_catalog_all_is_read_but_what_must_be_chosen(tmp_path: Path) -
 
 
 def test_statistics_of_a_page_of_unknown_age_are_warned_of(tmp_path: Path) -> None:
-    account = account_of("documented", pages=1)
+    account = full_account("documented", pages=1)
     with PancakeServer(account, "documented") as server:
-        config = settings_of(server, end_date="2010-02-01T00:00:00Z")
+        config = full_config(server, end_date="2010-02-01T00:00:00Z")
         run = sync(tmp_path, config, catalog=select("page_statistics", "ad_statistics"))
         (line,) = log_lines(run, "WARNING")
         assert "`start_date`" in line

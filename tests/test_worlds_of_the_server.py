@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from tests.asking import (
     walk,
 )
 from tests.pancake_api import Account, Fault, PancakeServer, World, is_first_batch, is_head
+from tests.processes import output_of
 from tests.stream_truth import held_ids
 from tests.tap import hurried
 
@@ -450,5 +450,4 @@ def test_the_clock_of_the_taps_machine_can_be_off(tmp_path: Path) -> None:
     for hours in (-7, 0, 48):
         env = os.environ | hurried(tmp_path, ahead=hours * HOUR)
         command = [sys.executable, "-c", "import time; print(time.time())"]
-        said = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-        assert abs(float(said) - time.time() - hours * 3600) < 60
+        assert abs(float(output_of(command, env=env)) - time.time() - hours * 3600) < 60

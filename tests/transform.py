@@ -1,32 +1,35 @@
-"""The dbt project as its users run it, and what tests read of what it built."""
+"""The dbt project as its users run it, and the results of a build."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import psycopg
+import yaml
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from tests.meltano_project import ROOT
+from tests.processes import ROOT, run_process
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.tap import Json
 
 TRANSFORM = ROOT / "transform"
+DEFAULTS = yaml.safe_load((TRANSFORM / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+"""The variables of the dbt project, with their defaults."""
 DBT = ROOT / ".venv-dbt" / "bin" / "dbt"
 """scripts/test_dbt.sh installs it."""
 PYTHON = DBT.with_name("python")
 OFFLINE = ("--no-populate-cache", "--no-introspect")
-"""What `dbt compile` needs where there is no account."""
+"""The options of `dbt compile` without an account."""
 _NOTES = """
 import os, sys
 
@@ -40,12 +43,12 @@ def note(event, arguments):
             os.write(notes, f"wrote {os.path.abspath(os.fsdecode(arguments[0]))}\\n".encode())
 sys.addaudithook(note)
 """
-"""Python runs it first: notes which files are written, and which hosts are asked."""
+"""Python that runs first, and notes the files that are written and the hosts that are asked."""
 
 
 @dataclass
 class Project:
-    """The dbt project with a target; whatever dbt writes is in a directory of the test."""
+    """The dbt project with a target; dbt writes into a directory of the test only."""
 
     directory: Path
     target: str = "duckdb"
@@ -61,7 +64,7 @@ class Project:
         assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
 
     def run(self, *arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Run dbt, with variables beside those of the project."""
+        """Run dbt, with more variables than those of the project."""
         for name in ("home", "tmp", "first"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "first" / "sitecustomize.py").write_text(_NOTES, encoding="utf-8")
@@ -70,17 +73,8 @@ class Project:
             for name, value in os.environ.items()
             if not name.startswith(("DBT_", "PANCAKE_", "PG"))
         }
-        command: list[str | Path] = [
-            DBT,
-            *("--no-use-colors", "--log-path", str(self.directory / "logs")),
-            # Of dbt's own options and files; a test of the data may warn.
-            *("--warn-error-options", '{"error": ["Deprecations"]}'),
-            *(*arguments, "--project-dir", str(self.sources)),
-            *("--profiles-dir", str(self.sources)),
-            *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
-        ]
-        done = subprocess.run(
-            command,
+        done = run_process(
+            self.command(*arguments, **variables),
             cwd=self.directory,
             env=inherited
             | {
@@ -89,36 +83,46 @@ class Project:
                 "NOTES": str(self.directory / "notes"),
                 "PYTHONPATH": str(self.directory / "first"),
                 "PYTHONDONTWRITEBYTECODE": "1",
-                "PANCAKE_DBT_TARGET": self.target,
-                "PANCAKE_DUCKDB": str(self.duckdb),
             }
-            | self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            check=False,
-            timeout=300,
+            | self.profile,
         )
         self.output += done.stdout + done.stderr
         return done
 
+    def command(self, *arguments: str, **variables: Any) -> list[str | Path]:
+        """Return the command line of dbt."""
+        return [
+            DBT,
+            *("--no-use-colors", "--log-path", str(self.directory / "logs")),
+            # Deprecations are errors. A test of the data may warn.
+            *("--warn-error-options", '{"error": ["Deprecations"]}'),
+            *(*arguments, "--project-dir", str(self.sources)),
+            *("--profiles-dir", str(self.sources)),
+            *("--target-path", str(self.built), "--vars", json.dumps(self.variables | variables)),
+        ]
+
+    @property
+    def profile(self) -> dict[str, str]:
+        """The environment that chooses the database."""
+        chosen = {"PANCAKE_DBT_TARGET": self.target, "PANCAKE_DUCKDB": str(self.duckdb)}
+        return chosen | self.environment
+
     @property
     def built(self) -> Path:
-        """Where dbt leaves what it compiled, and its manifest."""
+        """The directory of dbt's compiled files and manifest."""
         return self.directory / "target"
 
     @property
     def duckdb(self) -> Path:
-        """The file of the database, if it is DuckDB."""
+        """The file of the DuckDB database."""
         return self.directory / "pancake.duckdb"
 
     def manifest(self) -> Json:
-        """Return what dbt knows of the project after a run."""
+        """Return dbt's manifest after a run."""
         return dict(json.loads((self.built / "manifest.json").read_text(encoding="utf-8")))
 
     def results(self) -> dict[str, str]:
-        """Return how each model and test of the last run ended."""
+        """Return the status of each model and test of the last run."""
         text = (self.built / "run_results.json").read_text(encoding="utf-8")
         return {result["unique_id"]: result["status"] for result in json.loads(text)["results"]}
 
@@ -130,17 +134,17 @@ class Project:
         }
 
     def notes(self) -> list[str]:
-        """Return which files dbt wrote, and which hosts it asked."""
+        """Return the files that dbt wrote and the hosts that it asked, as lines."""
         return (self.directory / "notes").read_text(encoding="utf-8").splitlines()
 
     def query(self, sql: str) -> list[Json]:
-        """Return the rows of a query, in which `{schema}` stands for that of the models."""
+        """Return the rows of a query, in which `{schema}` is the schema of the models."""
         if self.target == "postgres":
             with psycopg.connect(self._database, row_factory=dict_row) as connection:
                 text = sql.format(schema=self.environment["PANCAKE_DBT_SCHEMA"])
                 return connection.execute(text.encode()).fetchall()
         with duckdb.connect(str(self.duckdb), read_only=True) as opened:
-            # In full: a database of the name of its schema is there, too.
+            # With the database, which has the same name as the schema.
             found = opened.execute(sql.format(schema="pancake.pancake"))
             names = [column[0] for column in found.description or ()]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -150,7 +154,7 @@ class Project:
         return self.query(f"select * from {{schema}}.{model}")
 
     def columns(self) -> dict[str, set[str]]:
-        """Return the columns of each model, as they are in the database."""
+        """Return the columns of each model in the database."""
         found: dict[str, set[str]] = {}
         for row in self.query(
             "select table_name, column_name from information_schema.columns"
@@ -167,12 +171,12 @@ class Project:
 
 
 def in_duckdb(directory: Path, files: Path, **variables: Any) -> Project:
-    """Return the project that reads files of target-jsonl."""
+    """Return a project that reads the files of target-jsonl."""
     return Project(directory, variables={"pancake_files": str(files), **variables})
 
 
 def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -> Project:
-    """Return the project that reads tables of target-postgres, and makes a schema."""
+    """Return a project that reads the tables of target-postgres, and builds a schema."""
     known = conninfo_to_dict(database)
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE"}
     environment = {names[name]: str(value) for name, value in known.items() if name in names}
@@ -181,5 +185,5 @@ def in_postgres(directory: Path, database: str, schema: str, **variables: Any) -
 
 
 def without_comments(sql: str) -> str:
-    """Return the text of a model without what is said beside it."""
+    """Return the text of a model without comments."""
     return re.sub(r"--.*", "", re.sub(r"(?s)\{#.*?#\}|/\*.*?\*/", "", sql))

@@ -1,4 +1,4 @@
-"""What the server holds, in the form in which the tap must write it; and states to begin from."""
+"""The rows of the server in the form that the tap must write, and states to begin from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.tap import key_of
+from tests.tap import key_of, part_of
 
 if TYPE_CHECKING:
     from tests.pancake_api import Conversation, Page, PancakeServer
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 SECRETS = frozenset({"settings", "session_id", "token_for_business"})
 UNDESCRIBED = "edit_history"
-"""Nobody knows what is in it, so that a text in it that looks like a time stays what it is."""
+"""A column of unknown content, in which a text that looks like a time stays as it is."""
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z?")
 
 
 def text(at: datetime) -> str:
-    """A time in the one form that the tap writes."""
+    """Return a time in the form that the tap writes."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-# Ids that may be numbers on the wire.
+# Ids that may be numbers in an answer.
 _IDS = frozenset({"app_id", "flow_id", "order_id", "province_id", "district_id", "commune_id"})
 
 
 def _of_one_form(name: str, value: Any) -> Any:
-    """A value as each column has it, whatever form the wire has."""
+    """Return a value in the column's form, for any form of the answer."""
     if name == "birthday" and isinstance(value, dict):
         return f"{value['year'] or 0:04}-{value['month'] or 0:02}-{value['date'] or 0:02}"
     if name == "private_reply_conversation" and isinstance(value, str):
@@ -47,7 +47,7 @@ def _of_one_form(name: str, value: Any) -> Any:
 
 
 def written(value: Any, *, described: bool = True) -> Any:
-    """A value of the wire as a record must hold it: one form each, no credentials."""
+    """Return a value of an answer as a record must hold it: in one form, without credentials."""
     if isinstance(value, dict):
         return {
             name: written(_of_one_form(name, part), described=described and name != UNDESCRIBED)
@@ -62,13 +62,13 @@ def written(value: Any, *, described: bool = True) -> Any:
 
 
 def _unsigned(page: Json) -> Json:
-    """A page without the signature of its picture, which differs at each call."""
+    """Return a page without the signature of its picture, which differs in each answer."""
     avatar = page.get("avatar_url")
     return page if avatar is None else {**page, "avatar_url": avatar.partition("?")[0]}
 
 
 def rows_of(server: PancakeServer) -> Rows:
-    """All that the server holds of activated pages, by stream and primary key."""
+    """Return the rows of activated pages, conversations and messages, by stream and key."""
     body = server.dialect.pages_body(server.account)
     groups = body.get("categorized") or body.get("categorized_pages")
     pages = groups["activated"] if groups else body["pages"]
@@ -87,7 +87,7 @@ def rows_of(server: PancakeServer) -> Rows:
 
 
 def merged(stream: str, *runs: Run) -> dict[tuple[str, ...], Json]:
-    """What a target that upserts holds after some runs."""
+    """Return the rows of a target that upserts after some runs."""
     rows: dict[tuple[str, ...], Json] = {}
     for run in runs:
         rows |= run.by_key(stream)
@@ -95,29 +95,34 @@ def merged(stream: str, *runs: Run) -> dict[tuple[str, ...], Json]:
 
 
 def assert_all_arrived(server: PancakeServer, *runs: Run) -> None:
-    """Assert that a target that upserts holds after some runs what the server holds now."""
+    """Assert that a target that upserts holds the server's rows after some runs."""
     for stream, rows in rows_of(server).items():
         arrived = merged(stream, *runs)
         assert arrived.keys() == rows.keys(), stream
         assert arrived == rows, stream
 
 
-def part_of(state: Json, stream: str, page_id: str) -> Json:
-    """What a state holds of a page in one stream."""
-    for part in state.get("bookmarks", {}).get(stream, {}).get("partitions", []):
-        if part["context"]["page_id"] == page_id:
-            return dict(part)
-    return {}
+def assert_complete(server: PancakeServer, *runs: Run) -> None:
+    """Assert that all conversations and messages arrived, with the times that they have now."""
+    truth = server.expected()
+    for stream, name, rows in (
+        ("conversations", "updated_at", truth.conversations),
+        ("messages", "inserted_at", truth.messages),
+    ):
+        arrived = merged(stream, *runs)
+        assert arrived.keys() == rows.keys()
+        for key, row in rows.items():
+            assert arrived[key][name] == text(row[name]), (stream, key)
 
 
 def read_to(part: Json) -> str:
-    """Up to where all was read, by a page's part of the state; empty if nothing is sure."""
+    """Return the time up to which a page's state claims all rows; empty if it claims none."""
     lows = [str(low) for low, _ in part.get("open", [])]
     return min([str(part.get("replication_key_value", "")), *lows])
 
 
 def assert_bookmarks_hold(server: PancakeServer, *runs: Run) -> None:
-    """Assert that all messages have arrived up to where the last state says that all was read."""
+    """Assert that all messages arrived up to the time that the last state claims."""
     arrived = merged("messages", *runs)
     for page in server.account.pages:
         bookmark = read_to(part_of(runs[-1].state, "messages", page.id))
@@ -127,10 +132,10 @@ def assert_bookmarks_hold(server: PancakeServer, *runs: Run) -> None:
 
 
 def show_the_order(page: Page) -> None:
-    """Let customers of the oldest conversations of a page write again, as on any real page.
+    """Add a message to the oldest conversations of a page, as happens on any real page.
 
-    Else each conversation is over before the next one begins, and nothing shows whether the list
-    sorts by the one time or by the other: it is then read whole.
+    Otherwise each conversation ends before the next one begins. Then nothing shows by which time
+    the list is sorted, and the tap reads the whole list.
     """
     oldest = sorted(page.conversations.values(), key=lambda talk: talk.inserted_at)[:2]
     newest = max(talk.updated_at for talk in page.conversations.values())
@@ -139,17 +144,17 @@ def show_the_order(page: Page) -> None:
 
 
 def conversation_key(conversation: Conversation) -> tuple[str, str]:
-    """A conversation's primary key."""
+    """Return a conversation's primary key."""
     return conversation.page_id, conversation.id
 
 
 def message_keys(*conversations: Conversation) -> set[tuple[str, str]]:
-    """The primary keys of all messages of some conversations."""
+    """Return the primary keys of all messages of some conversations."""
     return {(known.id, message.id) for known in conversations for message in known.messages}
 
 
 def message_calls(server: PancakeServer) -> Counter[str]:
-    """The conversations whose messages were asked for, with the calls of each."""
+    """Return the number of requests for messages of each conversation."""
     return Counter(
         call.conversation_id or "" for call in server.calls if call.endpoint == "messages"
     )
@@ -158,7 +163,7 @@ def message_calls(server: PancakeServer) -> Counter[str]:
 def state_of(
     page: Page, *, conversations: datetime | None = None, messages: datetime | None = None
 ) -> Json:
-    """The state after runs that left these bookmarks of one page."""
+    """Return a state with these bookmarks of one page."""
     bookmarks = {
         "conversations": ("updated_at", conversations),
         "messages": ("inserted_at", messages),

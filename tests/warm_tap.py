@@ -1,8 +1,8 @@
-"""Runs of the tap that cost some 100 ms each: children of a process in which it is loaded already.
+"""Runs of the tap that cost about 100 ms each, as forks of a process that has loaded it.
 
-Each is a process of its own, which a signal can end, and has a time of its own. What the tap waits
-for takes no time in it, and a STATE is written whenever one may be. `Scale` makes its lists and
-batches short, so that few rows meet what otherwise takes hundreds.
+Each run is a process of its own, which a signal can end, and has its own clock. Waits take no time,
+and a STATE is written as often as possible. `Scale` makes lists and batches short, so that few rows
+fill several answers.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much an answer holds at most, of the server and as the tap knows it."""
+    """The page sizes of the server and of the tap."""
 
     rows: int = 60
-    """Of a list."""
+    """The most rows of a list's answer."""
     messages: int = 30
-    """Of a conversation."""
+    """The most messages of a batch."""
 
     def shrink_server(self, server: PancakeServer) -> None:
-        """Let a server cut its answers."""
+        """Make a server's answers short."""
         if self == Scale():
             return
         server.page_size = server.v1_page_size = self.rows
@@ -46,7 +46,7 @@ class Scale:
         server.dialect = dialect
 
     def shrink_tap(self) -> None:
-        """Let the tap, in this process, know such batches; of a list it need not know."""
+        """Make the tap in this process expect short batches; it finds the size of lists itself."""
         from tap_pancake.reading import batches  # noqa: PLC0415 - in the tap's process only
 
         batches._SHORTEST_FULL = min(batches._SHORTEST_FULL, self.messages)  # noqa: SLF001
@@ -60,13 +60,13 @@ class Job:
     catalog: Json
     state: Json | None
     shift: float
-    """Seconds that its clock is ahead of the machine's."""
+    """Seconds by which its clock is ahead of the machine's."""
     scale: Scale
     directory: str
-    """Where to put `stdout` and `stderr`."""
+    """The directory for the files `stdout` and `stderr`."""
 
     def of(self, config: Json, state: Json | None = None) -> Job:
-        """The same with other settings and another state."""
+        """Return the same job with other settings and another state."""
         return replace(self, config=config, state=state)
 
 
@@ -74,30 +74,30 @@ class WarmTap:
     """Runs one job after the other."""
 
     def start(self, job: Job) -> int:
-        """Begin a run; give the id of its process."""
+        """Begin a run, and return the id of its process."""
         files = [Path(job.directory, name) for name in ("stdout", "stderr")]
         with files[0].open("w") as stdout, files[1].open("w") as stderr:
             self._fork = forks().start({**vars(job), "scale": vars(job.scale)}, stdout, stderr)
         return self._fork.pid
 
     def wait(self) -> int:
-        """Wait for the end of the run; give its exit code."""
+        """Wait for the end of the run, and return its exit code."""
         return self._fork.wait()
 
     def finish(self, job: Job) -> Run:
-        """Wait for the end of the run, and read what it wrote."""
+        """Wait for the end of the run, and read its output."""
         code = self.wait()
         files = [Path(job.directory, name).read_text("utf-8") for name in ("stdout", "stderr")]
         return read_output(files[0], code, files[1])
 
     def run(self, job: Job) -> Run:
-        """Run the tap to its end, whatever that is."""
+        """Run the tap to its end, with any exit code."""
         self.start(job)
         return self.finish(job)
 
 
 def be_the_tap(job: Json) -> None:
-    """Be the tap: once, and to the end of this process."""
+    """Run the tap once in this process, and exit."""
     import time_machine  # noqa: PLC0415 - in the tap's process only
     from singer_sdk.singerlib import Catalog  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def be_the_tap(job: Json) -> None:
         code = 1
     except SystemExit as end:
         code = end.code
-    except BaseException:  # noqa: BLE001 - should never happen; the code says so
+    except BaseException:  # noqa: BLE001 - should never happen; the exit code shows it
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()

@@ -1,6 +1,6 @@
 """Airbyte's CDK with the manifest beside this file: `airbyte_source.py read --config … …`.
 
-This is how the CDK's template for a declarative connector starts it, without Docker.
+The CDK's template for a declarative connector starts it in this way, without Docker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The limit: a bare asyncio script that only fetches and writes lines.
+"""A bare asyncio script that only fetches and writes lines, to show what is possible.
 
-Each page has a pace of its own, and several conversations at once. There is no state, no schema and
-no SDK: what it costs is what no tool can do without.
+Each page has a rate of its own, and reads several conversations at once. There is no state, no
+schema and no SDK, so no tool can cost less.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Row = dict[str, Any]
 LIST_CUT = 60
 BATCH_CUT = 30
 AT_ONCE = 8
-"""Conversations of a page at once: enough for 5 calls a second at a latency of a second."""
+"""Conversations of a page at once, enough for 5 calls a second at a latency of one second."""
 TOO_MANY = 429
 
 
 class Page:
-    """One page: its token, its pace, its calls."""
+    """One page, with its token, its rate and its calls."""
 
     def __init__(self, session: aiohttp.ClientSession, page: Row, rate: float) -> None:
-        """Begin with no call made."""
+        """Begin without calls."""
         self.session = session
         self.id = page["id"]
         self.path = quote(self.id, safe="")
@@ -39,7 +39,7 @@ class Page:
         self.slots = asyncio.Semaphore(AT_ONCE)
 
     async def get(self, version: str, path: str, **params: str | int) -> Row:
-        """Make one call, when the page's pace allows it."""
+        """Make one call as soon as the page's rate allows it, and return its answer."""
         url = f"/api/public_api/{version}/pages/{self.path}/conversations{path}"
         while True:
             if self.pause:

@@ -1,9 +1,9 @@
 """The same extraction with dlt's REST API source, written as lines of JSON to a directory.
 
-As dlt's documentation on REST sources and on performance suggests: resources that are parallelized,
-with workers for all pages. Under a limit, the default of 5 attempts can be used up by a run of bad
-luck, and waits grow to minutes, so there are more attempts with shorter waits. Nested values stay
-in their row, as they do in all other contestants' output.
+It follows dlt's documentation on REST sources and on performance: parallel resources, with workers
+for all pages. Under a limit, some calls need more than the default of 5 attempts, and waits grow to
+minutes. So it has more attempts with shorter waits. Nested values stay in their row, as in the
+output of all other contestants.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 LIST_CUT = 60
 BATCH_CUT = 30
 PAGE_TOKENS: dict[str, str] = {}
-"""Page id to token, from list-pages. Not in the authentication, which holds settings only."""
+"""Page id → token, from list-pages. Not in the authentication, which holds settings only."""
 PAGE_OF_URL = re.compile(r"/public_api/v\d/pages/([^/]+)/")
 
 
 def settings(directory: Path, workers: int) -> dict[str, str]:
-    """Return dlt's settings, as the environment variables that it reads."""
+    """Return dlt's settings as environment variables."""
     return {
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "RUNTIME__REQUEST_MAX_ATTEMPTS": "30",
@@ -47,14 +47,14 @@ def settings(directory: Path, workers: int) -> dict[str, str]:
 
 
 def learn(page: dict[str, Any]) -> dict[str, Any]:
-    """Take a page's token out of its row."""
+    """Move a page's token from its row to `PAGE_TOKENS`."""
     PAGE_TOKENS[page["id"]] = page.pop("settings")["page_access_token"]
     return page
 
 
 @configspec
 class PageTokenAuth(AuthConfigBase):  # type: ignore[misc]
-    """Adds the token that a URL needs: the user's, or that of the page."""
+    """Adds the token that a URL needs: the user token, or the page token."""
 
     user_token: TSecretStrValue = TSecretStrValue("")
 
@@ -83,12 +83,12 @@ class LastConversation(BasePaginator):  # type: ignore[misc]
             self.last_id = data[-1]["id"]
 
     def update_request(self, request: Request) -> None:
-        """Ask for what comes after it."""
+        """Request the conversations after the cursor."""
         request.params["last_conversation_id"] = self.last_id
 
 
 class CurrentCount(OffsetPaginator):  # type: ignore[misc]
-    """The next batch begins after as many messages as came so far; a short one is the last."""
+    """The next batch begins after the messages so far; a short batch is the last one."""
 
     def __init__(self) -> None:
         """Begin with the newest message."""
@@ -97,14 +97,14 @@ class CurrentCount(OffsetPaginator):  # type: ignore[misc]
         )
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        """Count on, unless the batch was short."""
+        """Continue, unless the batch was short."""
         super().update_state(response, data)
         if data is None or len(data) < BATCH_CUT:
             self._has_next_page = False
 
 
 def source_of(url: str, token: str) -> DltSource:
-    """Describe the three resources."""
+    """Return the source with its three resources."""
     auth = PageTokenAuth(user_token=TSecretStrValue(token))
     return rest_api_source(
         {

@@ -1,8 +1,8 @@
-"""The same streams as a stock singer-sdk tap: what its template and its documentation lead to.
+"""The same streams as a stock singer-sdk tap, as its template and documentation suggest.
 
-Everything that is not said here is the SDK's default: its writer, its conformance of records, its
-retries, its state for every parent. The last costs so much that it hides all other costs where
-there are many conversations, so it can be had by page, too.
+Everything else is the SDK's default: its writer, its conformance of records, its retries, and its
+state for every parent. With many conversations, that state costs more than everything else, so the
+tap can also keep it by page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH_CUT = 30
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """Load a schema of tap-pancake, with what the SDK's conformance demands of list items."""
+    """Load a schema of tap-pancake, with the `properties` that the SDK's conformance needs."""
 
     def complete(part: Any) -> Any:
         if isinstance(part, dict) and "object" in part.get("type", []):
@@ -39,7 +39,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 class PancakeStream(RESTStream[Any]):
-    """What all streams have in common."""
+    """The base class of all streams."""
 
     @property
     @override
@@ -48,7 +48,7 @@ class PancakeStream(RESTStream[Any]):
 
     @property
     def page_tokens(self) -> dict[str, str]:
-        """Page id to token, filled by the stream of pages."""
+        """Page id → token, filled by the stream of pages."""
         assert isinstance(self._tap, StockTap)
         return self._tap.page_tokens
 
@@ -110,7 +110,7 @@ class ConversationsStream(PancakeStream):
 
 
 class OffsetPaginator(BaseOffsetPaginator):
-    """The next batch begins after as many messages as came so far."""
+    """The next batch begins after the messages so far."""
 
     @override
     def has_more(self, response: requests.Response) -> bool:
@@ -129,7 +129,7 @@ class MessagesStream(PancakeStream):
     records_jsonpath = "$.messages[*]"
 
     def __init__(self, tap: StockTap) -> None:
-        """Keep state for each conversation, as is the default, or only for each page."""
+        """Keep state for each conversation (the default), or only for each page."""
         super().__init__(tap)
         if self.config["state_by_page"]:
             self.state_partitioning_keys = ["page_id"]
@@ -158,7 +158,7 @@ class StockTap(Tap):
     ).to_dict()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Begin with no page token known."""
+        """Begin without page tokens."""
         self.page_tokens: dict[str, str] = {}
         super().__init__(*args, **kwargs)
 

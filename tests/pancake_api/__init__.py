@@ -1,6 +1,6 @@
 """A server that behaves like the Pancake inbox API, for the tests and the demo.
 
-Written from the public evidence on the API, never from the tap, so that the two can disagree.
+Written from public sources on the API, and not from the tap, so that the two can disagree.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Serve until SIGTERM or SIGINT."""
     arguments = _arguments()
-    # Before the URL is told to anybody: who has it may send the signal at once.
+    # Before the URL is printed: its reader may send a signal at once.
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -86,7 +86,7 @@ def main() -> int:
         sys.stdout.flush()
         port_file: Path | None = getattr(arguments, "port_file", None)
         if port_file is not None:
-            # In one step, so that who waits for the file never reads half of it.
+            # In one step, so that a reader never sees half of the file.
             unfinished = port_file.with_name(f"{port_file.name}.part")
             unfinished.write_text(f"{server.url}\n", encoding="utf-8")
             unfinished.replace(port_file)

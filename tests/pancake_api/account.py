@@ -1,9 +1,9 @@
-"""What Pancake holds: an account, its pages, their conversations and messages.
+"""The data of Pancake: an account, its pages, their conversations and messages.
 
-This is the truth that a run of the tap is compared with. Times are aware UTC datetimes to the
-microsecond here; how they look on the wire is the business of `dialects`. An account is either
-generated (the same in every process for equal arguments) or built by a test call by call, and it
-can go on moving while it is read: `Page.receive` is what a customer does to a running extraction.
+Tests compare runs of the tap with this data. Times are aware UTC datetimes with microseconds; their
+form in answers is in `dialects`. An account is generated (the same in every process for equal
+arguments), or a test builds it step by step. It can change while it is read: `Page.receive` adds a
+message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SNIPPET_LENGTH = 64  # the reference, 7.5 (C31)
 TAG_HISTORY_LENGTH = 100  # the reference, 7.1 (user manual)
 
 _BOTS = ("bot", "flow", "automated", "generated", "page itself")
-"""The ways in which `from` shows that a message is automatic."""
+"""The forms of `from` that show an automatic message."""
 _PHONE = re.compile(r"0900000\d{3}")
 _LINK = re.compile(r"https://[^\s<>\"]+")
 _LAST_SERIAL = 1 << 62
@@ -57,9 +57,9 @@ def _place(message: Message) -> tuple[datetime, int]:
 
 
 def _scattered(serial: int) -> str:
-    """Nine digits, different for every serial below a billion, in no visible order.
+    """Return nine digits, different for every serial below a billion, in no visible order.
 
-    Ids that grew with time would let a client that sorts by id pass for one that sorts by time.
+    If ids grew with time, sorting by id would look like sorting by time.
     """
     return f"{serial * 387_420_489 % 1_000_000_000:09d}"
 
@@ -76,7 +76,7 @@ class Staff:
 
 @dataclass(slots=True)
 class Tag:
-    """A label of one page; `id` means nothing on another page."""
+    """A tag of one page; `id` has no meaning on another page."""
 
     id: int
     text: str
@@ -87,7 +87,7 @@ class Tag:
 
 @dataclass(slots=True)
 class TagChange:
-    """One entry of a conversation's tag history. Without `editor` the system did it."""
+    """One entry of a conversation's tag history. Without `editor`, the system made the change."""
 
     at: datetime
     action: str
@@ -117,7 +117,7 @@ class Order:
 
 @dataclass(slots=True)
 class Note:
-    """A note on a customer. Its author carries `session_id` and `token_for_business`: secrets."""
+    """A note on a customer. Its author has the secrets `session_id` and `token_for_business`."""
 
     id: str
     message: str | None
@@ -131,7 +131,7 @@ class Note:
 
 @dataclass(slots=True)
 class Customer:
-    """A customer of one page (`id`), known elsewhere as `customer_id`."""
+    """A customer: `id` on this page, `customer_id` for all pages."""
 
     id: str
     customer_id: str
@@ -148,7 +148,7 @@ class Customer:
 class Message:
     """One message. `sender` is the API's `from` object, which is the same in every dialect.
 
-    Tests may change a message in place (`is_removed`, `text`, ...): nothing of it is cached.
+    Tests may change a message in place (`is_removed`, `text`, ...), as nothing is cached.
     """
 
     page_id: str
@@ -183,12 +183,12 @@ class Message:
 
     @property
     def html(self) -> str:
-        """The `message` field: the text as Pancake's own HTML."""
+        """The field `message`: the text as Pancake's own HTML."""
         lines = escape(self.text, quote=False).replace("\n", "<br key='n_0' />")
         return f"<div>{lines}</div>"
 
     def truth(self) -> Json:
-        """The fields whose values are the same in every dialect, under the API's names."""
+        """Return the fields with the same value in every dialect, under the API's names."""
         return {
             "id": self.id,
             "conversation_id": self.conversation_id,
@@ -214,9 +214,9 @@ class Message:
 class Conversation:
     """One thread.
 
-    `messages` are those that can be seen, oldest first; `updated_at` is the time of the last one.
-    `customer` is the `from` object of what the customer says, `starter` the thread's own `from`,
-    which is the page itself where the page wrote first.
+    `messages` are the messages that can be seen, oldest first; `updated_at` is the time of the last
+    one. `customer` is the `from` object of the customer's messages. `starter` is the thread's own
+    `from`, which is the page itself if the page wrote first.
     """
 
     page_id: str
@@ -243,30 +243,30 @@ class Conversation:
 
     @property
     def message_count(self) -> int:
-        """What Pancake says, which is a hint: it can be off by one (`count_error`)."""
+        """The number that Pancake shows, which can be off by one (`count_error`)."""
         return len(self.messages) + self.count_error
 
     @property
     def snippet(self) -> str | None:
-        """The beginning of the last message; nothing when that has no text."""
+        """The beginning of the last message; None if it has no text."""
         text = self.messages[-1].text
         return (text if len(text) <= SNIPPET_LENGTH else f"{text[:SNIPPET_LENGTH]}…") or None
 
     @property
     def last_sent_by(self) -> Json:
-        """The sender of the last message, without what only messages tell of a sender."""
+        """The sender of the last message, without the fields that only messages have."""
         hidden = ("app_id", "flow_id", "page_customer_id")
         return {key: value for key, value in self.messages[-1].sender.items() if key not in hidden}
 
     @property
     def seen(self) -> bool:
-        """Whether the shop has nothing left to answer."""
+        """Whether the shop has nothing to answer."""
         return bool(self.messages[-1].sender["id"] == self.page_id)
 
     def truth(self) -> Json:
-        """The fields whose values are the same in every dialect, under the API's names.
+        """Return the fields with the same value in every dialect, under the API's names.
 
-        `tag_ids` is no field of the API: it holds the ids of `tags`, whatever form these have.
+        `tag_ids` is no field of the API: it has the ids of `tags`, in any of their forms.
         """
         return {
             "id": self.id,
@@ -290,7 +290,7 @@ class Conversation:
 
 @dataclass(slots=True)
 class Expected:
-    """What a full extraction holds: by page id, (page_id, id) and (conversation_id, id)."""
+    """The rows of a full extraction, by page id, (page_id, id) and (conversation_id, id)."""
 
     pages: dict[str, Json] = field(default_factory=dict)
     conversations: dict[tuple[str, str], Json] = field(default_factory=dict)
@@ -312,7 +312,7 @@ class Page:
         has_token: bool = True,
         timezone: float | None = None,
     ) -> None:
-        """Use `Account.add_page`."""
+        """Create the page; tests use `Account.add_page`."""
         self.account = account
         self.id = page_id
         self.number = number
@@ -323,7 +323,7 @@ class Page:
         self.category = category
         self.timezone = channel.timezone if timezone is None else timezone
         self.zone: tzinfo | None = None
-        """The time of the page's statistics where that is not one offset for all times."""
+        """The time zone of the page's statistics, if it is not one fixed offset."""
         self.inserted_at = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(days=number)
         self.plan_lapsed: int | None = None
         self.forbidden = False
@@ -354,15 +354,15 @@ class Page:
         self._removed: list[tuple[datetime, Conversation, Message]] = []
         self._message_serial = 0
         self.refused: dict[str, int] = {}
-        """Endpoint → HTTP status or error code that it answers with, on this page alone."""
+        """Endpoint → HTTP status or error code of its answers, on this page alone."""
         self.belongings = Belongings(self)
         self.statistics = Statistics(self)
         self.feedbacks = Feedbacks(self)
 
-    # What happens to a page.
+    # Changes of a page.
 
     def renew_token(self) -> str:
-        """Make a new page token; from now on the old one is answered with 105."""
+        """Create and return a new page token; from now on, the old one gets 105."""
         with self.account.lock:
             if self.token is not None:
                 self.old_tokens.add(self.token)
@@ -379,10 +379,10 @@ class Page:
         visible_at: datetime | None = None,
         stored_at: datetime | None = None,
     ) -> Conversation:
-        """Begin a conversation with one message of its customer, both at `at` (default: now).
+        """Add a conversation with one message of its customer, both at `at` (default: now).
 
-        A row comes into sight late with a `stored_at` after that: until then nothing of it can be
-        seen, and its `inserted_at` is that time. More messages of it want it as `visible_at`.
+        With a later `stored_at`, the conversation appears late: nothing of it can be seen before,
+        and its `inserted_at` is that time. Add more messages with it as their `visible_at`.
         """
         with self.account.lock:
             at = self.account.now() if at is None else _utc(at)
@@ -401,19 +401,16 @@ class Page:
         sender: str | Json | None = None,
         visible_at: datetime | None = None,
     ) -> Message:
-        """Let a message arrive, which moves the conversation's `updated_at`.
+        """Add a message, which moves the conversation's `updated_at`.
 
         Args:
             conversation_id: The id in this account (not the PSID of the `documented` dialect).
-            at: The message's time; by default the account's now. It may be before the last one's.
-            text: What is said; an invented sentence by default.
-            sender: "customer" (the default), "staff", "order form" (with the name of staff alone),
+            at: The message's time, by default now. It may be before the last message's.
+            text: The text, by default an invented sentence.
+            sender: "customer" (the default), "staff", "order form" (with only the name of staff),
                 "outside" (typed outside of Pancake), an automatic one ("bot", "flow", "automated",
                 "generated", "page itself"), or a whole `from` object.
-            visible_at: Until the account's clock passes this, nothing of the message can be seen.
-
-        Returns:
-            The message.
+            visible_at: The time, by the account's clock, from which the message can be seen.
         """
         with self.account.lock:
             conversation = self.conversations[conversation_id]
@@ -425,7 +422,7 @@ class Page:
     def tag(
         self, conversation_id: str, tag_id: int, at: datetime | None = None, *, action: str = "add"
     ) -> None:
-        """Add or remove a tag, which leaves `updated_at` where it is."""
+        """Add or remove a tag, which does not change `updated_at`."""
         with self.account.lock:
             conversation = self.conversations[conversation_id]
             tag = self.tags.setdefault(tag_id, Tag(tag_id, f"Tag {tag_id}"))
@@ -438,12 +435,12 @@ class Page:
             del conversation.tag_histories[:-TAG_HISTORY_LENGTH]
 
     def remove(self, conversation_id: str) -> None:
-        """Delete a conversation: what is left of it is nothing."""
+        """Delete a conversation with its messages."""
         for message in tuple(self.conversations[conversation_id].messages):
             self.remove_message(conversation_id, message.id)
 
     def remove_message(self, conversation_id: str, message_id: str) -> None:
-        """Delete a message, so that `updated_at` is the time of the newest one that is left."""
+        """Delete a message; `updated_at` is then the time of the newest one that is left."""
         with self.account.lock:
             conversation = self.conversations[conversation_id]
             self._unlist(conversation)
@@ -454,7 +451,7 @@ class Page:
             self._list(conversation)
 
     def settle(self) -> None:
-        """Show the messages whose `visible_at` has passed. Every reader does this first."""
+        """Show the messages whose `visible_at` has passed; every reader calls this first."""
         if not self._pending:
             return
         now = self.account.now()
@@ -462,7 +459,7 @@ class Page:
             _, _, conversation, message = heappop(self._pending)
             self._show(conversation, [message])
 
-    # What can be seen of a page. The caller holds `account.lock`.
+    # The visible rows of a page. The caller holds `account.lock`.
 
     def window(
         self,
@@ -471,7 +468,7 @@ class Page:
         until: datetime | None = None,
         bounds: Bounds = "[]",
     ) -> tuple[list[tuple[datetime, int]], int, int]:
-        """The sort keys of all listed conversations, ascending, and the slice inside the window."""
+        """Return the ascending sort keys of all listed conversations, and the window's slice."""
         keys = self._listed[order_by]
         low, high = 0, len(keys)
         if since is not None:
@@ -481,18 +478,18 @@ class Page:
         return keys, low, max(low, high)
 
     def position(self, order_by: OrderBy, conversation: Conversation) -> int:
-        """Where a listed conversation's sort key is among those that `window` returns."""
+        """Return the index of a listed conversation in the sort keys of `window`."""
         at = conversation.updated_at if order_by == "updated_at" else conversation.inserted_at
         return bisect_left(self._listed[order_by], (at, conversation.serial))
 
     def listed(self) -> list[Conversation]:
-        """All conversations of which something can be seen."""
+        """Return all conversations that can be seen."""
         return [self._by_serial[serial] for _, serial in self._listed["updated_at"]]
 
     def as_of(self, at: datetime) -> Page:
-        """The page as it was then, by the times of its rows, for who only reads it.
+        """Return a copy of the page as it was at a time, for reading only.
 
-        A message was there from its `visible_at` on, or from its own time where it has none.
+        A message exists from its `visible_at`, or from its own time if it has none.
         """
         old = copy(self)
         old._turn_back(at)  # noqa: SLF001 - of the same class
@@ -521,7 +518,7 @@ class Page:
         self.belongings = self.belongings.as_of(self, at)
 
     def by_serial(self, serial: int) -> Conversation:
-        """The conversation that a sort key stands for."""
+        """Return the conversation of a sort key."""
         return self._by_serial[serial]
 
     def expected_conversations(
@@ -529,7 +526,7 @@ class Page:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> dict[tuple[str, str], Json]:
-        """The truth on conversations with `since <= updated_at <= until`, by (page_id, id)."""
+        """Return the conversations with `since <= updated_at <= until`, by (page_id, id)."""
         with self.account.lock:
             self.settle()
             keys, low, high = self.window("updated_at", since, until)
@@ -541,7 +538,7 @@ class Page:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> dict[tuple[str, str], Json]:
-        """The truth on messages with `since <= inserted_at <= until`, by (conversation_id, id)."""
+        """Return the messages with `since <= inserted_at <= until`, by (conversation_id, id)."""
         with self.account.lock:
             self.settle()
             return {
@@ -552,7 +549,7 @@ class Page:
                 and (until is None or message.inserted_at <= until)
             }
 
-    # How conversations and messages are made.
+    # Invented conversations and messages.
 
     def fill(
         self,
@@ -561,7 +558,7 @@ class Page:
         start: datetime,
         end: datetime,
     ) -> None:
-        """Invent conversations of `messages` (fewest, most) messages between `start` and `end`."""
+        """Add conversations with `messages` (fewest, most) messages between `start` and `end`."""
         rng = self.rng
         fewest, most = messages
         span = (end - start) / timedelta(microseconds=1)
@@ -580,7 +577,7 @@ class Page:
                     conversation.count_error = -1
                 times: list[datetime] = []
                 for offset in offsets:
-                    # Two messages at the very same time are ordinary (a picture and its caption).
+                    # Two messages at the same time are common (a picture and its caption).
                     again = bool(times) and rng.random() < 0.05
                     times.append(times[-1] if again else began + timedelta(microseconds=offset))
                 if conversation.type == "INBOX" and rng.random() < 0.04:
@@ -633,7 +630,7 @@ class Page:
         return conversation
 
     def _ids(self, kind: str, serial: int) -> tuple[str, str, str | None]:
-        """Conversation id, PSID and post id in the channel's forms (the reference, section 4)."""
+        """Return conversation id, PSID and post id in the channel's form (the reference, 4)."""
         digits = f"{self.number:04d}{_scattered(serial)}"
         post = f"7{self.number:04d}{serial % 20:010d}"
         if kind == "RATING":
@@ -705,7 +702,7 @@ class Page:
                 staff = self.staff[conversation.serial % 2]
                 names: Json = {"admin_id": staff.fb_id, "admin_name": staff.name, "uid": staff.id}
             case "bot":
-                # 15 digits: too big for a 32-bit integer column, and for nothing else.
+                # 15 digits: too large only for a 32-bit integer column.
                 names = {
                     "is_automated": True,
                     "ai_generated": True,
@@ -748,7 +745,7 @@ class Page:
         )
 
     def _invent(self, conversation: Conversation, at: datetime, *, first: bool) -> Message:
-        """A message with some of what real ones carry besides their text."""
+        """Return a message with some of the fields that real ones have besides their text."""
         rng = self.rng
         sender = self._speaker(conversation, first=first)
         language = self.channel.language
@@ -778,7 +775,7 @@ class Page:
             if chance > 0.9:
                 message.private_reply_to = f"{self.id}_{conversation.psid}"
         if first and conversation.ad_ids:
-            # A pseudo message: its id is the advertisement's, and found in other conversations too.
+            # A pseudo message: its id is the advertisement's, and other conversations have it, too.
             message.id = f"ad_click_{conversation.ad_ids[0]}"
             message.attachments, message.text, message.phones = (
                 [invented.ad_click(conversation.ad_ids[0])],
@@ -789,7 +786,7 @@ class Page:
         return message
 
     def _follow(self, conversation: Conversation, before: Message, message: Message) -> None:
-        """Make a message what follows the one before it at once: an answer or an order form."""
+        """Turn a message into a direct reply to the one before: an answer or an order form."""
         asked = before.sender["id"] != self.id or before.id.startswith("ad_click")
         if asked and message.sender.keys() == {"id", "name"}:
             at_once = before.inserted_at + timedelta(seconds=2)
@@ -799,7 +796,7 @@ class Page:
             message.sender = self._sender(conversation, "order form")
 
     def _adorn(self, conversation: Conversation, last: datetime) -> None:
-        """Return some of the invented conversations tags, assignees, notes, orders."""
+        """Add tags, assignees, notes and orders to some of the invented conversations."""
         rng = self.rng
         customer = conversation.customers[0]
         customer.gender = rng.choice(("male", "female", "female", None))
@@ -845,7 +842,7 @@ class Page:
     def _take(
         self, conversation: Conversation, message: Message, visible_at: datetime | None
     ) -> None:
-        """Show a message, now or when its time has come."""
+        """Show a message now, or at its time."""
         if visible_at is None:
             self._show(conversation, [message])
         else:
@@ -854,7 +851,7 @@ class Page:
             self.settle()
 
     def _show(self, conversation: Conversation, messages: list[Message]) -> None:
-        """Make messages visible, and put the conversation where its `updated_at` then says."""
+        """Make messages visible, and move the conversation to the place of its new `updated_at`."""
         self._unlist(conversation)
         for message in messages:
             insort(conversation.messages, message, key=_place)
@@ -864,13 +861,13 @@ class Page:
         self._list(conversation)
 
     def _unlist(self, conversation: Conversation) -> None:
-        """Take a conversation out of its places in the lists, if it is in them."""
+        """Remove a conversation from the lists, if it is in them."""
         if conversation.messages:
             for order_by, keys in self._listed.items():
                 del keys[self.position(order_by, conversation)]
 
     def _list(self, conversation: Conversation) -> None:
-        """Put a conversation where its newest message says, if anything of it can be seen."""
+        """Add a conversation to the lists, if it can be seen."""
         if conversation.messages:
             conversation.updated_at = conversation.messages[-1].inserted_at
             serial = conversation.serial
@@ -879,17 +876,17 @@ class Page:
 
 
 class Account:
-    """Everything one user of Pancake can see."""
+    """The data that one user of Pancake can see."""
 
     def __init__(self, seed: int = 7, *, user_token: str = USER_TOKEN) -> None:
-        """Begin an account without pages; `seed` decides what is invented for it later."""
+        """Create an account without pages; `seed` determines all invented data."""
         self.seed = seed
         self.user_token = user_token
         self.user_token_state: Literal["ok", "expired"] = "ok"
         self.pages: list[Page] = []
         self._by_id: dict[str, Page] = {}
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-        # Re-entrant: a hook of the server may hold it while it moves several things at once.
+        # Re-entrant: a hook of the server may hold it while it changes several things.
         self.lock = threading.RLock()
 
     @classmethod
@@ -903,18 +900,15 @@ class Account:
         start: datetime = datetime(2025, 1, 1, tzinfo=UTC),
         end: datetime = datetime(2026, 6, 1, tzinfo=UTC),
     ) -> Account:
-        """An account with invented content, the same in every process for equal arguments.
+        """Return an account with invented content, the same in every process for equal arguments.
 
         Args:
-            seed: Decides everything that is random.
-            pages: Activated pages; one inactivated and one hidden page come on top.
+            seed: Determines everything that is random.
+            pages: Activated pages; one inactivated and one hidden page are added.
             conversations: Conversations of each activated page.
             messages: Fewest and most messages of a conversation; most conversations are short.
             start: No message is older.
-            end: No message is as new.
-
-        Returns:
-            The account.
+            end: All messages are older.
         """
         account = cls(seed)
         start, end = _utc(start), _utc(end)
@@ -929,7 +923,7 @@ class Account:
         return account
 
     def now(self) -> datetime:
-        """The account's time, from its replaceable `clock`."""
+        """Return the time of the account's `clock`, which tests may replace."""
         return _utc(self.clock())
 
     def add_page(
@@ -945,15 +939,12 @@ class Account:
         """Add a page without conversations.
 
         Args:
-            page_id: Its id; one in the form of the platform by default.
+            page_id: Its id, by default in the form of the platform.
             platform: One of the platforms in `invented.CHANNELS`.
-            name: Its name; an invented one by default.
-            category: The group of list-pages it is shown in.
-            has_token: Whether a page token exists; by default on activated and hidden pages.
-            timezone: Hours east of UTC; the platform's by default.
-
-        Returns:
-            The page.
+            name: Its name, by default invented.
+            category: The group of list-pages that shows it.
+            has_token: Whether it has a page token; by default if it is activated or hidden.
+            timezone: Hours east of UTC, by default the platform's.
         """
         if category not in CATEGORIES:
             message = f"unknown category: {category}"
@@ -980,7 +971,11 @@ class Account:
             return page
 
     def page(self, page_id: str) -> Page:
-        """The page with this id (KeyError if there is none)."""
+        """Return the page with this id.
+
+        Raises:
+            KeyError: There is none.
+        """
         return self._by_id[page_id]
 
     def expected(
@@ -990,7 +985,7 @@ class Account:
         *,
         categories: Collection[str] = ("activated",),
     ) -> Expected:
-        """What a full, correct extraction of the given categories contains.
+        """Return the rows of a full extraction of the given categories.
 
         `since` and `until` (both inclusive) bound `updated_at` of conversations and `inserted_at`
         of messages.

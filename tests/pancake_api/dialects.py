@@ -1,8 +1,8 @@
-"""How what Pancake holds looks on the wire, in each of the three dialects the evidence knows.
+"""The form of answers in each of the three dialects that the sources show.
 
-`Observed` is what a saved real session shows (April 2026), `Documented` what the official OpenAPI
-document says, `Older` the API page of 2021. A tap must read all three. Where they differ is a class
-attribute or an overridden method here, so that this file is also the list of differences.
+`Observed` is the form of a saved real session (April 2026), `Documented` that of the official
+OpenAPI document, `Older` that of the API page of 2021. A tap must read all three. Each difference
+is a class attribute or an overridden method here, so this file is also the list of differences.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
         Tag,
     )
 
-RECENT_PHONES = 5  # no source gives the number that Pancake keeps
+RECENT_PHONES = 5  # no source has the number that Pancake keeps
 
 
 def _signed(address: str) -> str:
-    """The address of a picture as each call gives it: with another signature."""
+    """Return the address of a picture with a new signature, as in each answer."""
     return f"{address}?signature={token_hex(8)}"
 
 
@@ -41,7 +41,7 @@ def _milliseconds(at: datetime | None) -> int | None:
 
 
 class Observed:
-    """The API as it was seen to answer."""
+    """The API as its answers were observed."""
 
     name: ClassVar[str] = "observed"
     versions: ClassVar[tuple[str, ...]] = ("v1", "v2")  # of the conversations list
@@ -54,32 +54,32 @@ class Observed:
     # Times.
 
     def time(self, at: datetime) -> str:
-        """A time of a conversation or message: naive UTC, always six digits of a second."""
+        """Return the time of a conversation or message: naive UTC, always with six digits."""
         return at.isoformat(timespec="microseconds")[:26]
 
     def seconds(self, at: datetime) -> str:
-        """A time that Pancake keeps to the second only."""
+        """Return a time that Pancake keeps in whole seconds."""
         return at.isoformat(timespec="seconds")[:19]
 
     def legible(self, at: datetime) -> datetime:
-        """What a reader of `time(at)` can know of `at`."""
+        """Return a time with the precision that `time` shows."""
         return at
 
     # Identifiers.
 
     def conversation_id(self, conversation: Conversation) -> str:
-        """The id that a conversation has on the wire."""
+        """Return the id of a conversation in answers."""
         return conversation.id
 
     def find(self, page: Page, conversation_id: str) -> Conversation | None:
-        """The conversation with this id on the wire, unless nothing of it can be seen yet."""
+        """Return the conversation with this id in answers, if it can be seen."""
         found = page.conversations.get(conversation_id)
         return found if found is not None and found.messages else None
 
     # List pages.
 
     def pages_body(self, account: Account) -> Json:
-        """The answer of list-pages."""
+        """Return the answer of list-pages."""
         return {"success": True, "categorized": self._groups(account)}
 
     def _groups(self, account: Account) -> Json:
@@ -140,11 +140,11 @@ class Observed:
     # Conversations.
 
     def conversations_body(self, rows: list[Json]) -> Json:
-        """The answer of a conversations list."""
+        """Return the answer of a conversations list."""
         return {"success": True, "conversations": rows}
 
     def conversation(self, page: Page, conversation: Conversation) -> Json:
-        """One row of a conversations list."""
+        """Return one row of a conversations list."""
         conversation_id = self.conversation_id(conversation)
         row: Json = {
             "id": conversation_id,
@@ -236,7 +236,7 @@ class Observed:
 
     def _add_ads(self, row: Json, conversation: Conversation) -> None:
         if conversation.type != "INBOX":
-            return  # the keys are missing, not empty
+            return  # the keys are left out, and not empty
         row["ad_ids"] = conversation.ad_ids
         row["ads"] = self._ad_clicks(conversation)
 
@@ -287,7 +287,7 @@ class Observed:
             },
         }
         if note.updated_at is not None:
-            # A former version has the shape of a note, author and all: secrets two levels deep.
+            # A former version has the form of a note, with its author: secrets two levels deep.
             row["edit_history"] = [{**row, "updated_at": None, "message": "…"}]
         return row
 
@@ -311,7 +311,7 @@ class Observed:
     # Messages.
 
     def message(self, message: Message, conversation_id: str) -> Json:
-        """One row of a message batch; `conversation_id` is the one on the wire."""
+        """Return one row of a message batch; `conversation_id` is the id in answers."""
         is_comment = message.type == "COMMENT"
         return {
             "id": message.id,
@@ -365,7 +365,7 @@ class Observed:
         return [{"edited_at": self.time(at), "message": text} for at, text in message.edits]
 
     def messages_body(self, conversation: Conversation, rows: list[Json]) -> Json:
-        """The answer of a message batch: the rows, and all there is about the customer."""
+        """Return the answer of a message batch: the rows, and the data of the customer."""
         customer = conversation.customers[0]
         phones = list(dict.fromkeys(phone for phone, _, _ in conversation.captures))
         return {
@@ -476,13 +476,13 @@ class Observed:
         ]
 
     def _last_commented_at(self, conversation: Conversation) -> str | bool | None:
-        # `false`, not null, when the customer never commented: seen so.
+        # Observed: `false`, and not null, if the customer never commented.
         return self.time(conversation.updated_at) if conversation.type == "COMMENT" else False
 
-    # The truth, as far as this dialect shows it.
+    # The truth that this dialect shows.
 
     def legible_truth(self, account: Account, expected: Expected) -> Expected:
-        """The truth with the ids and the precision of times of this dialect."""
+        """Return the truth with the ids and the precision of times of this dialect."""
         ids = {
             (page.id, conversation.id): self.conversation_id(conversation)
             for page in account.pages
@@ -514,21 +514,21 @@ class Documented(Observed):
     token_refusal_status = 401
 
     def time(self, at: datetime) -> str:
-        """RFC 3339 to the second, with a zone."""
+        """Return a time as RFC 3339 in whole seconds, with a zone."""
         return f"{at.isoformat(timespec='seconds')[:19]}Z"
 
     seconds = time
 
     def legible(self, at: datetime) -> datetime:
-        """Whole seconds."""
+        """Return a time in whole seconds."""
         return at.replace(microsecond=0)
 
     def conversation_id(self, conversation: Conversation) -> str:
-        """An inbox thread goes by the customer's PSID."""
+        """Return the id of a conversation; for an inbox thread, the customer's PSID."""
         return conversation.psid if conversation.type == "INBOX" else conversation.id
 
     def find(self, page: Page, conversation_id: str) -> Conversation | None:
-        """The conversation with this id on the wire, unless nothing of it can be seen yet."""
+        """Return the conversation with this id in answers, if it can be seen."""
         found = page.inboxes.get(conversation_id) or page.conversations.get(conversation_id)
         return (
             found
@@ -539,7 +539,7 @@ class Documented(Observed):
         )
 
     def pages_body(self, account: Account) -> Json:
-        """A plain list without tokens. Which pages it holds is not said: those that can be read."""
+        """Return a plain list without tokens; of the pages that can be read, as no source says."""
         return {
             "pages": [self._page(page) for page in account.pages if page.category == "activated"]
         }
@@ -554,7 +554,7 @@ class Documented(Observed):
         }
 
     def conversations_body(self, rows: list[Json]) -> Json:
-        """The answer of a conversations list; no `success` is documented."""
+        """Return the answer of a conversations list; no `success` is documented."""
         return {"conversations": rows}
 
     def _recent_phones(self, conversation: Conversation) -> list[Json]:
@@ -588,7 +588,7 @@ class Documented(Observed):
         return self.time(conversation.updated_at) if conversation.type == "COMMENT" else None
 
     def messages_body(self, conversation: Conversation, rows: list[Json]) -> Json:
-        """The observed answer and two keys that only the document has."""
+        """Return the observed answer, and two keys that only the document has."""
         return {
             **super().messages_body(conversation, rows),
             "recent_emails": [],
@@ -606,11 +606,11 @@ class Older(Observed):
     customer_id_demanded = True
 
     def time(self, at: datetime) -> str:
-        """Naive UTC, with a fraction only where there is one."""
+        """Return a time in naive UTC, with a fraction only if it has one."""
         return at.isoformat()[: 26 if at.microsecond else 19]
 
     def pages_body(self, account: Account) -> Json:
-        """The groups under their former name."""
+        """Return the groups under their former name."""
         return {"success": True, "categorized_pages": self._groups(account)}
 
     def _page(self, page: Page) -> Json:
@@ -622,7 +622,7 @@ class Older(Observed):
         }
 
     def conversation(self, page: Page, conversation: Conversation) -> Json:
-        """One row of a conversations list, with keys that have gone since."""
+        """Return one row of a conversations list, with keys that were removed later."""
         return {
             **super().conversation(page, conversation),
             "from_psid": conversation.psid,

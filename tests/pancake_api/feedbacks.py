@@ -1,7 +1,7 @@
-"""How customers rated the staff of a page, and how the answer tells it (the reference, section 24).
+"""Feedback of customers about the staff of a page (the reference, section 24).
 
-Some hours in which the page has statistics have a feedback, invented when it is first asked for,
-the same in every process; `add` adds others. The answer has their times in the page's own time.
+Some hours of the page's statistics have a feedback, which is invented when it is first needed, the
+same in every process. `add` adds others. The answer has times in the page's own time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .world import Window
 
 TOO_LONG = timedelta(seconds=2_592_000)
-"""So long a span, or a longer one, is refused."""
+"""The shortest span that is refused."""
 SHARE = 0.06
-"""Of hours with a feedback."""
+"""The share of hours with a feedback."""
 OPTIONAL = frozenset({"message", "message_id", "feedback_name"})
 
 
@@ -33,22 +33,22 @@ class Feedbacks:
     """The feedbacks of one page. `inserted_at` is an aware time here."""
 
     def __init__(self, page: Page) -> None:
-        """Begin with those of the hours of the page's statistics."""
+        """Begin with the feedback of the hours of the page's statistics."""
         self._page = page
         self._added: list[Json] = []
 
     def add(self, at: datetime) -> Json:
-        """Add a feedback; give it, to be changed."""
+        """Add a feedback, and return it; it may be changed."""
         rng = Random(f"{self._page.account.seed}:{self._page.id}:added:{len(self._added)}")
         self._added.append(self._invent(rng, at))
         return self._added[-1]
 
     def held(self, low: datetime | None = None, high: datetime | None = None) -> list[Json]:
-        """All of them, the newest first.
+        """Return all feedback, newest first.
 
         Args:
-            low: nothing older; it may be left out.
-            high: nothing newer.
+            low: The oldest time, if any.
+            high: The newest time, if any.
         """
         found = [
             row
@@ -92,7 +92,7 @@ class Feedbacks:
 
 
 def wire(page: Page, row: Json, dialect: Observed) -> Json:
-    """A feedback as a dialect shows it: what is not there is null, or left out."""
+    """Return a feedback as a dialect shows it: a missing value is null, or left out."""
     at = row["inserted_at"].astimezone(page.statistics.zone)
     return {
         name: hour_label(at, dialect) if name == "inserted_at" else value
@@ -102,14 +102,14 @@ def wire(page: Page, row: Json, dialect: Observed) -> Json:
 
 
 def body(page: Page, window: Window, bounds: Bounds, most: int | None, dialect: Observed) -> Json:
-    """The answer of `statistics/customer_feedbacks`.
+    """Return the answer of `statistics/customer_feedbacks`.
 
     Args:
-        page: Of which.
+        page: The page.
         window: `since` and `until`.
         bounds: Whether they are inclusive.
-        most: The most rows, of which the counts know nothing; None is no limit.
-        dialect: How it is written.
+        most: The most rows, which does not change the counts; None for no limit.
+        dialect: The form of the answer.
     """
     rows = [
         row for row in page.feedbacks.held(*window) if inside(row["inserted_at"], window, bounds)

@@ -1,7 +1,7 @@
-"""Everything the generated inbox is made of that is words: channels, names, sentences, attachments.
+"""The words of a generated inbox: channels, names, sentences, attachments.
 
-It exists so that `account` holds behaviour only. Nothing here belongs to a real person: names are
-put together from lists, phone numbers are `0900000` and three digits, links end in `.example`.
+They are here so that `account` has behaviour only. Nothing belongs to a real person: names are
+combined from lists, phone numbers are `0900000` and three digits, links end in `.example`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A kind of page: how its ids begin, what its customers write, which threads it has."""
+    """A kind of page: the form of its ids, its language, and its kinds of threads."""
 
     platform: str
     prefix: str
@@ -157,31 +157,31 @@ ATTACHMENT_KINDS = (
 
 
 def person(language: str, rng: Random) -> str:
-    """A name in the given language that nobody bears."""
+    """Return an invented name in a language."""
     if language == "vi":
         return f"{rng.choice(_FAMILY['vi'])} {rng.choice(_GIVEN['vi'])}"
     return f"{rng.choice(_GIVEN[language])} {rng.choice(_FAMILY[language])}"
 
 
 def phone(rng: Random) -> str:
-    """A phone number that is plainly not one."""
+    """Return a phone number that is clearly invented."""
     return f"0900000{rng.randrange(1000):03d}"
 
 
 def sentence(language: str, rng: Random) -> str:
-    """Something a customer or the shop says; about one in thirteen holds a phone number."""
+    """Return a sentence of a customer or the shop; about one in 13 has a phone number."""
     text = rng.choice(SENTENCES[language])
     return text.format(phone=phone(rng)) if "{phone}" in text else text
 
 
 def uuid(rng: Random) -> str:
-    """A version 4 UUID out of the given generator (`uuid.uuid4` would differ in every run)."""
+    """Return a version 4 UUID from a generator (`uuid.uuid4` would differ in every run)."""
     digits = f"{rng.getrandbits(128):032x}"
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 def ad_click(ad_id: str) -> dict[str, Any]:
-    """The attachment of the pseudo message that says from which advertisement a thread came."""
+    """Return the attachment of the pseudo message with the advertisement of a thread."""
     return {
         "type": "ad_click",
         "ad_id": ad_id,
@@ -195,7 +195,7 @@ def ad_click(ad_id: str) -> dict[str, Any]:
 
 
 def attachment(kind: str, serial: int) -> dict[str, Any]:
-    """An attachment of the given kind with the keys section 8 of the reference lists for it."""
+    """Return an attachment of a kind, with the keys of the reference, section 8."""
     url = f"https://media.pancake.example/{kind}/{serial}"
     match kind:
         case "photo" | "sticker":
@@ -204,7 +204,7 @@ def attachment(kind: str, serial: int) -> dict[str, Any]:
                 "image_data": {"width": 640, "height": 480},
             }
         case "video":
-            # `url` is the thumbnail only; the film is in `video_data`.
+            # `url` is only the thumbnail; the video is in `video_data`.
             found = {
                 "url": f"{url}.jpg",
                 "mime_type": "video/mp4",

@@ -1,7 +1,7 @@
-"""What a page holds besides conversations, and how each dialect lists it.
+"""The rows of a page besides conversations, and their form in each dialect.
 
-Customers come from the conversations; posts and calls are invented. Rows keep their times as aware
-datetimes to the second, which is all that these lists show (the reference, section 3).
+Customers come from the conversations; posts and calls are invented. Times are aware, in whole
+seconds, as these lists show no more (the reference, section 3).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Belongings:
         self.posts: dict[str, Json] = {}
         self.calls: dict[str, Json] = {}
         self.unknown_ads: set[str] = set()
-        """Of the advertisements that conversations name, those that Pancake does not know."""
+        """The advertisements that conversations name and Pancake does not know."""
         self.sip_package_id = f"sip-{page.number}"
 
     def fill(self, start: datetime, end: datetime, *, posts: int = 12, calls: int = 9) -> None:
@@ -53,7 +53,7 @@ class Belongings:
             self.add_call(start + timedelta(seconds=self._rng.randrange(span)))
 
     def add_customer(self, at: datetime, updated_at: datetime | None = None) -> str:
-        """Add a customer without a conversation; give the id."""
+        """Add a customer without a conversation, and return the id."""
         rng, page = self._rng, self._page
         customer_id = invented.uuid(rng)
         self._added[customer_id] = {
@@ -74,11 +74,11 @@ class Belongings:
         return customer_id
 
     def touch_customer(self, customer_id: str, at: datetime) -> None:
-        """Change something about a customer."""
+        """Change a customer at a time."""
         self._touched[customer_id] = _whole(at)
 
     def add_post(self, at: datetime) -> str:
-        """Add a post; give its id."""
+        """Add a post, and return its id."""
         rng, page = self._rng, self._page
         number = len(self.posts) + 1
         post_id = f"{page.id}_8{number * 7_919 % 100_000:05d}{number:04d}"
@@ -109,7 +109,7 @@ class Belongings:
         return post_id
 
     def add_call(self, at: datetime) -> str:
-        """Add a telephone call; give its id."""
+        """Add a telephone call, and return its id."""
         rng, page = self._rng, self._page
         call_id = f"call-{page.number}-{len(self.calls) * 7_919 % 100_003:06d}"
         self.calls[call_id] = {
@@ -128,7 +128,7 @@ class Belongings:
             rows.pop(key, None)
 
     def as_of(self, page: Page, at: datetime) -> Belongings:
-        """Those of a page as it was then."""
+        """Return the rows of a page as it was at a time."""
         old = copy(self)
         old._turn_back(page, at)  # noqa: SLF001 - of the same class
         return old
@@ -146,7 +146,7 @@ class Belongings:
         self._touched = {key: then for key, then in self._touched.items() if then <= at}
 
     def customers(self, dialect: Observed) -> list[Json]:
-        """All customers, those of conversations included."""
+        """Return all customers, including those of conversations."""
         found = dict(self._added)
         for conversation in self._page.conversations.values():
             for customer in conversation.customers if conversation.messages else ():
@@ -183,7 +183,7 @@ def _customer_of(dialect: Observed, conversation: Conversation, customer: Custom
 
 
 def wire(dialect: Observed, row: Json) -> Json:
-    """A row with its times as the wire has them."""
+    """Return a row with its times as answers have them."""
     return {
         name: dialect.seconds(value) if hasattr(value, "tzinfo") else value
         for name, value in row.items()
@@ -191,7 +191,7 @@ def wire(dialect: Observed, row: Json) -> Json:
 
 
 def users_body(dialect: Observed, page: Page) -> Json:
-    """The answer of the users of a page."""
+    """Return the answer of the users of a page."""
     users: list[Json] = [
         {
             "id": staff.id,
@@ -220,12 +220,12 @@ def users_body(dialect: Observed, page: Page) -> Json:
             "comment": [user["id"] for user in users[1:2]],
         },
     }
-    # One client was ready to find all this one level down (the reference, section 11).
+    # One client also accepts all this one level deeper (the reference, section 11).
     return {"success": True, **({"data": body} if dialect.name == "older" else body)}
 
 
 def tags_body(dialect: Observed, page: Page) -> Json:
-    """The answer of the tags of a page, which has no `success`."""
+    """Return the answer of the tags of a page, which has no `success`."""
     rows = []
     for tag in page.tags.values():
         row: Json = {
@@ -245,7 +245,7 @@ def tags_body(dialect: Observed, page: Page) -> Json:
 
 
 def export_row(dialect: Observed, page: Page, conversation: Conversation) -> Json:
-    """A conversation as the export of those that came from advertisements has it."""
+    """Return a conversation as in the export of conversations from advertisements."""
 
     def time(at: datetime) -> str:
         return dialect.time(at).rstrip("Z") + ("Z" if dialect.name == "documented" else "")
@@ -277,7 +277,7 @@ def export_row(dialect: Observed, page: Page, conversation: Conversation) -> Jso
 
 
 def ad_row(page: Page, ad_id: str, *, named: bool) -> Json:
-    """What is known of an advertisement: nothing but its id, if no conversation names it."""
+    """Return an advertisement: only its id if no conversation names it."""
     if not named or ad_id in page.belongings.unknown_ads:
         return {"id": ad_id}
     rng = Random(f"{page.account.seed}:{page.id}:ad:{ad_id}")
@@ -293,7 +293,7 @@ def ad_row(page: Page, ad_id: str, *, named: bool) -> Json:
 
 
 def ad_ids(page: Page) -> list[str]:
-    """The advertisements that conversations name; only an INBOX does (the reference, 7.5)."""
+    """Return the advertisements that conversations name; only INBOX does (the reference, 7.5)."""
     conversations = [
         one for one in page.conversations.values() if one.messages and one.type == "INBOX"
     ]
@@ -301,9 +301,9 @@ def ad_ids(page: Page) -> list[str]:
 
 
 def ads_body(page: Page, wanted: str | None, kind: str | None) -> Json | None:
-    """The answer of the advertisements with some ids; None if that is not asked as it must be.
+    """Return the answer of the advertisements with some ids; None if the parameters are wrong.
 
-    The same in each dialect: one source tells of it. Of the wrong type nothing is found.
+    It is the same in each dialect, as there is one source. A wrong type finds nothing.
     """
     asked = [ad_id for ad_id in (wanted or "").split(",") if ad_id]
     if not 0 < len(asked) <= ADS_A_CALL or kind not in {"ads", "tt_ads"}:
@@ -320,7 +320,7 @@ def newest_first(
     *,
     descending: bool = True,
 ) -> list[Json]:
-    """Rows by a time, those of the same time in an order of their own."""
+    """Return rows sorted by a time, and rows of the same time in an order of their own."""
     return sorted(
         rows, key=lambda row: (key(row), str(next(iter(row.values())))), reverse=descending
     )

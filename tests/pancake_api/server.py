@@ -1,7 +1,8 @@
-"""The HTTP side: the endpoints over an account, and the ways in which the real ones refuse or fail.
+"""The endpoints of an account over HTTP, and the ways in which the real ones refuse or fail.
 
-Written on bare sockets rather than `http.server`: half of what a tap must survive (a reset, a body
-cut off, an answer of one byte a second) is below HTTP, and its parsing costs more than the answer.
+It uses bare sockets instead of `http.server`. Many faults that a tap must survive (a reset, a body
+that is cut off, an answer of one byte a second) are below HTTP. And `http.server` takes longer to
+parse a request than to answer it.
 """
 
 from __future__ import annotations
@@ -92,18 +93,18 @@ PAGE_ENDPOINTS: dict[str, Endpoint] = {
     "statistics/ads": "ad_statistics",
     "statistics/pages_campaigns": "campaign_statistics",
 }
-"""Of the page API v1, under `pages/{page_id}/`; where the newer document differs, see `Desk`."""
+"""The paths of the page API v1 below `pages/{page_id}/`; for the newer document see `Desk`."""
 LostCursor = Literal["top", "empty"]
 WindowFilter = Literal["order_by", "inserted_at", "ignored"]
 
 
 @dataclass(slots=True)
 class Call:
-    """One call as the server saw it.
+    """One call that the server received.
 
-    `status` is 0 where no answer was given (`hang`, `reset`). `fault` is the kind of the fault that
-    was injected, so a status of 429 without a fault is the rate limit. `time` is unix seconds at
-    arrival. `params` are without tokens; several values of one parameter are joined by commas.
+    `status` is 0 without an answer (`hang`, `reset`). `fault` is the kind of the injected fault, so
+    429 without a fault is the rate limit. `time` is the arrival in Unix seconds. `params` has no
+    tokens; commas join several values of a parameter.
     """
 
     number: int
@@ -117,25 +118,24 @@ class Call:
     fault: str | None
     time: float
     headers: dict[str, str]
-    """By name in lower case."""
+    """The headers by name in lower case."""
 
     @property
     def user_agent(self) -> str:
-        """The header of that name."""
+        """The header `User-Agent`."""
         return self.headers.get("user-agent", "")
 
 
 @dataclass(slots=True)
 class Fault:
-    """Something that goes wrong, on some of the calls it matches.
+    """A fault of some calls.
 
-    Of the matching calls (all if `endpoint`, `page_id` and `conversation_id` are left out) it hits
-    every `every`-th, those whose number among them is in `at`, or, with neither, all; at most
-    `times` of them. `conversation_id` may be several; `where` chooses among the others by anything
-    else, as `is_head` and `is_first_batch` do.
+    `endpoint`, `page_id`, `conversation_id` (one or several) and `where` (any condition, such as
+    `is_head` or `is_first_batch`) choose the calls; the default is all. Of these, the fault hits
+    every `every`-th call, or those whose number is in `at`, or all; at most `times` calls.
 
     Kinds: those in `FAULTS`, `error:<code>`, `http:<status>` and `redirect:<url>`; `odd:<shape>`,
-    whose rows are one of `ODD_SHAPES`; `lag:<seconds>`, a true answer by a copy of the data that is
+    with rows of one of `ODD_SHAPES`; `lag:<seconds>`, a true answer from a copy of the data that is
     so far behind.
     """
 
@@ -151,7 +151,7 @@ class Fault:
     hits: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        """Refuse kinds that do not exist: a fault that never happens would let a test pass."""
+        """Refuse unknown kinds: with a fault that never happens, a test would pass."""
         name, _, argument = self.kind.partition(":")
         numeric = name in {"error", "http", "lag"} and argument.isdigit()
         known = self.kind in FAULTS or numeric or (name == "odd" and argument in ODD_SHAPES)
@@ -160,7 +160,7 @@ class Fault:
             raise ValueError(message)
 
     def strikes(self, call: Call) -> bool:
-        """Count the call if it matches, and say whether it is hit."""
+        """Count the call if it matches, and return whether the fault hits it."""
         for name in ("endpoint", "page_id", "conversation_id"):
             wanted, found = getattr(self, name), getattr(call, name)
             if wanted is not None and found not in (
@@ -198,7 +198,7 @@ class _Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What is sent back."""
+    """An answer."""
 
     status: int
     body: bytes = b""
@@ -228,7 +228,7 @@ def _gateway(title: str, status: int) -> Answer:
 
 _TOO_MANY: Json = {"success": False, "message": "Too many requests"}
 _INTERNAL: Json = {"success": False, "message": "Server internal error"}
-# The faults whose answer never differs. `reset`, `cut` and `drip` are made where bytes are sent.
+# The faults with a fixed answer. `reset`, `cut` and `drip` happen where bytes are sent.
 FIXED_ANSWERS = {
     "429": _json(_TOO_MANY, 429),
     "429_retry_after": _json(_TOO_MANY, 429, Retry_After="1"),
@@ -259,11 +259,11 @@ ODD_SHAPES: dict[str, Any] = {
     "texts": ["none"],
     "lists": [[]],
 }
-"""What may be in the place of rows, by name."""
+"""Values instead of rows, by name."""
 
 
 def _integer(text: str | None) -> int | None:
-    """The number, or None: the caller decides whether that is an error."""
+    """Return the number, or None; the caller decides whether that is an error."""
     try:
         return None if text is None else int(text)
     except ValueError:
@@ -271,7 +271,7 @@ def _integer(text: str | None) -> int | None:
 
 
 class PancakeServer:
-    """Serves an account on 127.0.0.1, as a context manager or between `start` and `close`.
+    """A server of an account on 127.0.0.1: a context manager, or between `start` and `close`.
 
     Tests may set every public attribute while it runs.
     """
@@ -293,22 +293,22 @@ class PancakeServer:
         faults: list[Fault] | None = None,
         world: World | None = None,
     ) -> None:
-        """Take the account to serve and how.
+        """Take the account, and the form and faults of the answers.
 
         Args:
-            account: What is served; it may go on moving.
+            account: The account, which may change while it is read.
             dialect: "observed", "documented" or "older".
             port: The port; 0 for any free one.
             page_size: Rows of a v2 conversations list.
             v1_page_size: Rows of a v1 conversations list.
-            window_bounds: Whether `since` and `until` are inclusive, which nobody knows.
-            window_filter: The field they filter on: that of `order_by`, `inserted_at`, or none.
+            window_bounds: Whether `since` and `until` are inclusive, which no source says.
+            window_filter: The field that they filter: that of `order_by`, `inserted_at`, or none.
             lost_cursor: The answer to a cursor that has left the window: from the top, or empty.
-            rate: Calls a second for each page; more are answered 429. None for no limit.
-            retry_after: Seconds for the `Retry-After` of these; None for no such header.
-            latency: Seconds before each answer, or a callable that gives them.
-            faults: What goes wrong.
-            world: What else is otherwise than it is known to be.
+            rate: Calls a second for each page; more calls get 429. None for no limit.
+            retry_after: Seconds in the `Retry-After` of a 429; None for no such header.
+            latency: Seconds before each answer, or a callable that returns them.
+            faults: The faults.
+            world: The other ways in which the API may differ.
         """
         self.account = account
         self.world = World() if world is None else world
@@ -324,25 +324,23 @@ class PancakeServer:
         self.latency = latency
         self.faults: list[Fault] = [] if faults is None else faults
         self.scripts: dict[str, Callable[[Call], Iterable[bytes]]] = {}
-        """Endpoint → all that is sent in answer to a call, head and body, piece by piece."""
+        """Endpoint → a function that returns the pieces of the whole answer, head and body."""
         self.alter: Callable[[Call, bytes], bytes] | None = None
-        """Makes another body of a true one."""
+        """Changes the body of a true answer."""
         self.on_call: Callable[[Call], object] | None = None
         self.instead: Callable[[Call], Answer | None] | None = None
-        """Makes an answer that is given in place of any other; None where there is none."""
+        """Returns an answer to use instead of any other, or None."""
         self.movers: list[tuple[int, Callable[[], object]]] = []
         self._plans: list[tuple[When, Callable[[], object]]] = []
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.errors: list[BaseException] = []
-        self._books = (
-            threading.Lock()
-        )  # calls, faults, arrivals; never held while anything else is done
+        self._books = threading.Lock()  # calls, faults, arrivals; held for nothing else
         self._arrivals: dict[str, deque[float]] = {}
         self._answers = 0
         self._closing = threading.Event()
         self.connections: dict[socket.socket, threading.Thread] = {}
-        """Those that are open."""
+        """The open connections, with their threads."""
         self._listener = _Listener(self, port)
         self._thread = threading.Thread(
             target=self._listener.serve_forever,
@@ -357,12 +355,12 @@ class PancakeServer:
     # Running.
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start to answer requests."""
         self._thread.start()
         return self
 
     def close(self) -> None:
-        """Drop all connections, and end the server's threads."""
+        """Close all connections, and end the server's threads."""
         self._closing.set()
         if self._thread.is_alive():
             self._listener.shutdown()
@@ -374,7 +372,7 @@ class PancakeServer:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                continue  # it is gone already
+                continue  # it is closed already
         for thread in connections.values():
             if thread is not threading.current_thread():
                 thread.join(timeout=1)
@@ -389,20 +387,20 @@ class PancakeServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close; an error of the server or a hook is raised, lest it pass for Pancake's weather."""
+        """Close, and raise an error of the server or a hook, which would look like a fault."""
         self.close()
         if error is None and self.errors:
             raise self.errors[0]
 
-    # What tests ask and tell.
+    # For tests.
 
     def reset_calls(self) -> None:
-        """Forget the calls; numbers begin at 1 again."""
+        """Forget all calls, and number the next one 1."""
         with self._books:
             self.calls = []
 
     def count(self, endpoint: Endpoint | None = None, page_id: str | None = None) -> int:
-        """How many calls were made (to the endpoint, to the page)."""
+        """Return the number of calls, for an endpoint and a page."""
         with self._books:
             return sum(
                 endpoint in {None, call.endpoint} and page_id in {None, call.page_id}
@@ -410,22 +408,22 @@ class PancakeServer:
             )
 
     def move_every(self, n_calls: int, move: Callable[[], object]) -> None:
-        """Call `move` before every `n_calls`-th call is answered, whatever the endpoint."""
+        """Call `move` before the answer to every `n_calls`-th call, of any endpoint."""
         self.movers.append((n_calls, move))
 
     def at(self, when: When, move: Callable[[], object]) -> None:
-        """Call `move` once, before a call is answered.
+        """Call `move` once, before the answer to a call.
 
         Args:
-            when: The call's number, or the time from which on the first call is the one (by the
-                account's clock), or what is true of it.
-            move: What happens.
+            when: The number of the call; or a time by the account's clock, for the first call from
+                then on; or a condition.
+            move: The function to call.
         """
         with self._books:
             self._plans.append((when, move))
 
     def _due(self, call: Call) -> list[Callable[[], object]]:
-        """Return what is planned for this call, and forget it."""
+        """Return the planned moves for this call, and remove them."""
         now = self.account.now()
 
         def is_due(when: When) -> bool:
@@ -439,13 +437,13 @@ class PancakeServer:
         return [move for _, move in due]
 
     def row(self, page_id: str, conversation_id: str) -> Json:
-        """The conversation as the dialect's lists show it; by the account's id or the wire's."""
+        """Return a conversation as lists show it, by its id in the account or in answers."""
         with self.account.lock:
             page, conversation = self._locate(page_id, conversation_id)
             return self.world.shown(self.dialect.conversation(page, conversation))
 
     def message_rows(self, page_id: str, conversation_id: str) -> list[Json]:
-        """All messages of the conversation as the dialect's batches show them, oldest first."""
+        """Return all messages of a conversation as batches show them, oldest first."""
         with self.account.lock:
             _, conversation = self._locate(page_id, conversation_id)
             wire_id = self.dialect.conversation_id(conversation)
@@ -453,7 +451,7 @@ class PancakeServer:
             return [self.world.shown(row) for row in rows]
 
     def details(self, page_id: str, conversation_id: str) -> Json:
-        """What the dialect's batches show beside the messages of the conversation."""
+        """Return what batches show beside the messages of a conversation."""
         with self.account.lock:
             _, conversation = self._locate(page_id, conversation_id)
             body = self.dialect.messages_body(conversation, [])
@@ -466,7 +464,7 @@ class PancakeServer:
         *,
         categories: Collection[str] = ("activated",),
     ) -> Expected:
-        """`Account.expected` with the ids and the precision of times that the dialect shows."""
+        """Return `Account.expected` with the ids and the precision of times of the dialect."""
         with self.account.lock:
             truth = self.account.expected(since, until, categories=categories)
             return self.dialect.legible_truth(self.account, truth)
@@ -480,7 +478,7 @@ class PancakeServer:
     # One connection.
 
     def _converse(self, connection: socket.socket) -> None:
-        """Answer the requests of one connection until either side ends it."""
+        """Answer the requests of a connection until either side closes it."""
         with self._books:
             self.connections[connection] = threading.current_thread()
         try:
@@ -495,7 +493,7 @@ class PancakeServer:
                 request = self._parse(received[:end].decode("latin-1"))
                 received = received[end + 4 :]
                 while len(received) < request.length:
-                    # Unread bytes would turn the connection's end into a reset before the answer.
+                    # With unread bytes, the client would get a reset before the answer.
                     chunk = connection.recv(65536)
                     if not chunk:
                         return
@@ -504,8 +502,8 @@ class PancakeServer:
                 if not self._respond(connection, request):
                     return
         except OSError:
-            return  # the client went away, which is its right
-        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; see __exit__
+            return  # the client closed the connection, as it may
+        except Exception as error:  # noqa: BLE001 - `__exit__` raises it
             self.errors.append(error)
         finally:
             with self._books:
@@ -540,7 +538,7 @@ class PancakeServer:
         )
 
     def _respond(self, connection: socket.socket, request: _Request) -> bool:
-        """Answer one request; False when the connection is to end."""
+        """Answer one request, and return whether the connection stays open."""
         call = self._record(request)
         if self.on_call is not None:
             self.on_call(call)
@@ -560,7 +558,7 @@ class PancakeServer:
         call.status = answer.status if answer is not None else 0
         if answer is None:
             return False
-        # The answer tells of the moment the call arrived: a slow network makes it older.
+        # The answer shows the data when the call arrived; a slow network makes it older.
         seconds = self.latency(call) if callable(self.latency) else self.latency
         if seconds > 0:
             self._closing.wait(seconds)
@@ -621,7 +619,7 @@ class PancakeServer:
         return call
 
     def _limit(self, call: Call) -> Answer | None:
-        """The refusal of a call beyond the page's rate. Refused calls do not count towards it."""
+        """Return the refusal of a call above the page's rate. Refused calls do not count."""
         rate = self.rate
         if rate is None or call.page_id is None:
             return None
@@ -639,7 +637,7 @@ class PancakeServer:
 
     def _fault(self, call: Call) -> str | None:
         with self._books:
-            # All of them count the call; the first one hit is what happens.
+            # All faults count the call; the first one that hits it is used.
             struck = [fault.kind for fault in tuple(self.faults) if fault.strikes(call)]
         return struck[0] if struck else None
 
@@ -679,10 +677,10 @@ class PancakeServer:
             return []
         return [f"date: {format_datetime(self.account.now() + ahead, usegmt=True)}"]
 
-    # What is answered.
+    # Answers.
 
     def _answer(self, request: _Request, call: Call, connection: socket.socket) -> Answer | None:
-        """The fault's answer if there is one, else the true one; None for no answer at all."""
+        """Return the fault's answer if there is one, or the true one; None for no answer."""
         if self.instead is not None and (made := self.instead(call)) is not None:
             call.fault = call.fault or "instead"
             return made
@@ -690,12 +688,12 @@ class PancakeServer:
             self._await_end(connection)
             return None
         if call.fault == "reset":
-            # With a linger time of zero, closing sends RST instead of FIN.
+            # With a linger time of zero, `close` sends RST instead of FIN.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
             return None
         kind, _, argument = (call.fault or "").partition(":")
-        if kind in {"", "cut", "drip", "empty_list", "lag"}:  # true, though it may arrive badly
+        if kind in {"", "cut", "drip", "empty_list", "lag"}:  # a true answer
             with self.account.lock:
                 answer = self._truth(request, call, int(argument) if kind == "lag" else None)
             if answer.content_type.startswith("application/json"):
@@ -854,7 +852,7 @@ class PancakeServer:
         return "inserted_at" if name == "inserted_at" else None
 
     def _window(self, params: dict[str, str]) -> tuple[datetime | None, datetime | None] | None:
-        """`since` and `until` as times, or None when they are not unix seconds."""
+        """Return `since` and `until` as times; None if they are not Unix seconds."""
         bounds: list[datetime | None] = []
         for name in ("since", "until"):
             text = params.get(name)
@@ -875,7 +873,7 @@ class PancakeServer:
         params: dict[str, str],
         cursor: str | None,
     ) -> Iterator[Conversation]:
-        """What matches, newest first, after the cursor. `unread_first` is not implemented."""
+        """Yield the matching rows after the cursor, newest first, without `unread_first`."""
         if not self.world.is_plain("conversations"):
             arranged = self._arranged(page, order_by, window)
             return self._after(
@@ -909,7 +907,7 @@ class PancakeServer:
     def _arranged(
         self, page: Page, order_by: OrderBy, window: tuple[datetime | None, datetime | None]
     ) -> list[Conversation]:
-        """The same in a world where the list is not newest first by the time of `order_by`."""
+        """Return the matching rows in a world with another order of the list."""
         return self.world.arranged(
             "conversations",
             page.listed(),
@@ -938,7 +936,7 @@ class PancakeServer:
             ):
                 return False
         elif kind and kind != conversation.type:
-            return False  # two values, joined by a comma, match nothing (the reference, 7.1)
+            return False  # two values with a comma match nothing (the reference, 7.1)
         tags = params.get("tags")
         return not tags or all(tag in map(str, conversation.tag_ids) for tag in tags.split(","))
 
@@ -963,33 +961,33 @@ class PancakeServer:
 
 
 class Desk:
-    """Answers for all endpoints of a page but conversations and messages.
+    """Answers of all endpoints of a page except conversations and messages.
 
     Tests may set every public attribute while the server runs.
     """
 
     def __init__(self, server: PancakeServer) -> None:
-        """Answer as the documents say."""
+        """Begin with the documented answers."""
         self._server = server
         self.customers_filter: Literal["order_by", "inserted_at"] = "order_by"
         """The time that `since` and `until` filter customers by."""
         self.customers_ordered = True
-        """Whether `order_by` of customers is honoured at all."""
+        """Whether customers are sorted by `order_by`."""
         self.cuts: dict[str, int] = {}
-        """Endpoint → the most rows of an answer, whatever was asked for."""
+        """Endpoint → the most rows of an answer, regardless of the page size."""
         self.fails_above: dict[str, int] = {}
         """Endpoint → the `page_size` above which a busy page answers 500 (the reference, 24.5)."""
         self.calls_ascending = False
-        """Whether call logs are oldest first; nobody knows."""
+        """Whether call logs are oldest first, which no source says."""
         self.totals = True
-        """Whether lists say how many rows there are."""
+        """Whether lists have the number of all rows."""
         self.bodies: dict[str, Any] = {}
-        """Endpoint → a body to answer with, or what makes one of the call's parameters."""
+        """Endpoint → the body of the answer, or a function that makes it from the parameters."""
         self.longest = timedelta(days=31, seconds=1)
         """The longest span of statistics."""
 
     def answer(self, page: Page, endpoint: Endpoint, last: str, params: dict[str, str]) -> Answer:
-        """Answer one call for a page; `last` is the last part of its path."""
+        """Return the answer to a call for a page; `last` is the last part of its path."""
         if endpoint in self.bodies:
             body = self.bodies[endpoint]
             return _json(body(params) if callable(body) else body)
@@ -1008,7 +1006,7 @@ class Desk:
         return self._by_window(page, endpoint, params)
 
     def several_pages(self, params: dict[str, str]) -> Answer:
-        """Answer for several pages together."""
+        """Return the answer for several pages."""
         if "multi_page_user_statistics" in self.bodies:
             return _json(self.bodies["multi_page_user_statistics"])
         bounds = statistics.date_range(params.get("date_range"))
@@ -1063,7 +1061,7 @@ class Desk:
         order_by: str,
         window: tuple[datetime | None, datetime | None],
     ) -> list[Json]:
-        """All rows of a window, as the wire has them, in the order of the list."""
+        """Return all rows of a window as answers have them, in the order of the list."""
         dialect, belongings = self._server.dialect, page.belongings
         world, bounds = self._server.world, self._server.window_bounds
         if endpoint == "ad_conversations":
@@ -1143,7 +1141,7 @@ class Desk:
                 if inside(numbers.instant(hour), (since, until), self._server.window_bounds)
             )
             return _json(statistics.page_body(page, hours, dialect))
-        # A day counts from its first second on, so a range that begins later has not all of it.
+        # A day counts from its first second, so a range that begins later does not have the day.
         first = low.date() if low.time() == low.time().min else low.date() + timedelta(days=1)
         days = numbers.days(first, high.date())
         if endpoint == "tag_statistics":
@@ -1154,7 +1152,7 @@ class Desk:
 
 
 class _Listener(socketserver.ThreadingTCPServer):
-    """Accepts connections; everything else is the server's."""
+    """Accepts connections; `PancakeServer` does the rest."""
 
     daemon_threads = True
     allow_reuse_address = True

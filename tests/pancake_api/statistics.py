@@ -1,9 +1,9 @@
-"""What Pancake counts of a page, and how each dialect tells it.
+"""The statistics of a page, and their form in each dialect.
 
-A number is invented when it is first asked for, the same in every process, from the account's seed,
-the page, the kind of statistics and the hour or day; about a third of these are without traffic.
-Hours and days are those of the page's own time, naive. `correct` changes a number later, as Pancake
-does.
+A number is invented when it is first needed, from the account's seed, the page, the kind of
+statistics and the hour or day. So it is the same in every process. About a third of the hours and
+days are without traffic. Hours and days are naive, in the page's own time. `correct` changes a
+number later, as Pancake does.
 """
 
 from __future__ import annotations
@@ -93,28 +93,28 @@ AD_NAMES = ("Tết sale", "Livestream", "Freeship")
 
 
 class Statistics:
-    """The numbers of one page, between `since` and `until`; none while these are not set."""
+    """The numbers of one page between `since` and `until`; none if these are not set."""
 
     def __init__(self, page: Page) -> None:
-        """Begin without any."""
+        """Begin without numbers."""
         self._page = page
         self._corrected: dict[tuple[str, Bucket, str], Json] = {}
         self.since: datetime | None = None
         self.until: datetime | None = None
         self.extra_series: dict[str, int] = {}
-        """Series of engagements that no document has: name, and the number of each day."""
+        """Undocumented series of engagements: name → the number of each day."""
 
     @property
     def zone(self) -> tzinfo:
-        """The page's own time."""
+        """The page's time zone."""
         return self._page.zone or timezone(timedelta(hours=self._page.timezone))
 
     def correct(self, stream: str, bucket: Bucket, who: str = "", **counts: float) -> None:
-        """Change numbers of an hour or day, of a member of staff, a tag or an advertisement."""
+        """Change numbers of an hour or day; of a member of staff, a tag or an advertisement."""
         self._corrected.setdefault((stream, bucket, who), {}).update(counts)
 
     def counts(self, stream: str, bucket: Bucket, who: str, names: tuple[str, ...]) -> Json | None:
-        """The numbers of one hour or day; None if there was no traffic."""
+        """Return the numbers of one hour or day; None without traffic."""
         what = f"{self._page.account.seed}:{self._page.id}:{stream}:{bucket}:{who}"
         has_traffic, found = _invented(what, names)
         corrected = self._corrected.get((stream, bucket, who))
@@ -125,7 +125,7 @@ class Statistics:
     def hours(
         self, low: datetime | None = None, high: datetime | None = None
     ) -> Iterator[datetime]:
-        """The local hours of the page's statistics, from `low` to `high`, both inclusive."""
+        """Yield the local hours of the page's statistics, from `low` to `high`, both inclusive."""
         if self.since is None or self.until is None:
             return
         first = self.since.astimezone(self.zone).replace(tzinfo=None)
@@ -135,14 +135,14 @@ class Statistics:
             at = low.replace(minute=0, second=0, microsecond=0)
             at += HOUR * (at < low)
         while at < end and (high is None or at <= high):
-            # No clock shows the hour that is left out in spring; the one that comes again in autumn
-            # is one.
+            # No clock shows the hour that is left out in spring. The hour that comes twice in
+            # autumn is one hour.
             if self.instant(at).astimezone(self.zone).replace(tzinfo=None) == at:
                 yield at
             at += HOUR
 
     def days(self, low: date | None = None, high: date | None = None) -> Iterator[date]:
-        """The local days of the page's statistics, from `low` to `high`, both inclusive."""
+        """Yield the local days of the page's statistics, from `low` to `high`, both inclusive."""
         if self.since is None or self.until is None:
             return
         day = self.since.astimezone(self.zone).date()
@@ -154,14 +154,14 @@ class Statistics:
             day += DAY
 
     def instant(self, hour: datetime) -> datetime:
-        """When a local hour begins."""
+        """Return when a local hour begins."""
         return hour.replace(tzinfo=self.zone).astimezone(UTC)
 
 
-# The same are asked for again and again, by the tap and by what a test compares with.
+# The tap and the tests need the same numbers many times.
 @lru_cache(100_000)
 def _invented(what: str, names: tuple[str, ...]) -> tuple[bool, Json]:
-    """Whether there was traffic, and the numbers of then; not to be changed."""
+    """Return whether there was traffic, and the numbers, which must not be changed."""
     rng = Random(what)
     has_traffic = rng.random() >= 0.35
     return has_traffic, {
@@ -173,14 +173,14 @@ def _invented(what: str, names: tuple[str, ...]) -> tuple[bool, Json]:
 def _local(text: str) -> datetime | None:
     for form in ("%d/%m/%Y %H:%M:%S", "%d/%m/%Y"):
         try:
-            return datetime.strptime(text.strip(), form)  # noqa: DTZ007 - local, as it is meant
+            return datetime.strptime(text.strip(), form)  # noqa: DTZ007 - local on purpose
         except ValueError:
             continue
     return None
 
 
 def date_range(text: str | None) -> tuple[datetime, datetime] | None:
-    """The bounds of a `date_range`; None if it is none."""
+    """Return the bounds of a `date_range`; None if it is not valid."""
     low, _, high = (text or "").partition(" - ")
     bounds = _local(low), _local(high)
     if bounds[0] is None or bounds[1] is None:
@@ -195,15 +195,15 @@ def _plus(totals: Json, counts: Json) -> None:
 
 
 def hour_label(hour: Bucket, dialect: Observed) -> str:
-    """How an hour is written: local, though by the document it is a `date-time`."""
+    """Return an hour as text: local, although the document says `date-time`."""
     return f"{hour:%Y-%m-%dT%H:%M:%S}" + ("Z" if dialect.name == "documented" else "")
 
 
-# Each kind: `held` gives all numbers there are between two times, and a body tells them.
+# For each kind, `…_held` returns the numbers between two times, and `…_body` the answer.
 
 
 def page_held(page: Page, hours: Iterator[datetime], dialect: Observed) -> Held:
-    """Hours of a page."""
+    """Return the hours of a page."""
     names = PAGE + (("order_count", "total_interactions") if dialect.name == "observed" else ())
     for hour in hours:
         counts = page.statistics.counts("page_statistics", hour, "", names)
@@ -212,7 +212,7 @@ def page_held(page: Page, hours: Iterator[datetime], dialect: Observed) -> Held:
 
 
 def page_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
-    """The answer of `statistics/pages`."""
+    """Return the answer of `statistics/pages`."""
     return {
         "success": True,
         "data": [
@@ -223,7 +223,7 @@ def page_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
 
 
 def user_held(page: Page, hours: Iterator[datetime]) -> Held:
-    """Hours of each member of staff."""
+    """Return the hours of each member of staff."""
     for hour in hours:
         for staff in page.staff:
             counts = page.statistics.counts("user_statistics", hour, staff.id, USER)
@@ -232,7 +232,7 @@ def user_held(page: Page, hours: Iterator[datetime]) -> Held:
 
 
 def known_users(page: Page, dialect: Observed) -> dict[str, Json]:
-    """Name and Facebook id of staff in totals; who has left is not always among them."""
+    """Return the name and Facebook id of staff; not always of those who have left."""
     return {
         staff.id: {"user_name": staff.name, "user_fb_id": staff.fb_id if number else None}
         for number, staff in enumerate(page.staff)
@@ -241,7 +241,7 @@ def known_users(page: Page, dialect: Observed) -> dict[str, Json]:
 
 
 def user_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
-    """The answer of `statistics/users`."""
+    """Return the answer of `statistics/users`."""
     rows: dict[str, list[Json]] = {}
     totals: dict[str, Json] = {}
     for hour, user_id, counts in user_held(page, hours):
@@ -263,7 +263,7 @@ def user_body(page: Page, hours: Iterator[datetime], dialect: Observed) -> Json:
 
 
 def multi_held(pages: list[Page], low: datetime, high: datetime) -> dict[str, Json]:
-    """Totals of staff over several pages."""
+    """Return the totals of staff over several pages."""
     totals: dict[str, Json] = {}
     for page in pages:
         for hour, user_id, counts in user_held(page, page.statistics.hours(low, high)):
@@ -276,7 +276,7 @@ def multi_held(pages: list[Page], low: datetime, high: datetime) -> dict[str, Js
 
 
 def multi_body(account: Account, page_ids: list[str], low: datetime, high: datetime) -> Json:
-    """The answer of the user API's `statistics/user`, which one bad page spoils."""
+    """Return the answer of the user API's `statistics/user`, which one bad page makes fail."""
     known = {page.id: page for page in account.pages}
     errors = []
     for page_id in page_ids:
@@ -297,7 +297,7 @@ def multi_body(account: Account, page_ids: list[str], low: datetime, high: datet
 
 
 def tag_held(page: Page, days: Iterator[date]) -> Held:
-    """Days of each tag; a day without any is told as 0."""
+    """Return the days of each tag; a day without traffic is 0."""
     for day in days:
         for tag_id in (*list(page.tags)[:3], 77):
             counts = page.statistics.counts("tag_statistics", day, str(tag_id), ("pin", "total"))
@@ -305,7 +305,7 @@ def tag_held(page: Page, days: Iterator[date]) -> Held:
 
 
 def tag_label(day: Bucket, dialect: Observed) -> str:
-    """How `statistics/tags` writes a day."""
+    """Return a day as `statistics/tags` writes it."""
     labels = {
         "observed": f"{day.day}/{day.month}",
         "documented": f"{day.day}/{day.month}/{day.year}",
@@ -315,7 +315,7 @@ def tag_label(day: Bucket, dialect: Observed) -> str:
 
 
 def tag_body(page: Page, days: Iterator[date], dialect: Observed) -> Json:
-    """The answer of `statistics/tags`; a tag that is gone is in no list."""
+    """Return the answer of `statistics/tags`; a deleted tag is in no list."""
     labels: dict[Bucket, str] = {}
     series: dict[str, list[Any]] = {}
     for day, tag_id, counts in tag_held(page, days):
@@ -341,7 +341,7 @@ def tag_body(page: Page, days: Iterator[date], dialect: Observed) -> Json:
 
 
 def new_customer_held(page: Page, days: Iterator[date]) -> Held:
-    """Days with new customers."""
+    """Return the days with new customers."""
     for day in days:
         counts = page.statistics.counts("new_customer_statistics", day, "", NEW_CUSTOMERS)
         if counts is not None:
@@ -349,14 +349,14 @@ def new_customer_held(page: Page, days: Iterator[date]) -> Held:
 
 
 def new_customer_body(page: Page, days: Iterator[date], dialect: Observed) -> Json:
-    """The answer of `statistics/customers`, or `statistics/page_customers`."""
+    """Return the answer of `statistics/customers`, or `statistics/page_customers`."""
     end = "T00:00:00" if dialect.name == "documented" else ""
     rows = [{"date": f"{day}{end}", **counts} for day, _, counts in new_customer_held(page, days)]
     return {"success": True, "data": {page.id: rows} if dialect.name == "older" else rows}
 
 
 def engagement_held(page: Page, days: Iterator[date], dialect: Observed) -> Held:
-    """Days of engagements; a day without any is told as 0."""
+    """Return the days of engagements; a day without traffic is 0."""
     names = DOCUMENTED_SERIES if dialect.name == "documented" else ENGAGEMENTS
     for day in days:
         counts = page.statistics.counts("customer_engagements", day, "", ENGAGEMENTS) or {}
@@ -364,7 +364,7 @@ def engagement_held(page: Page, days: Iterator[date], dialect: Observed) -> Held
 
 
 def user_engagement_held(page: Page, days: Iterator[date], dialect: Observed) -> Held:
-    """Days of each member of staff who had any."""
+    """Return the days of each member of staff with engagements."""
     names = DOCUMENTED_USER if dialect.name == "documented" else USER_ENGAGEMENTS
     for day in days:
         for staff in page.staff:
@@ -374,7 +374,7 @@ def user_engagement_held(page: Page, days: Iterator[date], dialect: Observed) ->
 
 
 def engagement_body(page: Page, low: date, high: date, dialect: Observed) -> Json:
-    """The answer of `statistics/customer_engagements`, whose form has changed over time."""
+    """Return the answer of `statistics/customer_engagements`, whose form has changed over time."""
     statistics = page.statistics
     days = {day: row for day, _, row in engagement_held(page, statistics.days(low, high), dialect)}
     if dialect.name == "documented":
@@ -383,7 +383,7 @@ def engagement_body(page: Page, low: date, high: date, dialect: Observed) -> Jso
         labels = {day: f"{day.day}/{day.month}" for day in days}
     else:
         labels = {day: str(day) for day in days}
-    # The form of April 2026 has two numbers in its rows only.
+    # The form of April 2026 has only two numbers in its rows.
     names = ENGAGEMENTS if dialect.name == "older" else DOCUMENTED_SERIES
     series = [{"name": name, "data": [days[day][name] for day in labels]} for name in names]
     series += [
@@ -412,7 +412,7 @@ def engagement_body(page: Page, low: date, high: date, dialect: Observed) -> Jso
 
 
 def ad_held(page: Page, days: Iterator[date], kind: str) -> Held:
-    """Days of each advertisement that was shown."""
+    """Return the days of each advertisement that was shown."""
     names = ADS if kind == "ad_statistics" else CAMPAIGNS
     for day in days:
         for number in range(len(AD_NAMES)):
@@ -423,7 +423,7 @@ def ad_held(page: Page, days: Iterator[date], kind: str) -> Held:
 
 
 def ad_facts(page: Page, ad_id: str, kind: str, dialect: Observed) -> Json:
-    """What is said of an advertisement besides numbers; the document has no id for it."""
+    """Return the facts of an advertisement besides numbers; the document has no id."""
     name = AD_NAMES[int(ad_id[-9:])]
     if kind == "campaign_statistics":
         return {
@@ -439,7 +439,7 @@ def ad_facts(page: Page, ad_id: str, kind: str, dialect: Observed) -> Json:
 
 
 def ad_body(page: Page, days: Iterator[date], kind: str, dialect: Observed) -> Any:
-    """The answer of `statistics/ads` and `statistics/pages_campaigns`."""
+    """Return the answer of `statistics/ads` and `statistics/pages_campaigns`."""
     totals: dict[str, Json] = {}
     for _, ad_id, counts in ad_held(page, days, kind):
         _plus(totals.setdefault(ad_id, {}), counts)

@@ -1,8 +1,8 @@
-"""Ways in which the API may turn out to be otherwise than the server shows it by default.
+"""Ways in which the real API may differ from the server's defaults.
 
-Each is a switch of its own, and any of them go together. What belongs to one call (an answer that
-never comes, an empty one, one of a copy that lags behind) is a `Fault`; what happens to the data
-(a row that comes into sight late, one that is deleted) is a method of `Page`; the rest is here.
+Each way is a switch, and all switches can be combined. Effects on one call (no answer, an empty
+one, one from a copy that lags behind) are a `Fault`. Changes of the data (a row that appears late,
+a row that is deleted) are methods of `Page`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ LIST_KEYS: dict[Endpoint, str] = {
     "customer_feedbacks": "customer_feedback",
     **{name: name for name in ("conversations", "messages", "tags", "users", "customers", "posts")},
 }
-"""Endpoint → where its rows are in the answer; those of all others are in `data`."""
+"""Endpoint → the key of its rows in the answer; the default is `data`."""
 
 
 def list_key(endpoint: Endpoint) -> str:
-    """Where the rows of an answer are."""
+    """Return the key of the rows in an answer."""
     return LIST_KEYS.get(endpoint, "data")
 
 
 def is_head(call: Call) -> bool:
-    """Whether a call of a list asks for its newest rows, whatever else it asks for."""
+    """Return whether a call of a list asks for its newest rows."""
     params = call.params
     return (
         not {"last_conversation_id", "until"} & params.keys()
@@ -49,12 +49,12 @@ def is_head(call: Call) -> bool:
 
 
 def is_first_batch(call: Call) -> bool:
-    """Whether a call asks for the newest messages of a conversation."""
+    """Return whether a call asks for the newest messages of a conversation."""
     return call.endpoint == "messages" and call.params.get("current_count", "0") == "0"
 
 
 def inside(at: datetime, window: Window, bounds: Bounds) -> bool:
-    """Whether a time is in a window."""
+    """Return whether a time is in a window."""
     since, until = window
     above = since is None or at > since or (at == since and bounds[0] == "[")
     return above and (until is None or at < until or (at == until and bounds[1] == "]"))
@@ -65,38 +65,38 @@ class World:
     """The switches; tests may set each while the server runs."""
 
     date_ahead: timedelta | None = timedelta(0)
-    """How far the header `Date` is ahead of the account's clock; None for no such header."""
+    """The time by which the header `Date` is ahead of the account's clock; None for no header."""
     whole_seconds: bool = False
-    """Whether `since` and `until` are compared with times without their fraction."""
+    """Whether `since` and `until` are compared with times in whole seconds."""
     sorted_by: dict[Endpoint, SortedBy] = field(default_factory=dict)
-    """List → the time that it is sorted by, whatever `order_by` says."""
+    """List → the time that it is sorted by, regardless of `order_by`."""
     filtered_by: dict[Endpoint, FilteredBy] = field(default_factory=dict)
-    """List → the time that `since` and `until` filter by, whatever `order_by` says.
+    """List → the time that `since` and `until` filter by, regardless of `order_by`.
 
-    Both go for conversations, customers, posts and ad_conversations, and before the older switches
-    `PancakeServer.window_filter` and `Desk.customers_filter`, `Desk.customers_ordered`.
+    Both switches apply to conversations, customers, posts and ad_conversations. They override
+    `PancakeServer.window_filter`, `Desk.customers_filter` and `Desk.customers_ordered`.
     """
     oldest_first: set[Endpoint] = field(default_factory=lambda: {"ad_conversations"})
-    """Lists that are in ascending order (`call_logs`: see `Desk.calls_ascending`)."""
+    """Lists in ascending order (for `call_logs` see `Desk.calls_ascending`)."""
     cuts: dict[Endpoint, Callable[[], int]] = field(default_factory=dict)
-    """List → gives how many rows the next answer may hold at most.
+    """List → a function that returns the most rows of the next answer.
 
-    Rows keep their places: those that an answer of a numbered list leaves out are on no page. For
-    the same number in each answer see `PancakeServer.page_size` and `Desk.cuts`.
+    In a numbered list, no other answer has the rows that are left out. For the same number in each
+    answer, see `PancakeServer.page_size` and `Desk.cuts`.
     """
     null_times: dict[str, Collection[str]] = field(default_factory=dict)
-    """Id of a row → its times that are null, in whatever list it is."""
+    """Id of a row → its times that are null, in every list."""
     nulls: Literal["place", "first", "last"] = "place"
-    """Where rows are whose time of sorting is null.
+    """The place of rows whose time is null.
 
-    "place" is where they would be with it. By the other two no bound lets them pass, as in SQL:
-    with "first" they are before the newest ones, as in PostgreSQL.
+    "place": the place that the time would give them. "first" (before the newest rows, as in
+    PostgreSQL) and "last": bounds exclude them, as in SQL.
     """
     without_id: set[str] = field(default_factory=set)
-    """Ids of rows that are shown without it."""
+    """Ids of rows that are shown without their id."""
 
     def is_plain(self, endpoint: Endpoint) -> bool:
-        """Whether a list is sorted and filtered as the server does by default."""
+        """Return whether a list is sorted and filtered in the default way."""
         return not (
             endpoint in self.sorted_by
             or endpoint in self.filtered_by
@@ -105,7 +105,7 @@ class World:
         )
 
     def window(self, window: Window, bounds: Bounds) -> tuple[Window, Bounds]:
-        """The window that times are compared with at full precision."""
+        """Return the window to compare full times with."""
         if not self.whole_seconds:
             return window, bounds
         since, until = window
@@ -131,11 +131,11 @@ class World:
 
         Args:
             endpoint: The list.
-            rows: All that there are.
-            key_of: Gives the id of one; rows of the same time are ordered by it.
-            time_of: Gives a time of one, by its name.
-            order: The time that decides the order, if no switch says otherwise.
-            filtered: The time that the window is compared with, if no switch says otherwise.
+            rows: All rows.
+            key_of: Returns a row's id, which orders rows of the same time.
+            time_of: Returns a row's time by name.
+            order: The default time for the order.
+            filtered: The default time for the window.
             window: `since` and `until`.
             bounds: Whether they are inclusive.
         """
@@ -165,11 +165,11 @@ class World:
         return nulls + timed if self.nulls == "first" else timed + nulls
 
     def cut(self, endpoint: Endpoint, size: int) -> int:
-        """How many rows the next answer of a list holds at most."""
+        """Return the most rows of the next answer of a list."""
         return min(size, self.cuts[endpoint]()) if endpoint in self.cuts else size
 
     def shown(self, row: Json) -> Json:
-        """A row of the wire with the times, and the id, that it has in this world."""
+        """Return a row with the times and the id that this world shows."""
         name = next((name for name in KEY_FIELDS if name in row), "")
         key = str(row.get(name))
         row = row | dict.fromkeys(self.null_times.get(key, ()))
@@ -178,9 +178,9 @@ class World:
         return row
 
     def edit(self, endpoint: Endpoint, body: Any) -> Any:
-        """An answer with its rows as this world shows them."""
+        """Return an answer with its rows as this world shows them."""
         if isinstance(body, dict) and (self.null_times or self.without_id):
-            # One dialect has its users one level down.
+            # One dialect has its users one level deeper.
             holder = body["data"] if isinstance(body.get("data"), dict) else body
             rows = holder.get(list_key(endpoint))
             if isinstance(rows, list):
