@@ -1,7 +1,7 @@
-"""Make one state of those of several shards: `python merge_states.py STATE.json… > all.json`.
+"""Merge the states of several shards into one: `python merge_states.py STATE.json… > all.json`.
 
-Takes and gives what `meltano state get` writes. A tap that is given the whole goes on with the
-pages of its own shard. docs/scaling.md shows how to change the number of shards with it.
+The files and the output have the form of `meltano state get`. A tap that gets the merged state
+uses the pages of its own shard. docs/scaling.md shows how to change the number of shards.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 Json = dict[str, Any]
 
-REMEDY = "give the states of shards that ran with one and the same `shard_count`, each once"
+REMEDY = "give each shard's state once, all from runs with the same `shard_count`"
 
 
 def merge(states: list[Json]) -> Json:
-    """Make one state of several that have nothing in common.
+    """Merge states that have no stream of a page in common.
 
     Raises:
-        ValueError: two of them go on with the same, so that one of them would be lost.
+        ValueError: two states have the same stream of the same page, and one would be lost.
     """
     merged: dict[str, Json] = {}
     seen = set()
@@ -50,13 +50,13 @@ def main() -> None:
         states = []
         for name in sys.argv[1:]:
             content = json.loads(Path(name).read_bytes())
-            if content == {}:  # as of a shard that was ended before it wrote one
+            if content == {}:  # the shard was stopped before it wrote a state
                 print(f"merge_states: {name} is empty: is its state id right?", file=sys.stderr)
             else:
                 states.append(content["singer_state"])
         merged = merge(states)
     except (AttributeError, KeyError, TypeError) as error:
-        sys.exit(f"merge_states: a file is no state of `meltano state get`: {error!r}")
+        sys.exit(f"merge_states: a file is not a state from `meltano state get`: {error!r}")
     except (OSError, ValueError) as error:
         sys.exit(f"merge_states: {error}")
     json.dump({"singer_state": merged}, sys.stdout)

@@ -1,20 +1,21 @@
-"""Airflow DAG: reads the pages of a Pancake account every hour, split over shards.
+"""Airflow DAG: reads the pages of a Pancake account every hour, in shards.
 
-For Airflow 3.2 or newer, with any executor. Put this file into the DAGs folder. What it needs: on
-each worker the Meltano project with its plugins installed (`meltano install`), and `meltano`; a
-pool; and, if there is more than one worker, a state backend that all reach. See docs/scaling.md.
+It runs on Airflow 3.2 or newer, with any executor. Put this file into the DAGs folder. Each worker
+needs the command `meltano`, and the Meltano project with its plugins installed (`meltano install`).
+Several workers need a state backend that all of them can reach. See docs/scaling.md. The DAG also
+needs a pool:
 
     airflow pools set pancake 8 "Runs of tap-pancake at a time"
 
-Set by the environment of the workers:
+Environment variables of the workers:
 
-- `PANCAKE_PROJECT`: the Meltano project; by default the directory above this file.
-- `PANCAKE_SHARDS`: how many shards, 4 by default. Another number begins with new states: first
-  merge those of before, with merge_states.py.
-- `PANCAKE_RUN`: what `meltano run` is given, by default `tap-pancake target-postgres`.
-- `PANCAKE_MELTANO`: the command, `meltano` by default.
-- `PANCAKE_RETRY_SECONDS`: how long after a failure a shard is tried again, 360 by default: Meltano
-  takes a run that was killed to be under way for five minutes.
+- `PANCAKE_PROJECT`: the Meltano project. Default: the parent of this file's directory.
+- `PANCAKE_SHARDS`: the number of shards. Default: 4. To change it, first merge the states with
+  merge_states.py: each number of shards has its own state ids.
+- `PANCAKE_RUN`: the arguments of `meltano run`. Default: `tap-pancake target-postgres`.
+- `PANCAKE_MELTANO`: the command. Default: `meltano`.
+- `PANCAKE_RETRY_SECONDS`: the delay before a shard is retried. Default: 360. Meltano regards a run
+  that was killed as active for five minutes.
 """
 
 from __future__ import annotations
@@ -42,23 +43,24 @@ SHARDS = int(os.environ.get("PANCAKE_SHARDS") or 4)
 RUN = shlex.split(os.environ.get("PANCAKE_RUN") or "tap-pancake target-postgres")
 MELTANO = os.environ.get("PANCAKE_MELTANO") or "meltano"
 RETRY_DELAY = timedelta(seconds=float(os.environ.get("PANCAKE_RETRY_SECONDS") or 360))
-# What the tap logs at level WARNING of something that it may not read, or cannot read since an
-# earlier run, of one page; of a page that is not there any more; and of one without traffic, of
-# which nothing is missing. And in the end.
+# The tap's log lines at level WARNING for what it skipped or set aside in an earlier run,
 UNREAD = ("Skipped: ", "Still set aside: ")
+# for a page that no longer exists,
 GONE = ", though earlier runs have read it: "
+# and for a page without traffic, where nothing is missing.
 IDLE = ": the API answers HTTP 500, as it may for a page without traffic: "
+# The tap's last log line.
 DONE = re.compile(r"(pages? done( \([\d,]+ failed\))?|No page was read) in ")
-# So many are named; of thousands of pages, the log has the rest.
+# XCom gets at most this many lines of a shard. The log has all of them.
 NAMED = 100
 
 Json = dict[str, Any]
 
 
 def system_directory(name: str) -> Path:
-    """Make a system directory for one shard, in which the project's plugins are installed.
+    """Make Meltano's system directory of one shard, with links to the installed plugins.
 
-    Runs of one plugin in one system directory write over each other's catalog, and fail.
+    In one directory, parallel runs of a plugin overwrite each other's catalog, and fail.
     """
     root = (PROJECT / (os.environ.get("MELTANO_SYS_DIR_ROOT") or ".meltano")).resolve()
     own = root / "shards" / name
@@ -66,19 +68,20 @@ def system_directory(name: str) -> Path:
     for plugins in ("extractors", "loaders", "mappers", "utilities"):
         link = own / plugins
         if (root / plugins).is_dir() and not link.exists():
-            link.unlink(missing_ok=True)  # one that leads nowhere
+            link.unlink(missing_ok=True)  # a broken link
             link.symlink_to(Path("..", "..", plugins), target_is_directory=True)
     return own
 
 
 def run_shard(index: int, count: int) -> list[str]:
-    """Run one shard, and show its log.
+    """Run one shard, and print its log.
 
     Returns:
-        What the tap says that it skipped, that is still set aside, or is gone.
+        A text for each stream of a page that was skipped or is still set aside, and each page that
+        is missing.
 
     Raises:
-        RuntimeError: the run failed; the log tells why. What was read is loaded.
+        RuntimeError: the run failed, and the log shows why. The rows that were read are loaded.
     """
     name = f"shard-{index}-of-{count}"
     environment = os.environ | {
@@ -114,8 +117,8 @@ def run_shard(index: int, count: int) -> list[str]:
         raise RuntimeError(msg)
     if not done:
         msg = (
-            f"{name}: the log does not say what was read: take away the project's logging.yaml, or"
-            " let it write JSON at level INFO to standard error"
+            f"{name}: the log does not show what was read: remove the project's logging.yaml, or"
+            " make it write JSON at level INFO to standard error"
         )
         raise RuntimeError(msg)
     return unread
@@ -123,7 +126,7 @@ def run_shard(index: int, count: int) -> list[str]:
 
 @contextmanager
 def ended_with_this_task(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Pass on SIGTERM, with which workers are stopped: Airflow's own handler does not."""
+    """Pass SIGTERM on to a process: Airflow's own handler does not, when a worker is stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,7 +138,7 @@ def ended_with_this_task(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def parsed(line: str) -> Json:
-    """Read a line of Meltano's log."""
+    """Return a line of Meltano's log as an object."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -144,7 +147,7 @@ def parsed(line: str) -> Json:
 
 
 def unread_by(entry: Json) -> str | None:
-    """Return what a line of the log says is not read of a page, or None."""
+    """Return a text if a line of the log reports something unread or a missing page, or None."""
     event = str(entry.get("event"))
     if entry.get("level") != "warning" or IDLE in event:
         return None
@@ -155,7 +158,7 @@ def unread_by(entry: Json) -> str | None:
 
 
 def shown(entry: Json) -> str:
-    """Return the parts of a line of the log that a person reads."""
+    """Return a line of the log as text for people."""
     parts = [entry.get("level"), entry.get("event")]
     parts += [entry.get(name) for name in ("err", "exit_codes", "plugin_exception")]
     return " ".join(str(part) for part in parts if part)
@@ -164,7 +167,7 @@ def shown(entry: Json) -> str:
 @dag(
     schedule="@hourly",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    catchup=False,  # a run reads all that is new, whenever the last one was
+    catchup=False,  # a run reads everything new since the last one
     max_active_runs=1,  # two runs of a shard would write one state
     default_args={"retries": 2, "retry_delay": RETRY_DELAY},
     tags=["pancake"],
@@ -174,18 +177,18 @@ def pancake() -> None:
 
     @task
     def shards() -> list[dict[str, int]]:
-        """Return the shards to read: all tasks of a run keep to this number."""
+        """Return the shards to read. All tasks of a DAG run use this number."""
         return [{"index": index, "count": SHARDS} for index in range(SHARDS)]
 
     @task(pool="pancake", multiple_outputs=False)
     def read(shard: dict[str, int]) -> Json:
-        """Read one shard. A retry goes on where the try before it was."""
+        """Read one shard. A retry continues where the last attempt stopped."""
         unread = run_shard(shard["index"], shard["count"])
         return {"shard": shard["index"], "number": len(unread), "unread": unread[:NAMED]}
 
     @task(trigger_rule="all_done", retries=0)
     def check(expected: list[dict[str, int]], done: list[Json]) -> None:
-        """Fail if a shard failed, left something of a page unread, or misses a page."""
+        """Fail if a shard failed, left streams of a page unread, or misses a page."""
         ended = {one["shard"]: one for one in done}
         problems = []
         for index in (shard["index"] for shard in expected):
@@ -195,7 +198,7 @@ def pancake() -> None:
             one = ended[index]
             problems += [f"shard {index} {text}" for text in one["unread"]]
             if one["number"] > len(one["unread"]):
-                problems.append(f"shard {index} left {one['number']} unread in all, see its log")
+                problems.append(f"shard {index}: {one['number']} messages in total, see its log")
         if problems:
             raise AirflowFailException("\n".join(problems))
 

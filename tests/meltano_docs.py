@@ -1,4 +1,4 @@
-"""docs/meltano.md, done as it says: its commands in its order, and what then is there.
+"""docs/meltano.md: its commands in their order, as they stand, and the rows that they load.
 
 It takes minutes, so `.ci/run` runs it apart: `sh scripts/test.sh tests/meltano_docs.py`.
 """
@@ -10,22 +10,30 @@ import hmac
 import json
 import os
 import re
+import select
 import shutil
+import socket
+import socketserver
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from scripts.docs import streams
 from tap_pancake.rows.personal import phone
-from tests.meltano_project import MELTANO, Project, new_project, own_definition
+from tests.meltano_project import MELTANO, Project, new_project
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT
 from tests.stream_truth import CHILDREN, OTHERS, records
 from tests.tap import ALL_KEYS, REPLICATION_KEYS, key_of
-from tests.targets import for_target
 from tests.truth import rows_of
 
 if TYPE_CHECKING:
@@ -35,15 +43,16 @@ if TYPE_CHECKING:
     from tests.tap import Json
 
 DOCUMENT = ROOT / "docs" / "meltano.md"
+TEXT = DOCUMENT.read_text(encoding="utf-8")
 ID = "dev:tap-pancake-to-target-jsonl"
-JOBS = "Jobs and schedules"
+STATE_IDS = set(re.findall(r"^\| `meltano .*` \| `(.*)` \|$", TEXT, flags=re.MULTILINE))
 SEED = "a long text of your own that nobody guesses"
 
 
 @pytest.fixture(name="server")
 def bundled_server() -> Iterator[PancakeServer]:
     # From before the document's `start_date`.
-    start, end = datetime(2025, 12, 28, tzinfo=UTC), datetime(2026, 1, 9, 15, tzinfo=UTC)
+    start, end = datetime(2026, 10, 28, tzinfo=UTC), datetime(2026, 11, 9, 15, tzinfo=UTC)
     account = Account.generate(
         seed=41, pages=2, conversations=24, messages=(1, 4), start=start, end=end
     )
@@ -56,51 +65,118 @@ def bundled_server() -> Iterator[PancakeServer]:
 
 
 def settings_for(server: PancakeServer) -> dict[str, str]:
-    """Return what of the environment leads to the bundled server."""
+    """Return the environment variables that point the tap to the bundled server."""
     packages = {page.id: page.belongings.sip_package_id for page in server.account.pages}
     return {
         "TAP_PANCAKE_API_URL": server.url,
         "TAP_PANCAKE_REQUESTS_PER_SECOND": "1000",
-        # So that no statistics are asked for of the days since.
-        "TAP_PANCAKE_END_DATE": "2026-01-10T00:00:00Z",
+        # Without it, the tap requests the statistics of each day since.
+        "TAP_PANCAKE_END_DATE": "2026-11-10T00:00:00Z",
         "TAP_PANCAKE_SIP_PACKAGE_IDS": json.dumps(packages),
     }
 
 
 @pytest.fixture(name="project")
 def users_project(tmp_path: Path, server: PancakeServer) -> Project:
-    """The user's directory, beside the clone, as it is before anything was done."""
+    """Return the user's directory with the clone in it, before the first command."""
     project = new_project(tmp_path / "here", tmp_path / "home")
     (project.directory / "tap-pancake").symlink_to(ROOT)
     project.environment |= settings_for(server)
-    with_meltano(project)
+    # The commands find this environment's `meltano`.
+    path = project.environment["PATH"]
+    project.environment["PATH"] = f"{MELTANO.parent}{os.pathsep}{path}"
     return project
 
 
-def with_meltano(project: Project) -> None:
-    """Let the commands of a project find this environment's `meltano`."""
-    path = project.environment["PATH"]
-    project.environment["PATH"] = f"{MELTANO.parent}{os.pathsep}{path}"
+class Database:
+    """A PostgreSQL database that is empty, with the user and name that the document gives."""
+
+    def __init__(self, url: str, port: int) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("drop database if exists shop")
+            connection.execute("drop role if exists shop")
+            connection.execute("create role shop login password '…'")
+            connection.execute("create database shop owner shop")
+            connection.execute("alter database shop set timezone to 'Asia/Ho_Chi_Minh'")
+        self.port = port
+        self.url = make_conninfo(url, dbname="shop", user="shop")
+
+    def query(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(query).fetchall()
+
+    def tables(self) -> set[str]:
+        """Return the names of the tables in the schema `pancake`."""
+        query = "select tablename from pg_tables where schemaname = 'pancake'"
+        return {name for (name,) in self.query(query)}
+
+
+@pytest.fixture(name="shop")
+def users_database(database: str) -> Iterator[Database]:
+    path = f"{conninfo_to_dict(database)['host']}/.s.PGSQL.5432"
+    with listening_for(path) as port:
+        yield Database(database, port)
+
+
+@contextmanager
+def listening_for(path: str) -> Iterator[int]:
+    """Listen at a port of this machine for a server that listens at a socket file only."""
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as server, suppress(ConnectionError):
+                server.connect(path)
+                other = {self.request: server, server: self.request}
+                while True:
+                    for end in select.select(list(other), [], [])[0]:
+                        if not (data := end.recv(65536)):
+                            return
+                        other[end].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        yield listener.server_address[1]
+        listener.shutdown()
+        thread.join()
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Return all commands of the document: the section that they are in, and what they are."""
-    text = DOCUMENT.read_text(encoding="utf-8")
+    """Return the section and the text of each block of commands that the document does not mark."""
     found = []
-    for section in text.split("\n## ")[1:]:
+    for section in TEXT.split("\n## ")[1:]:
         title, _, body = section.partition("\n")
         found += [
             (title, block)
-            for block in re.findall(r"^```bash\n(.*?)^```$", body, flags=re.DOTALL | re.MULTILINE)
+            for marked, block in re.findall(
+                r"^(<!-- not run: .+ -->\n)?```(?:ba)?sh\n(.*?)^```$",
+                body,
+                flags=re.DOTALL | re.MULTILINE,
+            )
+            if not marked
         ]
     return found
 
 
+def run_block(project: Project, block: str, shop: Database) -> str:
+    """Run a block as it stands, except PostgreSQL's port; return what it prints."""
+    block = re.sub(r"\b5432\b(?!\})", str(shop.port), block)
+    done = project.run("sh", "-eu", "-c", block)
+    if done.returncode and "meltano install" in block:
+        # uv may not reach what pip can, see `Project.install`.
+        project.environment["MELTANO_VENV_BACKEND"] = "virtualenv"
+        done = project.run("sh", "-eu", "-c", block.replace("install ", "install --clean "))
+    assert done.returncode == 0, (block, done.stderr[-3000:])
+    return done.stdout
+
+
 INBOX = ("pages", "conversations", "messages", "conversation_details")
+DEFAULT = {stream.name for stream in streams().values() if stream.selected_by_default}
 
 
 def held(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
-    """Return what the server holds of a stream, since the document's `start_date`."""
+    """Return the server's rows of a stream, since the document's `start_date`."""
     rows = records(server, stream) if stream in OTHERS else rows_of(server)[stream]
     if stream == "ads":
         conversations = held(server, "conversations").values()
@@ -110,7 +186,7 @@ def held(server: PancakeServer, stream: str) -> dict[tuple[str, ...], Json]:
 
 
 def since(stream: str, row: Json) -> bool:
-    """Tell whether a row is of this year, if it has a time that counts."""
+    """Return whether a row has no time, or one after the document's `start_date`."""
     times = {
         "conversations": "updated_at",
         "messages": "inserted_at",
@@ -124,15 +200,21 @@ def since(stream: str, row: Json) -> bool:
         "user_statistics": "hour_utc",
     }
     name = times.get(stream, "date")
-    return name not in row or row[name] >= "2026"
+    return name not in row or row[name] >= "2026-11"
+
+
+def days(printed: str) -> dict[str, int]:
+    """Return the numbers of messages by day, of a table that a program draws."""
+    return {day: int(n) for day, n in re.findall(r"(\d{4}-\d\d-\d\d)\s*[|│]\s*(\d+)", printed)}
 
 
 class Steps:
-    """What must be there after each block of commands, by the section and how many there were."""
+    """The checks after each block of commands, by its section and its number there."""
 
-    def __init__(self, project: Project, server: PancakeServer) -> None:
+    def __init__(self, project: Project, server: PancakeServer, shop: Database) -> None:
         self.project = project
         self.server = server
+        self.shop = shop
 
     def arrived(self, stream: str) -> dict[tuple[str, ...], Json]:
         """Return the rows of a stream by key; none may be there twice."""
@@ -141,11 +223,11 @@ class Steps:
         return rows
 
     def streams(self) -> set[str]:
-        """Return the streams of which there are rows."""
+        """Return the streams that have rows."""
         return {path.stem for path in (self.project.directory / "output").glob("*.jsonl")}
 
     def forget(self) -> None:
-        """Let what comes next be all that is there: the target appends."""
+        """Delete the files, because the target appends."""
         shutil.rmtree(self.project.directory / "output")
         self.server.reset_calls()
 
@@ -168,11 +250,63 @@ class Steps:
         assert not self.streams()
 
     def run(self, _: str) -> None:
-        assert self.streams() == {*CHILDREN, *INBOX, "sync_runs"}
+        assert self.streams() == DEFAULT
         for stream in self.streams() - {"sync_runs"}:
             assert self.arrived(stream).keys() == held(self.server, stream).keys(), stream
         assert any("phone_numbers" in row for row in self.project.rows("customers"))
         assert held(self.server, "messages").keys() < rows_of(self.server)["messages"].keys()
+
+    def last_days(self) -> dict[str, int]:
+        """Return the number of messages of each of the last seven days."""
+        counts = Counter(row["inserted_at"][:10] for row in held(self.server, "messages").values())
+        return dict(sorted(counts.items(), reverse=True)[:7])
+
+    def a_warehouse(self, _: str) -> None:
+        settings = (self.project.directory / ".env").read_text(encoding="utf-8")
+        assert "TAP_PANCAKE_START_DATE='2026-11-01'" in settings
+
+    def loaded(self, expected: set[str]) -> None:
+        """Check that PostgreSQL has these streams, each row once."""
+        assert self.shop.tables() == expected
+        for stream in expected - {"sync_runs"}:
+            keys = ", ".join(f"{name}::text" for name in ALL_KEYS[stream])
+            rows = self.shop.query(f"select {keys} from pancake.{stream}")
+            there = sorted(tuple(map(str, key)) for key in held(self.server, stream))
+            assert sorted(rows) == there, stream
+
+    def postgresql(self, _: str) -> None:
+        self.loaded(DEFAULT)
+        # In UTC, although the database is not.
+        times = {key[-1]: row["inserted_at"] for key, row in held(self.server, "messages").items()}
+        for key, time in self.shop.query("select id, inserted_at from pancake.messages"):
+            assert time.replace(tzinfo=UTC) == datetime.fromisoformat(times[key])
+
+    def postgresql_2(self, printed: str) -> None:
+        assert days(printed) == self.last_days()
+        # So that only the jobs have loaded what is there after them.
+        with psycopg.connect(self.shop.url) as connection:
+            connection.execute("drop schema pancake, pancake_models cascade")
+
+    def duckdb(self, _: str) -> None:
+        assert (self.project.directory / "output" / "shop.duckdb").is_file()
+
+    def duckdb_2(self, printed: str) -> None:
+        assert days(printed) == self.last_days()
+
+    def jobs_and_schedules(self, printed: str) -> None:
+        assert [line.split(":")[0] for line in printed.splitlines()] == [
+            "[@hourly] job pancake-hourly",
+            "[30 18 * * *] job pancake-nightly",
+        ]
+
+    def jobs_and_schedules_2(self, _: str) -> None:
+        statistics = {name for name in DEFAULT if "statistics/" in streams()[name].path}
+        self.loaded(DEFAULT - statistics)
+
+    def jobs_and_schedules_3(self, _: str) -> None:
+        self.loaded(DEFAULT)
+        ((count,),) = self.shop.query("select count(*) from pancake_models.pancake__messages")
+        assert count == len(held(self.server, "messages"))
         self.forget()
 
     def choose_streams_and_columns(self, printed: str) -> None:
@@ -181,7 +315,7 @@ class Steps:
         assert "[excluded   ] multi_page_user_statistics.date" in printed
 
     def choose_streams_and_columns_2(self, _: str) -> None:
-        assert self.streams() == {*CHILDREN, *INBOX, "sync_runs"} - {"posts"}
+        assert self.streams() == DEFAULT - {"posts"}
         assert self.server.count("posts") == 0
         for stream in self.streams() - {"sync_runs"}:
             assert self.arrived(stream).keys() == held(self.server, stream).keys(), stream
@@ -222,7 +356,8 @@ class Steps:
 
     def state_2(self, _: str) -> None:
         listed = self.project.meltano("state", "list").stdout.split()
-        assert {ID, f"{ID}:chats"} == set(listed)
+        assert ID in STATE_IDS
+        assert {*STATE_IDS, f"{ID}:chats"} == set(listed)
         # The conversations of the day before the bookmark, and no message.
         assert self.streams() == {"conversations", "sync_runs"}
         assert self.arrived("conversations").keys() < held(self.server, "conversations").keys()
@@ -230,7 +365,7 @@ class Steps:
         self.forget()
 
     def stream_maps(self, _: str) -> None:
-        assert "first_phone" in (self.project.directory / "meltano.yml").read_text(encoding="utf-8")
+        assert "first_phone" in (self.project.directory / ".env").read_text(encoding="utf-8")
 
     def personal_data(self, _: str) -> None:
         assert SEED in (self.project.directory / ".env").read_text(encoding="utf-8")
@@ -268,106 +403,119 @@ def hashed(form: str) -> str:
 
 def shown() -> Json:
     """Return the entry of a state that the document shows."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```json\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (example,) = re.findall(r"^```json\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
     bookmarks = json.loads(example)["singer_state"]["bookmarks"]
     (entry,) = bookmarks["conversations"]["partitions"]
     return dict(entry)
 
 
-def test_the_document_does_what_it_says(project: Project, server: PancakeServer) -> None:
-    steps, done = Steps(project, server), dict[str, int]()
+def test_the_document_does_what_it_says(
+    project: Project, server: PancakeServer, shop: Database
+) -> None:
+    steps, done = Steps(project, server, shop), dict[str, int]()
     (project.directory / "token.txt").write_text(server.account.user_token, encoding="utf-8")
     for title, block in blocks():
-        if title == JOBS:
-            continue
         name = title.lower().replace(" ", "_")
-        done[name] = done.get(name, 0) + 1
         if name == "settings":
             (project.directory.parent / "token.txt").rename(project.directory / "token.txt")
-        printed = project.run("sh", "-eu", "-c", block)
-        if printed.returncode and "meltano install" in block:
-            project.install()
-            printed = project.run("true")
-        assert printed.returncode == 0, (block, printed.stderr[-3000:])
-        then: Callable[[str], None] = getattr(
-            steps, name if done[name] == 1 else f"{name}_{done[name]}"
-        )
-        then(printed.stdout)
-    assert server.account.user_token not in project.output
-
-
-# Jobs and schedules
-
-
-def test_the_document_shows_the_jobs_as_they_are() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```yaml\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    shown = yaml.safe_load(example)
-    real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
-    assert shown["plugins"]["extractors"] == real["plugins"]["extractors"][1:]
-    assert (shown["jobs"], shown["schedules"]) == (real["jobs"], real["schedules"])
-
-
-def test_both_jobs_together_bring_every_stream_once(
-    tmp_path: Path, server: PancakeServer, database: str
-) -> None:
-    """As this project's `meltano.yml` has them, into a real PostgreSQL."""
-    project = new_project(tmp_path / "project", tmp_path / "home")
-    definition = yaml.safe_load(own_definition())
-    tap, *_ = definition["plugins"]["extractors"]
-    target = definition["plugins"]["loaders"][-1]
-    for plugin in (tap, target):
-        # That of this environment, which need not be installed.
-        del plugin["pip_url"]
-        plugin["executable"] = str(MELTANO.with_name(plugin["executable"]))
-    # dbt itself is tried in tests/dbt_project.py.
-    dbt, builds = project.directory.parent / "dbt", project.directory.parent / "builds"
-    dbt.write_text(f'#!/bin/sh\necho "$PGDATABASE $PGPORT: $*" >>{builds}\n', encoding="utf-8")
-    dbt.chmod(0o755)
-    for plugin in definition["plugins"]["utilities"]:
-        del plugin["pip_url"]
-        plugin["executable"] = str(dbt)
-    (project.directory / "meltano.yml").write_text(yaml.safe_dump(definition), encoding="utf-8")
-    project.environment |= settings_for(server) | {
-        "DBT_POSTGRES_DATABASE": "shop",
-        "TAP_PANCAKE_ACCESS_TOKEN": server.account.user_token,
-        "TAP_PANCAKE_START_DATE": "2026-01-01T00:00:00Z",
-        "TARGET_POSTGRES_SQLALCHEMY_URL": for_target(database),
-    }
-    with_meltano(project)
-    ((_, block),) = (found for found in blocks() if found[0] == JOBS)
-    list_them, hourly, nightly = block.splitlines()
-
-    listed = project.run("sh", "-c", list_them).stdout.splitlines()
-    assert [line.split(":")[0] for line in listed] == [
-        "[@hourly] job pancake-hourly",
-        "[30 18 * * *] job pancake-nightly",
-    ]
-    statistics = {
-        stream.name
-        for stream in streams().values()
-        if "statistics/" in stream.path and stream.selected_by_default
-    }
-    default = {stream.name for stream in streams().values() if stream.selected_by_default}
-    for command, expected in ((hourly, default - statistics), (nightly, default)):
-        done = project.run("sh", "-c", command)
-        assert done.returncode == 0, done.stderr[-3000:]
-        with psycopg.connect(database) as connection:
-            tables = connection.execute(
-                "select tablename from pg_tables where schemaname = 'pancake'"
-            ).fetchall()
-        assert {name for (name,) in tables} == expected
-    with psycopg.connect(database) as connection:
-        for stream in default - {"sync_runs"}:
-            keys = ", ".join(f"{name}::text" for name in ALL_KEYS[stream])
-            rows = connection.execute(f"select {keys} from pancake.{stream}").fetchall()
-            assert sorted(rows) == sorted(tuple(map(str, key)) for key in held(server, stream)), (
-                stream
+        # There is a check after each job.
+        for part in block.splitlines() if name == "jobs_and_schedules" else [block]:
+            done[name] = done.get(name, 0) + 1
+            then: Callable[[str], None] = getattr(
+                steps, name if done[name] == 1 else f"{name}_{done[name]}"
             )
-    assert builds.read_text(encoding="utf-8") == "shop 5432: build\n" * 2
-    states = project.meltano("state", "list").stdout.split()
-    assert len(states) == 2
-    text = DOCUMENT.read_text(encoding="utf-8")
-    assert not [name for name in states if f"`{name}`" not in text]
+            then(run_block(project, part, shop))
     assert server.account.user_token not in project.output
+
+
+# meltano.yml
+
+
+def written(title: str) -> Json:
+    """Return the `meltano.yml` that a section writes."""
+    (text,) = (
+        found
+        for section, block in blocks()
+        if section == title
+        for found in re.findall(
+            r"^cat > meltano.yml <<'END'\n(.*?)^END$", block, flags=re.DOTALL | re.MULTILINE
+        )
+    )
+    return dict(yaml.safe_load(text))
+
+
+def without_texts(plugin: Json) -> Json:
+    """Return a plugin without what only people read."""
+    short = {name: plugin[name] for name in plugin.keys() - {"label", "description", "variant"}}
+    for name in ("settings", "commands"):
+        if name in short:
+            entries = short[name]
+            pairs = entries.items() if name == "commands" else ((e["name"], e) for e in entries)
+            short[name] = {key: without_texts(entry) for key, entry in pairs}
+    return short
+
+
+def of_this_project() -> dict[str, Json]:
+    """Return the plugins of this project's `meltano.yml`, as they are in another directory."""
+    real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    found = {
+        plugin["name"]: without_texts(plugin)
+        for kind in real["plugins"].values()
+        for plugin in kind
+    }
+    found["tap-pancake"]["pip_url"] = "../tap-pancake"
+    for setting in found["tap-pancake"]["settings"].values():
+        # Defaults are those of the tap, and the tap checks options.
+        setting.pop("value", None)
+        if setting.pop("options", None):
+            setting["kind"] = "string"
+    for plugin in ("dbt-postgres", "dbt-duckdb"):
+        for name in ("project_dir", "profiles_dir"):
+            setting = found[plugin]["settings"][name]
+            setting["value"] = "$MELTANO_PROJECT_ROOT/../tap-pancake/transform"
+    return found
+
+
+@pytest.mark.parametrize("title", ["Set up", "A warehouse"])
+def test_each_file_is_valid_and_has_the_plugins_of_this_project(title: str) -> None:
+    file = written(title)
+    schema = json.loads(
+        resources.files("meltano.schemas").joinpath("meltano.schema.json").read_text("utf-8")
+    )
+    errors = Draft202012Validator(schema).iter_errors({"version": 1} | file)
+    assert [(error.json_path, error.message) for error in errors] == []
+    real = of_this_project()
+    for plugin in (plugin for kind in file["plugins"].values() for plugin in kind):
+        assert without_texts(plugin) == real[plugin["name"]], plugin["name"]
+
+
+def test_the_file_for_a_warehouse_has_all_of_the_first_one() -> None:
+    first, second = written("Set up"), written("A warehouse")
+    for kind, plugins in first.pop("plugins").items():
+        assert second["plugins"][kind][: len(plugins)] == plugins
+    assert first.items() <= second.items()
+
+
+def test_the_document_has_the_jobs_of_this_project() -> None:
+    shown = written("A warehouse")
+    real = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    assert (shown["jobs"], shown["schedules"]) == (real["jobs"], real["schedules"])
+    assert shown["plugins"]["extractors"][1:] == real["plugins"]["extractors"][1:]
+    assert shown["plugins"]["utilities"]
+
+
+def test_meltano_adds_the_same_plugin_from_the_definition_for_the_hub(project: Project) -> None:
+    (project.directory / "meltano.yml").write_text("default_environment: dev\n", encoding="utf-8")
+    definition = ROOT / "hub" / "tap-pancake.yml"
+    done = project.meltano(
+        *("add", "tap-pancake", "--plugin-type", "extractor", "--no-install"),
+        *("--from-ref", str(definition)),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    file = yaml.safe_load((project.directory / "meltano.yml").read_text(encoding="utf-8"))
+    (added,) = file["plugins"]["extractors"]
+    (shown,) = written("Set up")["plugins"]["extractors"]
+    names = [[setting["name"] for setting in plugin["settings"]] for plugin in (added, shown)]
+    assert names[0] == names[1]
+    for name in ("namespace", "executable", "capabilities"):
+        assert added[name] == shown[name]

@@ -332,8 +332,8 @@ def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -
     [
         (None, "No such file"),
         ("no JSON", "Expecting value"),
-        ('{"bookmarks": {}}', "a file is no state of `meltano state get`"),
-        ("[]", "a file is no state of `meltano state get`"),
+        ('{"bookmarks": {}}', "a file is not a state from `meltano state get`"),
+        ("[]", "a file is not a state from `meltano state get`"),
     ],
 )
 def test_what_is_no_state_is_not_merged(tmp_path: Path, content: str | None, problem: str) -> None:
