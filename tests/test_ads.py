@@ -244,7 +244,7 @@ def test_those_that_do_not_come_back_are_told_of_and_asked_for_again(tmp_path: P
         # The first of each call is left out twice: that of 20, and of the one that is left.
         assert len(run.by_key("ads")) == 42
         statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
-        assert statuses == {"": "complete", page.id: "incomplete"}
+        assert statuses == {"account": "complete", page.id: "incomplete"}
         assert len(waiting(run.part("ads", page.id))) == 3
         server.desk.bodies.clear()
         again = sync(tmp_path, config_for(server), catalog=catalog, state=run.state)
@@ -409,7 +409,7 @@ def test_an_id_that_cannot_be_one_of_several_is_never_asked_for(tmp_path: Path, 
         assert "ads: rows that cannot be written were left out" in line
         assert ": with a comma or a space in `id` (1)" in line
         statuses = {row["page_id"]: row["status"] for row in run.records["sync_runs"]}
-        assert statuses == {"": "complete", page.id: "incomplete"}
+        assert statuses == {"account": "complete", page.id: "incomplete"}
 
 
 @pytest.mark.parametrize("code", [121, 403])

@@ -91,7 +91,7 @@ def test_what_was_not_read_to_its_end_is_found(
     first, *others = (page.id for page in account.pages[:3])
     inbox = {"conversations", "messages"}
     assert {(row["page_id"], row["name"]) for row in ask(later)} == {
-        ("", "pages"),
+        ("account", "pages"),
         *((first, name) for name in inbox),
         *((page_id, name) for page_id in others for name in inbox | {"tags"}),
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tap_pancake.running.account import ACCOUNT
 from tap_pancake.running.shards import shard_of
 from tap_pancake.streams import STREAMS
 from tests.accounts import AROUND_MAY, DIALECTS, MAY
@@ -67,7 +68,7 @@ def assert_told(server: PancakeServer, run: Run) -> dict[str, Json]:
     """Compare the account with what the server counted, what was written, and what the log says."""
     rows = told(run)
     for page_id, row in rows.items():
-        assert row["calls"] == made(server, page_id or None), page_id
+        assert row["calls"] == made(server, None if page_id == ACCOUNT else page_id), page_id
         assert row["calls"] == sum(one["calls"] for one in row["streams"])
         assert row["row_count"] == sum(one["row_count"] for one in row["streams"])
     written = {name: len(found) for name, found in run.records.items() if name != "sync_runs"}
@@ -94,7 +95,7 @@ def test_a_complete_run_tells_what_the_server_counted(tmp_path: Path, dialect: s
     with PancakeServer(account, dialect) as server:
         run = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
         rows = assert_told(server, run)
-    assert rows.keys() == {"", *(page.id for page in read(account))}
+    assert rows.keys() == {ACCOUNT, *(page.id for page in read(account))}
     for page_id, row in rows.items():
         statuses = {name: one["status"] for name, one in by_stream(row).items()}
         assert row["status"] == max(statuses.values(), key=["complete", "skipped"].index)
@@ -102,10 +103,11 @@ def test_a_complete_run_tells_what_the_server_counted(tmp_path: Path, dialect: s
         assert not any(one["open"] or one["set_aside"] for one in row["streams"])
         selected = {stream.name for stream in STREAMS if stream.selected_by_default}
         account_only = {"pages", "multi_page_user_statistics", "sync_runs"}
-        expected = selected - account_only if page_id else selected & account_only - {"sync_runs"}
+        of_account = selected & account_only - {"sync_runs"}
+        expected = of_account if page_id == ACCOUNT else selected - account_only
         assert statuses.keys() == expected
         assert row["started_at"] <= row["ended_at"]
-        if page_id:
+        if page_id != ACCOUNT:
             assert by_stream(row)["conversations"]["top"] == run.bookmark("conversations", page_id)
     names = {page.id: page.name for page in account.pages}
     assert all(row["page_name"] == names.get(page_id) for page_id, row in rows.items())
@@ -145,7 +147,7 @@ def test_what_fails_or_is_set_aside_or_refused_is_told_of_its_page(tmp_path: Pat
     assert run.returncode == 1
     assert any("3 of 4 pages done (1 failed) in " in line for line in log_lines(run, "INFO"))
     assert {page_id: row["status"] for page_id, row in rows.items()} == {
-        "": "complete",
+        ACCOUNT: "complete",
         failing.id: "failed",
         aside.id: "incomplete",
         refused.id: "skipped",
@@ -201,8 +203,8 @@ def test_a_run_that_is_interrupted_tells_of_each_page_and_the_next_one_completes
         "interrupted",
         "interrupted",
     ]
-    assert rows[""]["status"] == "interrupted"
-    assert rows[""]["reason"] == rows[read(account)[1].id]["reason"]
+    assert rows[ACCOUNT]["status"] == "interrupted"
+    assert rows[ACCOUNT]["reason"] == rows[read(account)[1].id]["reason"]
     assert rows[read(account)[2].id]["started_at"] is None
     (line,) = [line for line in log_lines(run, "INFO") if re.search(r", \d+ answers? 429$", line)]
     found = re.search(r": ([\d,]+) rows?, ([\d,]+) calls?, ", line)
@@ -239,11 +241,11 @@ def test_a_run_that_cannot_list_the_pages_tells_so_of_each_that_is_known(
         config = config_for(server)
         first = run_tap(tmp_path, config, catalog=catalog, env=env)
     assert run.returncode == 1
-    assert rows.keys() == {"", *known}
-    assert chosen.keys() == {"", min(known)}
+    assert rows.keys() == {ACCOUNT, *known}
+    assert chosen.keys() == {ACCOUNT, min(known)}
     assert {row["status"] for row in (*rows.values(), *chosen.values())} == {"failed"}
-    assert {row["reason"] for row in rows.values()} == {rows[""]["reason"]}
-    assert rows[""]["reason"] in run.stderr
+    assert {row["reason"] for row in rows.values()} == {rows[ACCOUNT]["reason"]}
+    assert rows[ACCOUNT]["reason"] in run.stderr
     assert server.account.user_token not in run.stdout
     if fault != "empty":
         assert (first.returncode, first.records) == (1, {})
@@ -282,7 +284,7 @@ def test_an_empty_list_of_pages_is_asked_for_again_where_the_state_knows_some(
         account.pages.extend(pages)
         del config["access_token"]
         config["page_access_tokens"] = tokens
-        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {"", *tokens}
+        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {ACCOUNT, *tokens}
 
 
 def test_a_shard_without_a_page_of_a_list_that_has_some_is_no_fault(tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ def test_a_shard_without_a_page_of_a_list_that_has_some_is_no_fault(tmp_path: Pa
         state = sync(tmp_path, config, catalog=select(*RUNS)).state
         account.pages[:] = [page for page in account.pages if shard_of(page.id, 2) == 1]
         rows = told(sync(tmp_path, config, catalog=select(*RUNS), state=state))
-    assert {row["status"] for page_id, row in rows.items() if page_id} == {"gone"}
+    assert {row["status"] for page_id, row in rows.items() if page_id != ACCOUNT} == {"gone"}
 
 
 def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: P
             run = sync(tmp_path, config_for(server), catalog=select(*RUNS), state=run.state)
             rows = told(run)
             assert {page_id: row["status"] for page_id, row in rows.items()} == {
-                "": "complete",
+                ACCOUNT: "complete",
                 gone.id: "gone",
                 inactive.id: "gone",
                 new.id: "complete",
@@ -323,7 +325,7 @@ def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: P
         ids = [new.id, kept.id]
         config = config_for(server, page_ids=ids)
         run = sync(tmp_path, config, catalog=select(*RUNS), state=run.state)
-        assert told(run).keys() == {"", *ids}
+        assert told(run).keys() == {ACCOUNT, *ids}
         assert not [line for line in log_lines(run, "WARNING") if "though earlier" in line]
 
 
@@ -446,6 +448,6 @@ def test_a_page_that_a_map_filters_has_no_row(tmp_path: Path) -> None:
         run = sync(tmp_path, config_for(server, stream_maps=maps), catalog=select(*RUNS))
         assert server.count(page_id=filtered.id) == 0
     assert {page_id: row["status"] for page_id, row in told(run).items()} == {
-        "": "complete",
+        ACCOUNT: "complete",
         kept.id: "complete",
     }

@@ -18,8 +18,8 @@ from tap_pancake.rows import times
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ACCOUNT = ""
-"""Page id of results that belong to no page."""
+ACCOUNT = "account"
+"""Page id of results that belong to no page. Not empty: some targets write an empty key as null."""
 
 
 class Case(StrEnum):

@@ -53,7 +53,7 @@
             from ({{ pancake.newest('sync_runs') }}) as runs
             {{ pancake.unnested('runs.streams') }}
         ) as entries
-        where page_id <> '' and stream in ('{{ pancake.used_streams() | join("', '") }}')
+        where page_id <> 'account' and stream in ('{{ pancake.used_streams() | join("', '") }}')
         group by page_id, stream
     ) as streams
     where coalesce(skipped_at < ended_at, true)

@@ -9,8 +9,8 @@ with entries as (
         min(case when top_at is not null then coalesce(started_at, ended_at) end)
             over (partition by page_id, stream) as first_read_at
     from {{ ref('stg_pancake__sync_run_streams') }} as streams
-    -- A row with an empty page_id is of the account.
-    where page_id <> ''
+    -- The row of the account belongs to no page.
+    where page_id <> 'account'
         {%- if unused %} and stream not in ('{{ unused | join("', '") }}'){% endif %}
 ),
 

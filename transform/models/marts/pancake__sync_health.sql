@@ -9,7 +9,7 @@ with page_runs as (
         reason,
         row_number() over (partition by page_id order by ended_at desc, run_id desc) as place
     from {{ ref('stg_pancake__sync_runs') }}
-    where page_id <> ''
+    where page_id <> 'account'
 ),
 
 placed as (
