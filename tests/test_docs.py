@@ -249,9 +249,59 @@ def test_every_message_has_an_anchor_of_its_own_and_a_remedy() -> None:
     assert len(found) == len(set(found))
 
 
-# Getting started
+# Commands
 
-TWO_COMMANDS = {"sh scripts/demo.sh", "sh scripts/test.sh", "cd tap-pancake"}
+RUN_BY = {
+    "docs/meltano.md": "tests/meltano_docs.py",
+    "docs/scaling.md": "tests/orchestration.py",
+    "docs/getting-started.md": "tests/test_docs.py",
+}
+"""Document → the tests that run its `bash` blocks as they are. Its `sh` blocks are not run."""
+PROGRAMS = {
+    "sh scripts/test": ".ci/run",
+    "sh scripts/check_dist.sh": ".ci/run",
+    ".ci/run": ".github/workflows/test.yml",
+    "scripts.build": "tests/dbt_project.py",
+    "scripts.report": "tests/dbt_report.py",
+    "scripts.recipes": "tests/dbt_recipes.py",
+}
+"""Part of a command → what runs this program, though with other arguments."""
+_BLOCK = re.compile(
+    r"^(?:<!-- not run: (.+) -->\n)?```(sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) -> None:
+    run = {
+        line
+        for path, tests in RUN_BY.items()
+        if Path(path).name in (ROOT / tests).read_text(encoding="utf-8")
+        for reason, language, block in _BLOCK.findall((ROOT / path).read_text(encoding="utf-8"))
+        if language == "bash" and not reason
+        for line in lines_of(block)
+    }
+    programs = [
+        program
+        for program, by in PROGRAMS.items()
+        if program in (ROOT / by).read_text(encoding="utf-8")
+    ]
+    for reason, language, block in _BLOCK.findall(document.read_text(encoding="utf-8")):
+        if reason or (language == "bash" and name_of(document) in RUN_BY):
+            continue
+        for line in lines_of(block):
+            assert line in run or any(program in line for program in programs), line
+
+
+def test_the_columns_of_commands_exist() -> None:
+    for document in PAGES:
+        for line in commands(document.read_text(encoding="utf-8")):
+            names = re.search(r"^meltano select tap-pancake (?:--exclude )?(\w+) (\w+)", line)
+            if names:
+                assert names[2] in streams()[names[1]].schema["properties"], line
+
+
+# Getting started
 
 
 def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
@@ -286,21 +336,6 @@ def test_getting_started_leads_to_rows(tmp_path: Path) -> None:
     assert "messages-" in done[0]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/getting-started.md"])
-def test_the_first_documents_have_the_commands_of_the_others(document: str) -> None:
-    """There is one way to do it; tests/meltano_docs.py and people go it."""
-    others = {
-        line
-        for path in DOCUMENTS
-        if path.name not in {"README.md", "getting-started.md"}
-        for line in commands(path.read_text(encoding="utf-8"))
-    }
-    text = (ROOT / document).read_text(encoding="utf-8").partition("\n## Without Meltano")[0]
-    found = [line for line in commands(text) if "<" not in line]
-    assert len(found) > 5
-    assert not [line for line in found if line not in others | TWO_COMMANDS]
-
-
 VIETNAMESE = {
     "README.vi.md": "README.md",
     "docs/vi/getting-started.md": "docs/getting-started.md",
@@ -330,10 +365,13 @@ def test_the_translated_messages_are_those_of_the_tap() -> None:
 
 
 def commands(text: str) -> list[str]:
-    """Return the commands of a document, without what is said beside them."""
-    found = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    lines = "".join(found).splitlines()
-    return [line.partition("  #")[0].strip() for line in lines if line]
+    """Return the commands of a document, without comments."""
+    return [line for _, _, block in _BLOCK.findall(text) for line in lines_of(block)]
+
+
+def lines_of(block: str) -> list[str]:
+    """Return the lines of a block, without comments."""
+    return [line.partition("  #")[0].strip() for line in block.splitlines() if line]
 
 
 def run_block(commands: str, directory: Path) -> str:

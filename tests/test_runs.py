@@ -284,7 +284,10 @@ def test_an_empty_list_of_pages_is_asked_for_again_where_the_state_knows_some(
         account.pages.extend(pages)
         del config["access_token"]
         config["page_access_tokens"] = tokens
-        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {ACCOUNT, *tokens}
+        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {
+            ACCOUNT,
+            *tokens,
+        }
 
 
 def test_a_shard_without_a_page_of_a_list_that_has_some_is_no_fault(tmp_path: Path) -> None:
