@@ -1,7 +1,7 @@
-"""Answers questions from the models of transform/, with the SQL of docs/recipes.md.
+"""Runs the recipes of docs/recipes.md on the models of transform/.
 
-`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or the URL of a
-PostgreSQL database.
+`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or with the URL of
+a PostgreSQL database instead of the file.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def recipes() -> dict[str, str]:
 
 
 def cell(value: object) -> object:
-    """Return what a cell of a table shows: names of ads may have several lines."""
+    """Return a value for a table cell. Texts become one line: ad names may have several."""
     return " ".join(value.split()) if isinstance(value, str) else "" if value is None else value
 
 
 def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
-    """Print a title and the first rows."""
+    """Print a title and the first `most` rows."""
     print(f"\n{title}:")
     shown = found[:most]
     if shown:
@@ -42,23 +42,25 @@ def table(title: str, found: list[dict[str, Any]], most: int | None) -> None:
 
 
 def main() -> None:
-    """Print the answers."""
-    known = recipes()
+    """Print the results of the chosen recipes."""
+    sql = recipes()
     parser = argparse.ArgumentParser(prog="python -m scripts.recipes", description=__doc__)
     parser.add_argument("database", help="a DuckDB file, or the URL of a PostgreSQL database")
-    parser.add_argument("recipe", nargs="*", default=list(known), help="by default, all")
-    parser.add_argument("--rows", type=int, help="at most so many of each; by default, all")
+    parser.add_argument(
+        "recipe", nargs="*", default=list(sql), help="headings of recipes; by default, all"
+    )
+    parser.add_argument("--rows", type=int, help="maximum rows of each recipe; by default, all")
     parser.add_argument(
         "--schema", help="of the models: by default pancake, in PostgreSQL pancake_models"
     )
     options = parser.parse_args()
-    titles = {title.casefold(): title for title in known}
-    if unknown := [asked for asked in options.recipe if asked.casefold() not in titles]:
-        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(known)}")
-    asked = [titles[recipe.casefold()] for recipe in options.recipe]
+    titles = {title.casefold(): title for title in sql}
+    if unknown := [name for name in options.recipe if name.casefold() not in titles]:
+        parser.error(f"no such recipe: {', '.join(unknown)}; there are: {', '.join(sql)}")
+    chosen = [titles[name.casefold()] for name in options.recipe]
     with opened(options.database, options.schema) as ask:
-        for recipe in asked:
-            table(recipe, ask(known[recipe]), options.rows)
+        for recipe in chosen:
+            table(recipe, ask(sql[recipe]), options.rows)
 
 
 if __name__ == "__main__":
