@@ -67,12 +67,12 @@ def read(
     while not batches.finished:
         calls += 1
         assert calls < 500, "the batches do not end"
-        offset = batches.window
+        offset = batches.offset
         if before_call is not None:
             before_call(calls)
         end = max(0, len(held) - offset)
         rows = spoil(calls, held[max(0, end - batch[bool(offset)]) : end])
-        new = batches.take(rows[::-1] if newest_first else rows)
+        new = batches.add_batch(rows[::-1] if newest_first else rows)
         assert new == sorted(new, key=lambda row: row["inserted_at"])
         came += new
     return came, calls
@@ -361,10 +361,10 @@ def test_an_api_that_stops_in_the_middle_is_left(limit: int) -> None:
     while not (batches.finished or batches.is_stuck):
         calls += 1
         assert calls < 200
-        end = len(held) - batches.window
-        came += batches.take([] if batches.window >= limit else held[max(0, end - 30) : end])
+        end = len(held) - batches.offset
+        came += batches.add_batch([] if batches.offset >= limit else held[max(0, end - 30) : end])
     assert {*numbers(came)} >= {*range(400 - limit, 400)}
-    assert batches.is_stuck or batches.lacks
+    assert batches.is_stuck or batches.missing_count
 
 
 def test_what_comes_where_it_does_not_belong_is_not_dropped() -> None:
@@ -373,10 +373,10 @@ def test_what_comes_where_it_does_not_belong_is_not_dropped() -> None:
     batches = MessageBatches(since=BEGINNING, expected=100, sizes=BatchSizes())
     came: list[Row] = []
     while not (batches.finished or batches.is_stuck):
-        end = max(0, len(held) - -(-batches.window // 30) * 30)
-        came += batches.take(held[max(0, end - 30) : end])
+        end = max(0, len(held) - -(-batches.offset // 30) * 30)
+        came += batches.add_batch(held[max(0, end - 30) : end])
     assert {*numbers(came)} >= {*range(40, 100)}
-    assert batches.is_stuck or batches.lacks
+    assert batches.is_stuck or batches.missing_count
 
 
 @pytest.mark.parametrize(("counted", "lacking"), [(100, 0), (119, 0), (120, 20), (500, 400)])
@@ -384,6 +384,6 @@ def test_what_is_counted_and_does_not_come_is_told(counted: int, lacking: int) -
     held = conversation(100)
     batches = MessageBatches(since=BEGINNING, expected=counted, sizes=BatchSizes())
     while not batches.finished:
-        end = max(0, len(held) - batches.window)
-        batches.take(held[max(0, end - 30) : end])
-    assert batches.lacks == lacking
+        end = max(0, len(held) - batches.offset)
+        batches.add_batch(held[max(0, end - 30) : end])
+    assert batches.missing_count == lacking

@@ -63,7 +63,7 @@ class World:
             now=self.now,
             lookback=config["statistics_lookback_days"],
             slack=config.get("slack", 0),
-            tell=lambda _, known: self.told.append(known),
+            log_aside=lambda _, known: self.told.append(known),
         )
 
     def read(self, days: int = 7, most: int | None = None, **settings: Any) -> list[Span]:
@@ -71,7 +71,7 @@ class World:
         walk = self.walk(**settings)
         spans = list(islice(walk.spans(days), most))
         for span in spans:
-            walk.passed(span)
+            walk.span_read(span)
         return spans
 
     @property
@@ -387,7 +387,7 @@ def test_each_correction_within_the_lookback_is_read(seed: int) -> None:
             if rng.random() < bad:
                 walk.failed(span, FAILURE)
                 continue
-            walk.passed(span)
+            walk.span_read(span)
             at = span.first
             while at < span.after:
                 if at <= walk.bounds.running and walk.bounds.hold(at):
@@ -478,7 +478,7 @@ def fail(world: World, *bad: int, days: int = 7, asked: list[Span] | None = None
         if number in bad:
             walk.failed(span, FAILURE)
         else:
-            walk.passed(span)
+            walk.span_read(span)
     walk.finish()
     return asked
 
@@ -560,7 +560,7 @@ def test_nothing_is_lost_whatever_fails_and_whenever_runs_are_killed(seed: int) 
                     if walk.bounds.hold(at):
                         read[at] = world.now
                     at += DAY if unit is Unit.DAY else HOUR
-                walk.passed(span)
+                walk.span_read(span)
         if kill == 99:
             walk.finish()
     size = DAY if unit is Unit.DAY else HOUR

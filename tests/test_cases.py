@@ -838,8 +838,8 @@ def test_a_conversation_that_was_denied_before_a_signal_is_aside() -> None:
     told: list[PageFailed] = []
     aside = Aside([bookmark], lambda: 10**15, told.append)
     for number in range(2):
-        aside.failed(f"c{number}", None, 10**14, PageSkipped("denied"))
+        aside.item_failed(f"c{number}", None, 10**14, PageSkipped("denied"))
     assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
-    aside.read("c2", 10**14)
+    aside.item_read("c2", 10**14)
     assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
     assert len(told) == 2

@@ -115,7 +115,7 @@ def test_a_stream_has_a_section_with_its_facts(name: str) -> None:
     assert f"\n{get}. Key: {keys}. Replication: {replication}.\n" in section
     assert section.startswith("\nGood for: ")
     rights = re.findall(r"the right to (view [a-z ]+)\.", section)
-    assert rights == ([stream.right] if stream.right else [])
+    assert rights == ([stream.required_permission] if stream.required_permission else [])
     assert ("Not selected by default" in section) != stream.selected_by_default
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.settings import doubts
+from tap_pancake.settings import warnings
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import COMMAND, config_for, log_lines, run_tap
 
@@ -95,8 +95,8 @@ def test_a_token_of_another_page_is_told_before_the_first_call(tmp_path: Path) -
 def test_tokens_that_go_out_in_clear_text_are_told() -> None:
     kept = {"personal_data": "keep", "personal_data_of": "customers"}
     for url in ("https://pages.example", "http://127.0.0.1:9", "http://localhost", "http://[::1]"):
-        assert not list(doubts(kept | {"api_url": url}))
-    (doubt,) = doubts(kept | {"api_url": "http://pages.example/x"})
+        assert not list(warnings(kept | {"api_url": url}))
+    (doubt,) = warnings(kept | {"api_url": "http://pages.example/x"})
     assert "tokens go to pages.example without encryption" in doubt
 
 
