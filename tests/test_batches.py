@@ -50,8 +50,8 @@ def read(
     Args:
         held: its messages, oldest first; it may grow meanwhile.
         batch: the size of a batch on the first call, and on later ones.
-        since: messages sent before are not wanted; microseconds since 1970.
-        expected: how many messages the conversation is said to have; the truth by default.
+        since: the time to read back to, in microseconds since 1970.
+        expected: the API's count of messages; the true number by default.
         sizes: of the run; new ones by default.
         before_call: what happens before each call, by its number.
         newest_first: the order inside of a batch.
@@ -208,15 +208,15 @@ def test_no_batch_is_the_last_since_it_is_short_where_the_count_is_too_low(
     assert numbers(came) == list(range(300))
 
 
-@pytest.mark.parametrize("wanted", [1, 10, 17, 40, 70])
+@pytest.mark.parametrize("needed", [1, 10, 17, 40, 70])
 def test_older_messages_than_wanted_are_not_asked_for(
-    wanted: int, batch: tuple[int, int], known: BatchSizes
+    needed: int, batch: tuple[int, int], known: BatchSizes
 ) -> None:
-    since = sent(message(300 - wanted))
+    since = sent(message(300 - needed))
     came, calls = read(conversation(300), batch=batch, sizes=known, since=since)
 
-    assert set(numbers(came)) >= set(range(300 - wanted, 300))
-    assert calls == calls_needed(wanted, batch)
+    assert set(numbers(came)) >= set(range(300 - needed, 300))
+    assert calls == calls_needed(needed, batch)
 
 
 def test_a_message_with_an_odd_time_does_not_end_a_conversation(batch: tuple[int, int]) -> None:
@@ -348,7 +348,7 @@ def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(
         spoil=lambda number, rows: rows if len(rows) > 20 or number == 1 else held[: batch[1]],
     )
     assert numbers(came) == list(range(100))
-    assert calls <= calls_needed(100, batch) + 4, "since it is said to have 100 more"
+    assert calls <= calls_needed(100, batch) + 4, "the API counts 100 more"
 
 
 @pytest.mark.parametrize("limit", [58, 59, 60, 300])

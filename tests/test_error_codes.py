@@ -41,7 +41,7 @@ CODES: dict[int, tuple[type[PancakeError], type[PancakeError]]] = {
 """Code → what it means for a page token and for a user token: the reference, section 2.2."""
 
 
-def told(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
+def error_of(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
     """Return the class of a code's error, and its text without the code."""
     body = {"success": False, "error_code": code, "message": "x"}
     with pytest.raises(PancakeError) as error:
@@ -51,8 +51,8 @@ def told(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
 
 @pytest.mark.parametrize("user_api", [False, True])
 def test_the_table_has_the_codes_of_the_reference_and_no_others(*, user_api: bool) -> None:
-    unknown = told(999, user_api=user_api)
-    answers = {code: told(code, user_api=user_api) for code in range(300)}
+    unknown = error_of(999, user_api=user_api)
+    answers = {code: error_of(code, user_api=user_api) for code in range(300)}
     known = {code: answer for code, answer in answers.items() if answer != unknown}
     assert {code: kind for code, (kind, _) in known.items()} == {
         code: kinds[user_api] for code, kinds in CODES.items()

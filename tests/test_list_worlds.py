@@ -121,7 +121,7 @@ def tell(story: Story) -> tuple[World, Warehouse, dict[str, set[str]] | None]:
 
     Returns:
         The world, what was written, and what was there when the last complete run began; None if
-        no run came to its end, which each of them has said.
+        no run came to its end; each of them has logged that.
     """
     world = World(story.shape, story.seed, story.back)
     warehouse = Warehouse()

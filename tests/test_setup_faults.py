@@ -1,4 +1,4 @@
-"""What is wrong with the machine or the settings is said at once, in one line."""
+"""What is wrong with the machine or the settings is logged at once, in one line."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def jwt(page_id: str) -> str:
 def test_a_token_of_another_page_is_told_before_the_first_call(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=5, pages=2, conversations=1)) as server:
         right, other = (page.id for page in server.account.pages[:2])
-        for page_id, told in ((right, False), (other, True)):
+        for page_id, is_rejected in ((right, False), (other, True)):
             tokens = {right: jwt(page_id)}
             run = run_tap(tmp_path, config_for(server, page_access_tokens=tokens))
-            assert ("is that of page" in run.stderr) is told
+            assert ("is that of page" in run.stderr) is is_rejected
             assert jwt(page_id) not in run.stderr
         assert_said_at_once(run, f"page {right}", f"page {other}", "`page_access_tokens`")
 
@@ -101,10 +101,12 @@ def test_tokens_that_go_out_in_clear_text_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("redirection", "told"),
+    ("redirection", "message"),
     [(">/dev/full", "No space left on device"), (">&-", "standard output is closed")],
 )
-def test_an_output_that_takes_nothing_is_said(tmp_path: Path, redirection: str, told: str) -> None:
+def test_an_output_that_takes_nothing_is_said(
+    tmp_path: Path, redirection: str, message: str
+) -> None:
     with PancakeServer(Account.generate(seed=5, pages=1, conversations=3)) as server:
         (tmp_path / "config.json").write_text(json.dumps(config_for(server)), encoding="utf-8")
         command = f"{shlex.join(COMMAND)} --config config.json {redirection}"
@@ -113,4 +115,4 @@ def test_an_output_that_takes_nothing_is_said(tmp_path: Path, redirection: str, 
         )
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
-    assert told in run.stderr.splitlines()[-1]
+    assert message in run.stderr.splitlines()[-1]

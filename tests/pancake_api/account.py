@@ -583,11 +583,13 @@ class Page:
                 if conversation.type == "INBOX" and rng.random() < 0.04:
                     conversation.starter = {"id": self.id, "name": self.name}
                 self._adorn(conversation, times[-1])
-                said = [self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)]
-                for before, message in pairwise(said):
+                created = [
+                    self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)
+                ]
+                for before, message in pairwise(created):
                     if message.serial % 2:
                         self._follow(conversation, before, message)
-                self._show(conversation, said)
+                self._show(conversation, created)
 
     def _said(self, text: str | None) -> str:
         return invented.sentence(self.channel.language, self.rng) if text is None else text
