@@ -85,7 +85,7 @@ def account_with_all_cases() -> Account:
         page.tag(inboxes[2].id, 1, utc(2026, 4, 9, 3), action="remove")
         page.belongings.add_customer(utc(2026, 4, 2, 5))
         answered_twice(page)
-        said_when_nobody_works(page)
+        messages_outside_work_hours(page)
         long_forgotten(page)
         of_comments(page)
         rated(page)
@@ -107,7 +107,7 @@ def answered_twice(page: Page) -> None:
     page.receive(talk.id, at=at + minutes(215), sender="outside")
 
 
-def said_when_nobody_works(page: Page) -> None:
+def messages_outside_work_hours(page: Page) -> None:
     """At night, on a Sunday, on a holiday; and until now."""
     for at in (utc(2026, 3, 21, 16), utc(2026, 4, 5, 3), utc(2026, 4, 29, 15), utc(2026, 4, 13, 1)):
         talk = page.add_conversation(at=at, text="Shop còn hàng không?")

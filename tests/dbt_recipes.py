@@ -102,23 +102,23 @@ def talk(page: Page) -> None:
     """Let a page have one conversation of each kind that is easily counted wrongly."""
     at = utc(2026, 5, 3, 2)  # 22:30 on the day before, there
 
-    def said_by(conversation: Conversation, sender: str, minutes: float, text: str = "?") -> None:
+    def send_as(conversation: Conversation, sender: str, minutes: float, text: str = "?") -> None:
         page.receive(conversation.id, at=at + minutes * MINUTE, sender=sender, text=text)
 
     answered_twice = page.add_conversation(at=at, text="?")
-    said_by(answered_twice, "customer", 1)
-    said_by(answered_twice, "bot", 2)
-    said_by(answered_twice, "staff", 10)
-    said_by(answered_twice, "staff", 30)
-    said_by(answered_twice, "customer", 31, "ok")
+    send_as(answered_twice, "customer", 1)
+    send_as(answered_twice, "bot", 2)
+    send_as(answered_twice, "staff", 10)
+    send_as(answered_twice, "staff", 30)
+    send_as(answered_twice, "customer", 31, "ok")
     # The customer's turn again, on the next day there, and twice.
-    said_by(answered_twice, "customer", 100)
-    said_by(answered_twice, "customer", 101)
+    send_as(answered_twice, "customer", 100)
+    send_as(answered_twice, "customer", 101)
     outside = page.add_conversation(at=at, text="?")
-    said_by(outside, "outside", 50)
+    send_as(outside, "outside", 50)
     # Three days later, with a phone number: another session.
-    said_by(outside, "customer", 60 * 72, "0900000123")
-    said_by(outside, "staff", 60 * 72 + 4)
+    send_as(outside, "customer", 60 * 72, "0900000123")
+    send_as(outside, "staff", 60 * 72 + 4)
     rating = page.feedbacks.add(at + 81 * HOUR)
     rating["conversation_id"], rating["rate"] = outside.id, 5
     for hidden in (False, True):

@@ -118,7 +118,7 @@ def end_at(stream: str, before: Json, case: Case) -> None:
 # List-pages.
 
 
-def assert_told(run: Run, level: str, place: str, remedy: str) -> None:
+def assert_logged(run: Run, level: str, place: str, remedy: str) -> None:
     """Assert that one line says what happened where, and what to do."""
     lines = [line for grade, line in logged(run) if grade == level]
     assert len(lines) == 1, run.stderr
@@ -151,7 +151,7 @@ def test_list_pages_that_is_refused_ends_the_run(form: Form) -> None:
         state = state_for(before, [page.id for page in server.account.pages])
         run = read(server, "messages", state)
         assert run.returncode == 1
-        assert_told(run, "CRITICAL", "pages: ", form.user.remedy)
+        assert_logged(run, "CRITICAL", "pages: ", form.user.remedy)
         assert len(asked) == server.count()
         assert form.user.has_tried(len(asked))
         assert not run.records
@@ -190,7 +190,7 @@ def test_list_pages_that_is_refused_when_a_token_was_replaced_loses_that_page_on
         )
         run = run_here(settings_for(server), catalog=select("tags", "users"))
         assert run.returncode == 1
-        assert_told(run, "ERROR", f"page {page.id}: ", form.user.remedy)
+        assert_logged(run, "ERROR", f"page {page.id}: ", form.user.remedy)
         assert form.user.has_tried(len(asked) - 1)
         assert server.count(page_id=page.id) == 1, "its other streams would meet the same"
         held = {

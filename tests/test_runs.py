@@ -64,7 +64,7 @@ def made(server: PancakeServer, page_id: str | None) -> int:
     return sum(call.page_id == page_id for call in server.calls)
 
 
-def assert_told(server: PancakeServer, run: Run) -> dict[str, Json]:
+def assert_account(server: PancakeServer, run: Run) -> dict[str, Json]:
     """Compare the account with what the server counted, what was written, and what the log says."""
     rows = rows_by_page(run)
     for page_id, row in rows.items():
@@ -94,7 +94,7 @@ def test_a_complete_run_tells_what_the_server_counted(tmp_path: Path, dialect: s
     account = Account.generate(seed=161, pages=3, conversations=12, **MAY)
     with PancakeServer(account, dialect) as server:
         run = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows.keys() == {ACCOUNT, *(page.id for page in read(account))}
     for page_id, row in rows.items():
         statuses = {name: one["status"] for name, one in by_stream(row).items()}
@@ -145,7 +145,7 @@ def test_what_fails_or_is_set_aside_or_refused_is_told_of_its_page(tmp_path: Pat
         ]
         names = (*RUNS, "tags", "users")
         run = run_tap(tmp_path, config_for(server), catalog=select(*names), env=hurried(tmp_path))
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert run.returncode == 1
     assert any("3 of 4 pages done (1 failed) in " in line for line in log_lines(run, "INFO"))
     assert {page_id: row["status"] for page_id, row in rows.items()} == {
@@ -176,7 +176,7 @@ def test_a_page_that_is_lost_tells_of_the_streams_that_were_not_asked_for(tmp_pa
             catalog=select(*RUNS, "tags", "users"),
             env=hurried(tmp_path),
         )
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows[other.id]["status"] == "complete"
     assert {one["status"] for one in rows[lost.id]["streams"]} == {"failed"}
 
@@ -378,7 +378,7 @@ def test_rows_that_are_left_out_make_a_page_incomplete(tmp_path: Path) -> None:
     with PancakeServer(account) as server:
         server.alter = without_ids
         run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS, "tags"))
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows[other.id]["status"] == "complete"
     assert (rows[odd.id]["status"], rows[odd.id]["reason"]) == ("incomplete", "rows without `id`")
     assert by_stream(rows[odd.id])["tags"]["row_count"] == 1

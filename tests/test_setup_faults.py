@@ -48,7 +48,7 @@ def untrusted(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def assert_said_at_once(run: Any, *parts: str) -> None:
+def assert_logged_at_once(run: Any, *parts: str) -> None:
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert "Try 2" not in run.stderr
@@ -61,18 +61,18 @@ def test_a_certificate_that_is_not_trusted_is_said_with_the_remedy(
     tmp_path: Path, untrusted: str
 ) -> None:
     run = run_tap(tmp_path, {**CONFIG, "api_url": untrusted})
-    assert_said_at_once(run, "certificate", "REQUESTS_CA_BUNDLE")
+    assert_logged_at_once(run, "certificate", "REQUESTS_CA_BUNDLE")
 
 
 def test_a_name_that_is_not_found_is_said(tmp_path: Path) -> None:
     run = run_tap(tmp_path, {**CONFIG, "api_url": "https://nowhere.invalid"})
-    assert_said_at_once(run, "host of the API is not found", "`api_url`")
+    assert_logged_at_once(run, "host of the API is not found", "`api_url`")
 
 
 def test_a_start_in_the_future_is_refused(tmp_path: Path) -> None:
     start = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     run = run_tap(tmp_path, {**CONFIG, "start_date": start})
-    assert_said_at_once(run, "`start_date` is in the future")
+    assert_logged_at_once(run, "`start_date` is in the future")
 
 
 def jwt(page_id: str) -> str:
@@ -89,7 +89,7 @@ def test_a_token_of_another_page_is_told_before_the_first_call(tmp_path: Path) -
             run = run_tap(tmp_path, config_for(server, page_access_tokens=tokens))
             assert ("is that of page" in run.stderr) is is_rejected
             assert jwt(page_id) not in run.stderr
-        assert_said_at_once(run, f"page {right}", f"page {other}", "`page_access_tokens`")
+        assert_logged_at_once(run, f"page {right}", f"page {other}", "`page_access_tokens`")
 
 
 def test_tokens_that_go_out_in_clear_text_are_told() -> None:
