@@ -160,10 +160,12 @@ class BusyPage:
         while not batches.finished:
             self.wait(1 / RATE)
             messages = self.messages[conversation]
-            high = max(0, len(messages) - batches.window)
+            high = max(0, len(messages) - batches.offset)
             found = range(max(0, high - FULL_BATCH), high)
             bits = sum(1 << n for n in found)
             calls.messages += 1
             calls.again += not bits & ~self._seen[conversation]
             self._seen[conversation] |= bits
-            batches.take([{"id": n, "inserted_at": times.from_micros(messages[n])} for n in found])
+            batches.add_batch(
+                [{"id": n, "inserted_at": times.from_micros(messages[n])} for n in found]
+            )

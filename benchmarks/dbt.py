@@ -104,18 +104,18 @@ def slowest(project: Project) -> str:
 
 def main() -> None:
     """Measure, and print a table."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    message_count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     with tempfile.TemporaryDirectory(prefix="dbt-") as root:
-        compare(Path(root), wanted)
+        compare(Path(root), message_count)
 
 
-def compare(directory: Path, wanted: int) -> None:
+def compare(directory: Path, message_count: int) -> None:
     """Build over a number of messages, and print a table."""
     account = Account.generate(seed=3, pages=12, conversations=60)
     with PancakeServer(account) as server:
         run = sync(directory, config_for(server), catalog=select(*STREAMS))
     base = len(run.records["messages"])
-    copies = max(1, round(wanted / base) - 1)
+    copies = max(1, round(message_count / base) - 1)
     files = directory / "files"
     load_jsonl(directory, files, run.stdout)
     multiply_files(files, range(copies))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     State = dict[str, dict[str, Any]]
 
 CONVERSATIONS = Listing(
-    times=("updated_at", "inserted_at"), late="inserted_at", page_size=FULL_LIST
+    times=("updated_at", "inserted_at"), stored_at_field="inserted_at", page_size=FULL_LIST
 )
 """As in `tap_pancake/streams/conversations.py`, which cannot be imported without the SDK."""
 BACK = 15 * MINUTE

@@ -134,11 +134,11 @@ SLOW_PEAK_MB = 250
 def slow(plan: Plan) -> Section:
     """Measure the tap while it waits for slow answers, and for a slow target."""
     rows, text, goals = [], [], []
-    for contestant, what, wanted in (
+    for contestant, what, size in (
         (TAP, "slow answers", SLOW_ANSWERS),
         (TAP_INTO_SLOW_TARGET, "a slow target", FOR_SLOW_TARGET),
     ):
-        data = plan.sized(wanted)
+        data = plan.sized(size)
         outcomes = race(data, [contestant], plan.rounds, seconds=PATIENCE)[contestant.key]
         bound = data.calls_of_page / data.rate
         megabytes = middle(outcomes, lambda o: o.output_bytes) / MILLION

@@ -88,9 +88,9 @@ DOES: dict[type[errors.PancakeError], str] = {
     errors.PageTokenRenewed: "looks for a newer one in the list of pages; then the page fails",
     errors.PageSkipped: "skips the stream of the page",
     errors.PageFailed: FAILS,
-    errors.NothingThere: "sets a conversation aside; any other stream of the page fails",
+    errors.PathNotFound: "sets a conversation aside; any other stream of the page fails",
     errors.PageDeactivated: "skips the whole page",
-    errors.PageLost: "the whole page fails",
+    errors.PageUnreadable: "the whole page fails",
     errors.RunStopped: "the run ends",
 }
 SLOWS = "asks more slowly; after five minutes without another answer, the stream of the page fails"
@@ -129,7 +129,7 @@ def streams_table() -> str:
                 f"`{stream.replication_key}`" if stream.replication_key else "full table",
                 f"`{names[stream.parent_stream_type]}`" if stream.parent_stream_type else "",
                 page_size_of(stream),
-                stream.brings,
+                stream.per_request,
             ]
             for stream in streams().values()
         ),
@@ -262,7 +262,7 @@ def refusals() -> str:
     for user_api in (False, True):
         for label, status, body in ANSWERS:
             try:
-                errors.check(status, body, where="", user_api=user_api, right="…")
+                errors.raise_for_answer(status, body, where="", user_api=user_api, permission="…")
             except errors.PancakeError as error:
                 text = re.sub(r" \([^()]*\)$", "", str(error).removeprefix(": "))
                 limited = isinstance(error, errors.TransientError) and error.limited
@@ -305,11 +305,11 @@ def variables_table() -> str:
     """Return the variables of the dbt project: defaults, and the comments above them."""
     text = (ROOT / "transform" / "dbt_project.yml").read_text(encoding="utf-8")
     comments = re.findall(r"((?:  # .*\n)+)  (\w+):", text.partition("\nvars:\n")[2])
-    said = {name: " ".join(lines.replace("  # ", "").split()) for lines, name in comments}
+    meanings = {name: " ".join(lines.replace("  # ", "").split()) for lines, name in comments}
     return table(
         "variable | default | meaning",
         (
-            (f"`{name}`", variable_of(default), said[name])
+            (f"`{name}`", variable_of(default), meanings[name])
             for name, default in yaml.safe_load(text)["vars"].items()
         ),
     )

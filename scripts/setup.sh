@@ -24,11 +24,11 @@ install() {
             return 1
     fi
     # The dependencies of the project and of its groups are in pyproject.toml.
-    wanted=$({ echo "$@" && cat pyproject.toml; } | cksum)
+    expected=$({ echo "$@" && cat pyproject.toml; } | cksum)
     installed="$environment/installed-$(echo "$@" | cksum | cut -d ' ' -f 1)"
-    if [ "$(cat "$installed" 2>/dev/null)" != "$wanted" ]; then
+    if [ "$(cat "$installed" 2>/dev/null)" != "$expected" ]; then
         echo "Installing into $environment: $*" >&2
         "$environment/bin/python" -m pip install --quiet "$@" &&
-            echo "$wanted" >"$installed"
+            echo "$expected" >"$installed"
     fi
 }

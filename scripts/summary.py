@@ -26,7 +26,7 @@ WITH latest AS (
     SELECT id, any_value(platform) AS platform, any_value(name) AS name FROM pages GROUP BY id
 ), listed AS (
     SELECT page_id AS id, count(DISTINCT id) AS conversations FROM conversations GROUP BY page_id
-), said AS (
+), dated AS (
     SELECT page_id AS id, count(DISTINCT (conversation_id, id)) AS messages,
         min(inserted_at) AS "first", max(inserted_at) AS "last"
     FROM messages GROUP BY page_id
@@ -35,7 +35,7 @@ SELECT coalesce(platform, 'unknown'), coalesce(name, id),
     coalesce(conversations, 0), coalesce(messages, 0),
     coalesce(strftime("first", '%Y-%m-%d %H:%M'), ''),
     coalesce(strftime("last", '%Y-%m-%d %H:%M'), '')
-FROM latest LEFT JOIN listed USING (id) LEFT JOIN said USING (id)
+FROM latest LEFT JOIN listed USING (id) LEFT JOIN dated USING (id)
 ORDER BY platform, id
 """
 NUMBERS = (int, Decimal)

@@ -14,8 +14,8 @@ from tap_pancake.api.client import PancakeStream
 from tap_pancake.api.errors import (
     PageFailed,
     PageIdle,
-    PageLost,
     PageSkipped,
+    PageUnreadable,
     PancakeError,
     TransientError,
 )
@@ -143,7 +143,7 @@ class Check:
         self._print_account()
         skipped = PageIdle if self._pages.config["fail_on_skip"] else PageSkipped
         failed: list[PancakeError] = []
-        for warning in self._pages.misplaced():
+        for warning in self._pages.unknown_page_warnings():
             self._say(warning)
         for _, problem in self._pages.unreadable():
             self._say(str(problem))
@@ -251,7 +251,7 @@ class Check:
         context: Context | None,
         findings: Findings,
     ) -> None:
-        if isinstance(refusal, PageLost) or findings.is_out_of_reach(refusal):
+        if isinstance(refusal, PageUnreadable) or findings.is_out_of_reach(refusal):
             findings.lost = refusal
         else:
-            findings.refusals[stream.name] = self._pages.judged(refusal, stream, context)
+            findings.refusals[stream.name] = self._pages.idle_or(refusal, stream, context)

@@ -155,17 +155,17 @@ class _RemoveAll(RemoveRecordTransform):
 class SDKStream(RESTStream[Any]):
     """A stream whose bookmarks and STATE messages the tap handles itself (`state.py`)."""
 
-    absent: frozenset[str] = frozenset()
+    missing_columns: frozenset[str] = frozenset()
     """Columns that are missing from the catalog, for example one of an older version."""
     _schema_written = False
     _parts: dict[str, dict[str, Any]] | None = None
 
-    def emits(self, record: Record) -> bool:  # noqa: ARG002
+    def is_written(self, record: Record) -> bool:  # noqa: ARG002
         """Return whether a record is written; its child streams are read in both cases."""
         return True
 
     @abc.abstractmethod
-    def written(self, page_id: str | None, count: int) -> None:
+    def count_written(self, page_id: str | None, count: int) -> None:
         """Add to the number of rows written for a page."""
 
     @abc.abstractmethod
@@ -211,11 +211,13 @@ class SDKStream(RESTStream[Any]):
     @override
     def _write_record_message(self, record: Record) -> None:
         # A stream may be read from before its own start, for its child streams.
-        if not self.emits(record):
+        if not self.is_written(record):
             return
         page_id = record.get("page_id")
-        if self.absent:
-            record = {name: part for name, part in record.items() if name not in self.absent}
+        if self.missing_columns:
+            record = {
+                name: part for name, part in record.items() if name not in self.missing_columns
+            }
         if self._is_plain:
             # The SDK checks for each field, at any depth, whether it is selected.
             now = datetime.now(UTC)
@@ -224,7 +226,7 @@ class SDKStream(RESTStream[Any]):
             messages = list(self._generate_record_messages(record))
         for message in messages:
             self._tap.write_message(message)
-        self.written(page_id, len(messages))  # a map may remove or duplicate rows
+        self.count_written(page_id, len(messages))  # a map may remove or duplicate rows
 
     @override
     def post_process(self, row: Record, context: Context | None = None) -> Record | None:
@@ -304,7 +306,7 @@ class SDKStream(RESTStream[Any]):
             parts.append(self._parts[page_id])
         return self._parts[page_id]
 
-    def kept(self, page_id: str) -> dict[str, Any]:
+    def state_of(self, page_id: str) -> dict[str, Any]:
         """Return the state of a page, or of the stream if it has no pages; never creates one."""
         if self.parent_stream_type is None:
             return self.stream_state

@@ -429,7 +429,7 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE_KEY = 16
 
 
-def doubts(config: Mapping[str, Any]) -> Iterator[str]:
+def warnings(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield warnings about settings that are valid but may be a mistake."""
     address = urlsplit(str(config["api_url"]))
     if address.scheme == "http" and address.hostname not in _LOCAL_HOSTS:

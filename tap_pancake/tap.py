@@ -125,7 +125,7 @@ class TapPancake(SDKTap):
         streams = self.streams.values()
         check_state(state, {stream.name: stream.replication_key for stream in streams})
         self.shared.shard.keep(state)
-        self.shared.account.known = pages_in(state)
+        self.shared.account.pages_in_state = pages_in(state)
         super().load_state(state)
 
     @override
@@ -146,22 +146,22 @@ class TapPancake(SDKTap):
         self.interrupts.begin()
         try:
             # The main thread stays free for signals.
-            lanes.hand_over(self._read_all, self.interrupts.tell)
+            lanes.hand_over(self._read_all, self.interrupts.report_end)
             self.interrupts.wait(self.shared.progress.tick)
         except OSError as fault:  # of the output; other code converts its own to PancakeError
             _discard_output()
             lanes.seize()
-            self.shared.tell_skipped()
+            self.shared.log_skipped()
             msg = f"standard output cannot be written ({fault.strerror}): check where it goes"
             if isinstance(fault, BrokenPipeError):
                 msg = "the target closed the pipe: see its own log for the reason"
             raise PancakeError(msg) from None
         except BaseException as end:
             lanes.seize()
-            self.shared.tell_skipped()
+            self.shared.log_skipped()
             is_written = False
             try:
-                self.shared.streams["sync_runs"].tell_rest(end)
+                self.shared.streams["sync_runs"].write_rest(end)
                 self.shared.state_clock.write()
                 is_written = True
             except OSError:
@@ -184,15 +184,15 @@ class TapPancake(SDKTap):
         if not any(stream.selected for stream in self.streams.values()):
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         for stream in self.streams.values():
-            if stream.selected and isinstance(stream, PancakeStream) and stream.absent:
+            if stream.selected and isinstance(stream, PancakeStream) and stream.missing_columns:
                 self.logger.warning(
                     "%s: the catalog lacks the columns %s, which are not written: write it again"
                     " with --discover",
                     stream.name,
-                    ", ".join(sorted(stream.absent)),
+                    ", ".join(sorted(stream.missing_columns)),
                 )
-        for doubt in settings.doubts(self.config):
-            self.logger.warning("%s", doubt)
+        for warning in settings.warnings(self.config):
+            self.logger.warning("%s", warning)
         if (how := self.config["personal_data"]) != "keep":
             self.logger.info("Personal data of %s: %s", self.config["personal_data_of"], how)
 

@@ -192,7 +192,7 @@ def test_postgresql_of_pipelinewise_holds_each_row(
         texts = connection.execute(
             f"select conversation_id, id, coalesce({restored}, '') from pancake.messages"
         ).fetchall()
-    assert {(talk, message): said for talk, message, said in texts} == {
+    assert {(talk, message): text for talk, message, text in texts} == {
         key: row["original_message"] or "" for key, row in loaded.truth["messages"].items()
     }
 

@@ -98,13 +98,13 @@ class Tab:
             assert byte, "the browser ended"
             text += byte
         found: dict[str, Any] = json.loads(text)
-        happened, told = found.get("method"), found.get("params", {})
+        happened, parameters = found.get("method"), found.get("params", {})
         if happened == "Page.loadEventFired":
             self.loaded = True
         elif happened == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(parameters["request"]["url"])
         elif happened in {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}:
-            self.logged.append(json.dumps(told))
+            self.logged.append(json.dumps(parameters))
         return found
 
 

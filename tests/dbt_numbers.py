@@ -85,7 +85,7 @@ def account_with_all_cases() -> Account:
         page.tag(inboxes[2].id, 1, utc(2026, 4, 9, 3), action="remove")
         page.belongings.add_customer(utc(2026, 4, 2, 5))
         answered_twice(page)
-        said_when_nobody_works(page)
+        messages_outside_work_hours(page)
         long_forgotten(page)
         of_comments(page)
         rated(page)
@@ -107,7 +107,7 @@ def answered_twice(page: Page) -> None:
     page.receive(talk.id, at=at + minutes(215), sender="outside")
 
 
-def said_when_nobody_works(page: Page) -> None:
+def messages_outside_work_hours(page: Page) -> None:
     """At night, on a Sunday, on a holiday; and until now."""
     for at in (utc(2026, 3, 21, 16), utc(2026, 4, 5, 3), utc(2026, 4, 29, 15), utc(2026, 4, 13, 1)):
         talk = page.add_conversation(at=at, text="Shop còn hàng không?")
@@ -119,7 +119,7 @@ def said_when_nobody_works(page: Page) -> None:
 
 
 def long_forgotten(page: Page) -> None:
-    """A wait that expires, and what is said after it; and one that the start date cuts off."""
+    """A wait that expires, with later messages; and one that the start date cuts off."""
     talk = page.add_conversation(at=utc(2026, 3, 12, 2), text="Còn không?")
     page.receive(talk.id, at=utc(2026, 3, 20, 2), text="Còn không ạ?")
     page.receive(talk.id, at=utc(2026, 4, 20, 2), text="Vẫn còn không?")
@@ -198,7 +198,7 @@ def with_seeds(directory: Path, pages: list[Page]) -> Path:
 
 @pytest.fixture(name="shop", scope="module")
 def loaded_shop(tmp_path_factory: pytest.TempPathFactory, database: str) -> Shop:
-    """Read an account once, from a start date that cuts off what was said before."""
+    """Read an account once, from a start date that cuts off earlier messages."""
     directory = tmp_path_factory.mktemp("shop")
     account = account_with_all_cases()
     pages = account.pages[:4]
@@ -298,10 +298,10 @@ def is_same(cell: Any, value: Any) -> bool:
 
 def test_the_health_of_each_page_is_what_its_run_says(project: Project, shop: Shop) -> None:
     rows = {row["page_id"]: row for row in project.rows("pancake__sync_health")}
-    told = {row["page_id"]: row for row in shop.runs if row["page_id"]}
-    assert rows.keys() == told.keys() == shop.pages.keys()
+    reported = {row["page_id"]: row for row in shop.runs if row["page_id"]}
+    assert rows.keys() == reported.keys() == shop.pages.keys()
     for page_id, row in rows.items():
-        ended = plain(datetime.fromisoformat(told[page_id]["ended_at"]))
+        ended = plain(datetime.fromisoformat(reported[page_id]["ended_at"]))
         assert {name: row[name] for name in HEALTHY} == HEALTHY
         assert (row["last_run_at"], row["last_complete_at"]) == (ended, ended)
         assert row["inbox_read_to_local"] == shop.pages[page_id].local(LAST)
@@ -379,7 +379,7 @@ class Reading:
             }
             for page in self.account.pages[:2]
         }
-        # No message is missing where it is said that none is.
+        # No message is missing where the models report none.
         for page in self.account.pages[:2]:
             for talk in page.conversations.values():
                 for message in talk.messages:
@@ -434,10 +434,10 @@ def test_days_that_an_interrupted_run_left_open_are_not_complete(reading: Readin
     reading.read(until=MIDDLE)
     run = reading.read(cut=(14, signal.SIGTERM))
     assert run.returncode == 143
-    told = {row["page_id"]: row["streams"] for row in run.records["sync_runs"]}
+    reported = {row["page_id"]: row["streams"] for row in run.records["sync_runs"]}
     expected = {}
     for page in reading.account.pages[:2]:
-        streams = {row["name"]: row for row in told[page.id]}
+        streams = {row["name"]: row for row in reported[page.id]}
         tops = [as_time(streams[name]["top"]) for name in ("conversations", "messages")]
         expected[page.id] = reading.days_of(page, MAY, min(*tops, END))
         for name in ("conversations", "messages"):

@@ -270,7 +270,7 @@ def as_text(cell: Any) -> str:
     return f"{float(cell):.9g}"
 
 
-# What is said of it
+# Descriptions
 
 
 def models(project: Project) -> dict[str, Json]:
@@ -283,7 +283,7 @@ def test_every_model_and_column_is_described(builds: dict[str, Project]) -> None
     columns = builds["duckdb"].columns()
     for name, node in models(builds["duckdb"]).items():
         assert node["description"], name
-        described = {column for column, said in node["columns"].items() if said["description"]}
+        described = {column for column, entry in node["columns"].items() if entry["description"]}
         assert described == columns[name], name
 
 
@@ -292,9 +292,9 @@ def test_the_descriptions_are_comments_in_the_database(
     builds: dict[str, Project], engine: str
 ) -> None:
     described = {
-        (name, column): said["description"]
+        (name, column): entry["description"]
         for name, node in models(builds[engine]).items()
-        for column, said in {"": node, **node["columns"]}.items()
+        for column, entry in {"": node, **node["columns"]}.items()
     }
     found = builds[engine].query(COMMENTS[engine])
     assert {(row["model"], row["name"]): row["comment"] for row in found} == described
@@ -505,7 +505,7 @@ def test_meltano_builds_the_models(tmp_path: Path, shop: Shop, engine: str) -> N
         (meltano.directory / "transform" / "target" / "sources.json").read_text(encoding="utf-8")
     )["results"]
     assert found["max_loaded_at"][:4] == "2026"
-    # Nobody is told of it.
+    # No usage report is sent.
     assert not list(meltano.directory.rglob(".user.yml"))
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from scripts import recipes, summary
 from scripts.report.models import opened
-from tests.dbt_said import said
+from tests.dbt_said import sender_kind
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT, output_of, run_process
 from tests.stream_truth import records, utc
@@ -102,23 +102,23 @@ def talk(page: Page) -> None:
     """Let a page have one conversation of each kind that is easily counted wrongly."""
     at = utc(2026, 5, 3, 2)  # 22:30 on the day before, there
 
-    def said_by(conversation: Conversation, sender: str, minutes: float, text: str = "?") -> None:
+    def send_as(conversation: Conversation, sender: str, minutes: float, text: str = "?") -> None:
         page.receive(conversation.id, at=at + minutes * MINUTE, sender=sender, text=text)
 
     answered_twice = page.add_conversation(at=at, text="?")
-    said_by(answered_twice, "customer", 1)
-    said_by(answered_twice, "bot", 2)
-    said_by(answered_twice, "staff", 10)
-    said_by(answered_twice, "staff", 30)
-    said_by(answered_twice, "customer", 31, "ok")
+    send_as(answered_twice, "customer", 1)
+    send_as(answered_twice, "bot", 2)
+    send_as(answered_twice, "staff", 10)
+    send_as(answered_twice, "staff", 30)
+    send_as(answered_twice, "customer", 31, "ok")
     # The customer's turn again, on the next day there, and twice.
-    said_by(answered_twice, "customer", 100)
-    said_by(answered_twice, "customer", 101)
+    send_as(answered_twice, "customer", 100)
+    send_as(answered_twice, "customer", 101)
     outside = page.add_conversation(at=at, text="?")
-    said_by(outside, "outside", 50)
+    send_as(outside, "outside", 50)
     # Three days later, with a phone number: another session.
-    said_by(outside, "customer", 60 * 72, "0900000123")
-    said_by(outside, "staff", 60 * 72 + 4)
+    send_as(outside, "customer", 60 * 72, "0900000123")
+    send_as(outside, "staff", 60 * 72 + 4)
     rating = page.feedbacks.add(at + 81 * HOUR)
     rating["conversation_id"], rating["rate"] = outside.id, 5
     for hidden in (False, True):
@@ -240,12 +240,12 @@ def test_messages_per_channel_and_day(shop: Shop, engine: str) -> None:
     expected: dict[tuple[str, date], Counter[str | None]] = defaultdict(Counter)
     for page, known in inbox(shop):
         for message in known.messages:
-            if (kind := said(page.id, known, message)) != "nobody":
+            if (kind := sender_kind(page.id, known, message)) != "nobody":
                 expected[page.platform, local(page, message).date()][kind] += 1
     rows = shop.rows(engine, "Messages per channel and day")
     found = by(rows, "platform", "day")
-    told = {key: counts[:5] for key, counts in found.items() if counts[0]}
-    assert told == {
+    counts_found = {key: counts[:5] for key, counts in found.items() if counts[0]}
+    assert counts_found == {
         key: [counts.total(), *(counts[kind] for kind in kinds)] for key, counts in expected.items()
     }
     complete = {key[1] for key, counts in found.items() if counts[-1]}
@@ -356,7 +356,7 @@ def test_what_is_missing(shop: Shop, engine: str) -> None:
     counted: Counter[tuple[str, str]] = Counter()
     for page, known in inbox(shop):
         for message in known.messages if known.type in {"INBOX", "COMMENT"} else ():
-            if said(page.id, known, message) not in {"nobody", None}:
+            if sender_kind(page.id, known, message) not in {"nobody", None}:
                 counted[page.name, str(local(page, message).date())] += 1
     reported: Counter[tuple[str, str]] = Counter()
     for row in records(shop.server, "page_statistics").values():
@@ -390,11 +390,11 @@ def inbox(shop: Shop) -> Iterator[tuple[Page, Conversation]]:
 
 
 def waits(shop: Shop) -> Iterator[Wait]:
-    """Yield what customers said in an inbox until somebody answered, with the answer if any."""
+    """Yield the customers' messages in an inbox until the next answer, with the answer if any."""
     for page, conversation in inbox(shop):
         turns: list[tuple[tuple[datetime, bool, str], Message]] = []
         for message in conversation.messages if conversation.type == "INBOX" else ():
-            kind = said(page.id, conversation, message)
+            kind = sender_kind(page.id, conversation, message)
             if kind in {"staff", "outside"} or (kind == "customer" and not is_closing(message)):
                 turns.append(((message.inserted_at, kind != "customer", message.id), message))
         asked: list[Message] = []

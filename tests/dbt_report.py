@@ -401,7 +401,7 @@ def compare_staff(shop: Shop, choice: Choice, page: Row) -> None:
         person["orders"] += row["order_count"]
         person["all"] += row["conversation_count"]
     names = ("answers", "conversations", "messages", "phones", "orders")
-    wanted = {
+    by_staff = {
         name: [
             *(person[one] for one in names),
             round(person["orders"] / person["all"], 6) if person["all"] else None,
@@ -410,18 +410,18 @@ def compare_staff(shop: Shop, choice: Choice, page: Row) -> None:
         if any(person.values())
     }
     found = {}
-    for name, answers, _, _, _, conversations, said, phones, orders, rate in page["tables"][
+    for name, answers, _, _, _, conversations, messages, phones, orders, rate in page["tables"][
         "staff"
     ]:
-        counts = [answers, conversations, said, phones, orders]
+        counts = [answers, conversations, messages, phones, orders]
         found[name] = [*counts, rate if rate is None else round(rate, 6)]
         if not any(counts):
             del found[name]
     if choice.type == "COMMENT":
         # The model has comments together with the other kinds that are no private messages.
-        for counted in (*wanted.values(), *found.values()):
+        for counted in (*by_staff.values(), *found.values()):
             counted[0] = 0
-    assert found == wanted
+    assert found == by_staff
     # A day of a page: its median is the model's.
     if choice.first == choice.last and len(choice.pages) == 1 and choice.type == "INBOX":
         medians = {
@@ -639,8 +639,8 @@ def test_all_words_have_contrast(tab: Tab) -> None:
 
 def test_the_page_says_how_new_and_whole_it_is(shop: Shop, tab: Tab) -> None:
     zones = sorted({row["timezone"] for row in shop.project.rows("pancake__pages")})
-    said = tab.run("document.getElementById('as-of').textContent")
-    assert all(f"UTC+{zone:g}" in said for zone in zones)
+    as_of = tab.run("document.getElementById('as-of').textContent")
+    assert all(f"UTC+{zone:g}" in as_of for zone in zones)
     places = [row["page_id"] for row in by_name(shop)]
     (page_id,) = ids(shop, "facebook")
     choose(tab, page=str(places.index(page_id)))

@@ -1,4 +1,4 @@
-"""Who said a message, as the dbt project tells it, and that its incremental runs miss nothing."""
+"""The dbt project finds the sender of each message, and its incremental runs miss nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INBOX = ("pages", "users", "conversations", "messages")
 
 
 def senders(project: Project) -> dict[tuple[str, str], str | None]:
-    """Return who said each message."""
+    """Return the kind of sender of each message."""
     found = project.rows("int_pancake__messages")
     kinds = {(row["conversation_id"], row["message_id"]): row["sender_kind"] for row in found}
     assert len(found) == len(kinds)
@@ -76,8 +76,8 @@ def test_the_recorded_messages_have_the_senders_that_they_show(tmp_path: Path) -
     }
 
 
-def said(page_id: str, talk: Conversation, message: Message) -> str:
-    """Say who sent a message of an account that was generated."""
+def sender_kind(page_id: str, talk: Conversation, message: Message) -> str:
+    """Return the kind of sender of a message in a generated account."""
     kinds = {part["type"] for part in message.attachments}
     alone = kinds == {"reaction"} and not message.text
     if kinds & {"ad_click", "system_message"} or alone:
@@ -90,7 +90,7 @@ def said(page_id: str, talk: Conversation, message: Message) -> str:
         return "automation"
     if "admin_name" in sender:
         return "staff"
-    spoken = [one for one in talk.messages if said_by_customer(page_id, one)]
+    spoken = [one for one in talk.messages if is_from_customer(page_id, one)]
     clicks = [one for one in talk.messages if any(p["type"] == "ad_click" for p in one.attachments)]
     at, near = message.inserted_at, timedelta(seconds=5)
     if any(timedelta(0) <= at - one.inserted_at <= near for one in (*spoken, *clicks)):
@@ -102,7 +102,7 @@ def said(page_id: str, talk: Conversation, message: Message) -> str:
     return "automation" if opening and follows else "outside"
 
 
-def said_by_customer(page_id: str, message: Message) -> bool:
+def is_from_customer(page_id: str, message: Message) -> bool:
     kinds = {part["type"] for part in message.attachments}
     silent = kinds & {"ad_click", "system_message"} or (kinds == {"reaction"} and not message.text)
     return message.sender["id"] != page_id and not silent
@@ -120,7 +120,7 @@ def test_each_signature_of_the_server_has_its_sender(tmp_path: Path) -> None:
         run = sync(tmp_path, config_for(server, start_date="2026-05-01"), catalog=select(*INBOX))
         load_jsonl(tmp_path, tmp_path / "files", run.stdout)
         expected = {
-            (talk.id, message.id): said(page.id, talk, message)
+            (talk.id, message.id): sender_kind(page.id, talk, message)
             for page in account.pages
             if page.category == "activated"
             for talk in page.conversations.values()

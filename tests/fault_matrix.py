@@ -470,11 +470,11 @@ def catalog_for(stream: str) -> Json:
 def questions_of(server: PancakeServer, stream: str) -> list[Question]:
     """Return the questions about the last page of a server, in their order."""
     page = server.account.pages[-1].id
-    wanted = {None, page}
+    page_ids = {None, page}
     asked = [
         question_of(server, call)
         for call in server.calls
-        if call.endpoint == endpoint_of(stream) and call.page_id in wanted
+        if call.endpoint == endpoint_of(stream) and call.page_id in page_ids
     ]
     return list(dict.fromkeys(asked))
 
@@ -500,7 +500,7 @@ class Matrix:
     good: list[str]
     """Pages without a refusal."""
     run: Run
-    mended: Run
+    later_run: Run
     listed: int
     """The number of requests for the list of pages in the first run."""
     lines: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -509,13 +509,13 @@ class Matrix:
 
     def __post_init__(self) -> None:
         """Group the records and the log by page."""
-        self.first, self.second = (by_page(run, self.stream) for run in (self.run, self.mended))
+        self.first, self.second = (by_page(run, self.stream) for run in (self.run, self.later_run))
         for level, line in logged(self.run):
             if level != "CRITICAL" and "page " in line:
                 page_id = line.split("page ", 1)[1].split(",")[0]
                 self.lines.setdefault(page_id, []).append((level, line))
 
-    def told(self, page_id: str) -> list[tuple[str, str]]:
+    def logged_lines(self, page_id: str) -> list[tuple[str, str]]:
         """Return the log of a page, without INFO."""
         return [(level, line) for level, line in self.lines.get(page_id, []) if level != "INFO"]
 
@@ -683,8 +683,8 @@ def read_matrix(stream: str) -> Matrix:
         listed = server.count("pages")
         server.instead = None
         still = [page for page, case in met.items() if case.passes_after is None]
-        mended = read(server, stream, run.state, page_ids=[*still, good[0]])
-    return Matrix(stream, server, before, questions, calls, met, good, run, mended, listed)
+        later_run = read(server, stream, run.state, page_ids=[*still, good[0]])
+    return Matrix(stream, server, before, questions, calls, met, good, run, later_run, listed)
 
 
 class EachRefusal:
@@ -703,20 +703,20 @@ class EachRefusal:
         wrong: dict[str, object] = {}
         for page_id, case in matrix.lasting.items():
             outcome = case.outcome
-            told = matrix.told(page_id)
-            if len(told) == 1:
-                ((level, line),) = told
+            lines = matrix.logged_lines(page_id)
+            if len(lines) == 1:
+                ((level, line),) = lines
                 bare = line.removeprefix("Skipped: ").removeprefix("Set aside: ")
                 where = bare.split(": ")[0].split(", ")
                 named = (where[0], where[-1]) == (f"page {page_id}", matrix.stream)
                 as_skipped = (level, line.startswith("Skipped: ")) == ("WARNING", True)
                 as_aside = (level, line.startswith("Set aside: ")) == ("ERROR", True)
                 as_failed = (level, line.startswith("page ")) == ("ERROR", True)
-                told_well = as_aside if outcome.aside else as_failed
-                told_well = as_skipped if outcome.skipped else told_well
-                if named and told_well and outcome.remedy in line:
+                as_expected = as_aside if outcome.aside else as_failed
+                as_expected = as_skipped if outcome.skipped else as_expected
+                if named and as_expected and outcome.remedy in line:
                     continue
-            wrong[str(case)] = told
+            wrong[str(case)] = lines
         assert not wrong, wrong
 
     def check_it_is_tried_again_if_it_may_pass_and_else_never(self, matrix: Matrix) -> None:
@@ -725,21 +725,21 @@ class EachRefusal:
             waits = waits_of(matrix, page_id)
             patient = all(wait >= case.form.wait for wait in waits)
             calls = len(case.refused)
-            told = 0 if case.outcome.paced else case.hits - calls
+            retries = 0 if case.outcome.paced else case.hits - calls
             tries, rest = divmod(case.hits, calls)
-            if rest or not (case.outcome.has_tried(tries) and len(waits) == told and patient):
+            if rest or not (case.outcome.has_tried(tries) and len(waits) == retries and patient):
                 wrong[str(case)] = case.hits, waits
         assert not wrong, wrong
 
     def check_one_that_passes_costs_its_tries_and_no_row(self, matrix: Matrix) -> None:
         wrong: dict[str, object] = {}
         for page_id, case in matrix.passing.items():
-            told = matrix.told(page_id)
+            lines = matrix.logged_lines(page_id)
             extra = case.calls - matrix.calls
             # Calls that were made ahead may still have the old token.
             most = len(matrix.questions) if case.form.renews else case.hits
-            if told or case.hits != case.passes_after or not case.hits <= extra <= most:
-                wrong[str(case)] = told, case.hits, extra
+            if lines or case.hits != case.passes_after or not case.hits <= extra <= most:
+                wrong[str(case)] = lines, case.hits, extra
             try:
                 assert_same(matrix.first.get(page_id, {}), matrix.due(page_id))
             except AssertionError as error:
@@ -781,9 +781,9 @@ class EachRefusal:
 
     def check_the_next_run_makes_up_for_it(self, matrix: Matrix) -> None:
         wrong: dict[str, object] = {}
-        assert matrix.mended.returncode == 0, matrix.mended.stderr
-        assert not [line for line in logged(matrix.mended) if line[0] != "INFO"]
-        moved = [part_of(matrix.mended.state, matrix.stream, page) for page in matrix.lasting]
+        assert matrix.later_run.returncode == 0, matrix.later_run.stderr
+        assert not [line for line in logged(matrix.later_run) if line[0] != "INFO"]
+        moved = [part_of(matrix.later_run.state, matrix.stream, page) for page in matrix.lasting]
         assert len({part.get("replication_key_value") for part in moved}) == 1
         for page_id, case in matrix.lasting.items():
             arrived = matrix.first.get(page_id, {}) | matrix.second.get(page_id, {})
@@ -827,5 +827,5 @@ def known_at(matrix: Matrix, row: Row) -> str:
 
 def waits_of(matrix: Matrix, page_id: str) -> list[float]:
     """Return the seconds that the tap waited before each retry."""
-    said = [line for level, line in matrix.lines.get(page_id, []) if level == "INFO"]
-    return [float(line.split(" in ")[1].split(" ")[0]) for line in said if line.startswith("Try ")]
+    lines = [line for level, line in matrix.lines.get(page_id, []) if level == "INFO"]
+    return [float(line.split(" in ")[1].split(" ")[0]) for line in lines if line.startswith("Try ")]

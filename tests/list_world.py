@@ -278,7 +278,7 @@ class Warehouse:
         if self.failure is not None or any(part.get("open") for part in parts):
             return False
         marks = [times.micros(mark) for part in parts if (mark := part.get("late"))]
-        return not listing.late or min(marks, default=since) >= since
+        return not listing.stored_at_field or min(marks, default=since) >= since
 
 
 MOST_CALLS = 4000
@@ -369,7 +369,7 @@ def _reader(
     rows, children = shares.get("rows"), [shares["messages"]] if "messages" in shares else []
     selection = Selection(PAGE, live, rows=rows, children=children, memory=Memory(), aside={})
     late = None
-    if listing.late:
+    if listing.stored_at_field:
         late = LateRows(live, LiveList(listing.by_late(), ask, now=now), selection, warn)
     head = Head(live, selection, None, warn)
     return ListReader(live, selection, head, late, refresh=1e9, reach=3 * DAY, warn=warn)

@@ -35,7 +35,7 @@ LARGE = 9_007_199_254_740_993
 """The first whole number that a float cannot hold."""
 LABEL = r"Khách \N, sỉ"
 """DuckDB 1.2 reads the backslash as an escape."""
-SAID = 'Xong ạ 👨‍👩‍👧‍👦 🇻🇳 ❤️, "mai" nhận;\n\\N \x00'
+MESSAGE_TEXT = 'Xong ạ 👨‍👩‍👧‍👦 🇻🇳 ❤️, "mai" nhận;\n\\N \x00'
 
 
 @dataclass
@@ -70,7 +70,7 @@ def make_difficult(account: Account) -> None:
     """Add values to the account that are difficult for targets."""
     (conversation, *_) = account.pages[0].conversations.values()
     message = conversation.messages[-1]
-    message.text = SAID
+    message.text = MESSAGE_TEXT
     message.like_count = LARGE
     message.attachments = [{"id": str(LARGE), "type": "sticker", "size": LARGE, "name": "'"}]
     for tag in account.pages[0].tags.values():

@@ -152,11 +152,11 @@ def test_what_was_skipped_or_failed_fails_the_last_task_which_names_it(
         server.faults = []
     assert done.returncode != 0
     log = done.stdout + done.stderr
-    told = [line for line in log.splitlines() if re.search(r"\bshard \d (failed|skipped)", line)]
-    assert any("shard 1 failed" in line for line in told)
+    lines = [line for line in log.splitlines() if re.search(r"\bshard \d (failed|skipped)", line)]
+    assert any("shard 1 failed" in line for line in lines)
     skipped = f"shard 0 skipped page {pages[0]}, page_statistics: permission was denied"
-    assert any(skipped in line for line in told)
-    assert not any("shard 2" in line for line in told)
+    assert any(skipped in line for line in lines)
+    assert not any("shard 2" in line for line in lines)
     assert states_of(project) == {"shards": "success", "read": "failed", "check": "failed"}
     assert server.account.user_token not in log
 
@@ -239,18 +239,18 @@ def test_three_shards_become_five_as_the_document_says(
     del environment["TAP_PANCAKE_END_DATE"]
     project = replace(project, environment=environment)
     (project.directory / "orchestrate").symlink_to(ROOT / "orchestrate")
-    failing, told = (page for page in server.account.pages[:2])
+    failing, other = (page for page in server.account.pages[:2])
     server.faults = [Fault("error:100", endpoint="messages", page_id=failing.id, at={3})]
     run(project, as_many(by_hand, 3))
     server.faults = []
     before = project.rows("messages")
-    told.receive(next(iter(told.conversations)))
+    other.receive(next(iter(other.conversations)))
     run(project, change)
     server.reset_calls()
     run(project, as_many(by_hand, 5))
     assert {call.page_id for call in server.calls if call.endpoint == "messages"} == {
         failing.id,
-        told.id,
+        other.id,
     }
     after = project.rows("messages")
     expected = server.expected().messages

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tests.dbt_said import said
+from tests.dbt_said import sender_kind
 from tests.transform import DEFAULTS
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Hours:
 
 
 @dataclass
-class Said:
+class ReadMessage:
     """A message that the tap read."""
 
     message: Message
@@ -72,10 +72,10 @@ class Wait:
     """The time from a customer's message to the next answer."""
 
     talk: Conversation
-    asked: list[Said]
+    asked: list[ReadMessage]
     is_first: bool
     """Whether there is no answer before it."""
-    answer: Said | None = None
+    answer: ReadMessage | None = None
     ended_at: datetime | None = None
     ended_by: str | None = None
     asked_at: datetime = field(init=False)
@@ -200,33 +200,33 @@ class Counted:
     # Messages
 
     @cached_property
-    def said(self) -> dict[str, list[Said]]:
+    def messages(self) -> dict[str, list[ReadMessage]]:
         """The messages of each conversation that were read, in order."""
-        return {talk.id: self._said(talk) for talk in self.talks}
+        return {talk.id: self._messages_of(talk) for talk in self.talks}
 
-    def _said(self, talk: Conversation) -> list[Said]:
+    def _messages_of(self, talk: Conversation) -> list[ReadMessage]:
         read = copy.copy(talk)
         read.messages = [one for one in talk.messages if one.inserted_at >= self.start]
         customers = {talk.psid, talk.starter["id"], *(person.psid for person in talk.customers)}
         found = []
         for message in read.messages:
-            kind, sender = said(self.page.id, read, message), message.sender
+            kind, sender = sender_kind(self.page.id, read, message), message.sender
             name = sender.get("admin_name") if kind == "staff" else None
             uid = (
                 sender.get("uid") or self.by_name.get(name or "", name) if kind == "staff" else None
             )
             third = kind == "customer" and talk.type != "INBOX" and sender["id"] not in customers
-            found.append(Said(message, kind, uid, name, third))
+            found.append(ReadMessage(message, kind, uid, name, third))
         places = {"customer": 0, "staff": 1}
         return sorted(found, key=lambda one: (one.at, places.get(one.kind, 2), one.message.id))
 
-    def person(self, one: Said | None) -> str:
+    def person(self, one: ReadMessage | None) -> str:
         """Return the id of the member of staff who sent it, if known."""
         return (one and one.staff_id) or "unknown"
 
-    def all_said(self) -> Iterator[tuple[Conversation, Said]]:
+    def all_messages(self) -> Iterator[tuple[Conversation, ReadMessage]]:
         for talk in self.talks:
-            for one in self.said[talk.id]:
+            for one in self.messages[talk.id]:
                 yield talk, one
 
     # Waits
@@ -236,15 +236,15 @@ class Counted:
         """All waits, including those that were cut off."""
         return [wait for talk in self.talks for wait in self._waits(talk)]
 
-    def _ends(self, talk: Conversation) -> Iterator[tuple[datetime, int, str, Said | None]]:
+    def _ends(self, talk: Conversation) -> Iterator[tuple[datetime, int, str, ReadMessage | None]]:
         """Yield what ends a wait in a conversation: answers, and private replies to it."""
-        for one in self.said[talk.id]:
+        for one in self.messages[talk.id]:
             if one.is_answer:
                 yield one.at, 1, "answer", one
             elif one.kind == "customer" and not one.is_third_person:
                 reply_to = one.message.private_reply_to
                 if reply_to is not None:
-                    replies = self.said.get(reply_to, [])
+                    replies = self.messages.get(reply_to, [])
                     later = [r for r in replies if r.is_answer and r.at >= one.at]
                     yield (
                         (later[0].at, 1, "private_reply", later[0])
@@ -253,7 +253,7 @@ class Counted:
                     )
 
     def _waits(self, talk: Conversation) -> list[Wait]:
-        asking = [(one.at, 0, "", one) for one in self.said[talk.id] if one.asks]
+        asking = [(one.at, 0, "", one) for one in self.messages[talk.id] if one.asks]
         most = timedelta(days=DEFAULTS["pancake__open_days"])
         found: list[Wait] = []
         waiting: Wait | None = None
@@ -348,7 +348,7 @@ class Counted:
         return {(self.page.id, talk.id): self._conversation(talk) for talk in self.talks}
 
     def _conversation(self, talk: Conversation) -> Json:
-        lines = self.said[talk.id]
+        lines = self.messages[talk.id]
         waits = [wait for wait in self.waits if wait.talk is talk]
         kinds = Counter(one.kind for one in lines)
         heard = [one for one in lines if one.kind != "nobody"]
@@ -401,19 +401,21 @@ class Counted:
         }
 
     @cached_property
-    def stretches(self) -> dict[str, list[list[tuple[datetime, bool, Said | None, str | None]]]]:
+    def stretches(
+        self,
+    ) -> dict[str, list[list[tuple[datetime, bool, ReadMessage | None, str | None]]]]:
         """The sessions of each conversation; an event has a time, is_click, a message and an ad."""
         found = {}
         for talk in self.talks:
-            events: list[tuple[datetime, bool, Said | None, str | None]] = [
+            events: list[tuple[datetime, bool, ReadMessage | None, str | None]] = [
                 (one.at, is_click(one.message), one, None)
-                for one in self.said[talk.id]
+                for one in self.messages[talk.id]
                 if (is_click(one.message) or one.kind != "nobody") and not one.is_third_person
             ]
             if talk.type == "INBOX":
                 events += [(whole(talk.inserted_at), True, None, ad) for ad in talk.ad_ids]
             events.sort(key=lambda event: (event[0], not event[1]))
-            parts: list[list[tuple[datetime, bool, Said | None, str | None]]] = []
+            parts: list[list[tuple[datetime, bool, ReadMessage | None, str | None]]] = []
             for event in events:
                 if (
                     not parts
@@ -542,7 +544,7 @@ class Counted:
             spoken = [
                 one.at
                 for talk in own
-                for one in self.said[talk.id]
+                for one in self.messages[talk.id]
                 if one.message.sender["id"] != self.page.id and not one.is_third_person
             ]
             clicks = [
@@ -581,7 +583,7 @@ class Counted:
         def hour(kind: str, at: datetime) -> tuple[Any, ...]:
             return self.page.id, kind, self.local(at).replace(minute=0, second=0, microsecond=0)
 
-        for talk, one in self.all_said():
+        for talk, one in self.all_messages():
             key = hour(talk.type, one.at)
             found[key][f"{one.kind}_message_count"] += 1
             found[key]["message_count"] += one.kind != "nobody"
@@ -630,10 +632,10 @@ class Counted:
             rows[key] |= theirs.get(key, dict.fromkeys(PANCAKES))
         return rows
 
-    def _written(self) -> dict[tuple[Any, ...], list[tuple[Conversation, Said]]]:
+    def _written(self) -> dict[tuple[Any, ...], list[tuple[Conversation, ReadMessage]]]:
         """Return the answers of each member of staff on each day."""
-        found: dict[tuple[Any, ...], list[tuple[Conversation, Said]]] = defaultdict(list)
-        for talk, one in self.all_said():
+        found: dict[tuple[Any, ...], list[tuple[Conversation, ReadMessage]]] = defaultdict(list)
+        for talk, one in self.all_messages():
             if one.is_answer:
                 found[self.page.id, self.person(one), self.day(one.at)].append((talk, one))
         return found
@@ -658,7 +660,7 @@ class Counted:
         """Return the conversations with a phone number, and the orders, by staff and day."""
         phones: dict[tuple[Any, ...], set[str]] = defaultdict(set)
         orders: Counter[tuple[Any, ...]] = Counter()
-        for talk, one in self.all_said():
+        for talk, one in self.all_messages():
             if one.kind == "customer" and one.message.phones:
                 writer = self._credited(talk.customers[0], one.at)
                 phones[self.page.id, writer, self.day(one.at)].add(talk.id)
@@ -672,7 +674,7 @@ class Counted:
         written = [
             (one.at, one.message.id, one)
             for talk in self.talks_of(customer.id)
-            for one in self.said[talk.id]
+            for one in self.messages[talk.id]
             if one.is_answer and one.at <= at
         ]
         if not written:
@@ -842,7 +844,7 @@ class Counted:
 
     def _seen(self) -> Iterator[tuple[str, datetime]]:
         """Yield each time at which a member of staff did something."""
-        for _, one in self.all_said():
+        for _, one in self.all_messages():
             if one.kind == "staff":
                 yield self.person(one), one.at
         for talk in self.talks:
@@ -918,7 +920,7 @@ class Counted:
         """Return the rows of pancake__reconciliation."""
         found: dict[date, Counter[str]] = defaultdict(Counter)
         reported: dict[date, Counter[str]] = defaultdict(Counter)
-        for talk, one in self.all_said():
+        for talk, one in self.all_messages():
             day = found[self.day(one.at)]  # each day with a message has a row
             by = "customer" if one.kind == "customer" else "page"
             if talk.type in {"INBOX", "COMMENT"} and one.kind != "nobody":

@@ -281,9 +281,9 @@ def test_one_that_is_refused_waits_and_those_beside_it_come(
         assert all(ad_id in line for ad_id in refused)
         assert "the API refused the call" in line
         row = {row["page_id"]: row for row in first.records["sync_runs"]}[page.id]
-        (told,) = [one for one in row["streams"] if one["name"] == "ads"]
-        assert (row["status"], told["status"]) == ("incomplete", "incomplete")
-        assert {*told["set_aside"]} == refused
+        (entry,) = [one for one in row["streams"] if one["name"] == "ads"]
+        assert (row["status"], entry["status"]) == ("incomplete", "incomplete")
+        assert {*entry["set_aside"]} == refused
         part = first.part("ads", page.id)
         assert waiting(part) == aside(part) == refused
 

@@ -143,7 +143,7 @@ def test_rows_before_a_schema_are_in_files_before_it(tmp_path: Path, server: Pan
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"storage": {"root": "/dev/null/files"}}, "no file can be written"),
         ({"storage": {"root": "nowhere://user:p4ss@host/files"}}, "no file can be written"),
@@ -157,12 +157,12 @@ def test_rows_before_a_schema_are_in_files_before_it(tmp_path: Path, server: Pan
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(
-    tmp_path: Path, server: PancakeServer, setting: Json, told: str
+    tmp_path: Path, server: PancakeServer, setting: Json, message: str
 ) -> None:
     run = run_tap(tmp_path, config_for(server, batch_config=setting))
     assert run.returncode == 1
     last = run.stderr.splitlines()[-1]
-    assert told in last
+    assert message in last
     assert "batch_config" in last
     assert "Traceback" not in run.stderr
     assert "p4ss" not in run.stderr

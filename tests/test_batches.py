@@ -50,8 +50,8 @@ def read(
     Args:
         held: its messages, oldest first; it may grow meanwhile.
         batch: the size of a batch on the first call, and on later ones.
-        since: messages sent before are not wanted; microseconds since 1970.
-        expected: how many messages the conversation is said to have; the truth by default.
+        since: the time to read back to, in microseconds since 1970.
+        expected: the API's count of messages; the true number by default.
         sizes: of the run; new ones by default.
         before_call: what happens before each call, by its number.
         newest_first: the order inside of a batch.
@@ -67,12 +67,12 @@ def read(
     while not batches.finished:
         calls += 1
         assert calls < 500, "the batches do not end"
-        offset = batches.window
+        offset = batches.offset
         if before_call is not None:
             before_call(calls)
         end = max(0, len(held) - offset)
         rows = spoil(calls, held[max(0, end - batch[bool(offset)]) : end])
-        new = batches.take(rows[::-1] if newest_first else rows)
+        new = batches.add_batch(rows[::-1] if newest_first else rows)
         assert new == sorted(new, key=lambda row: row["inserted_at"])
         came += new
     return came, calls
@@ -208,15 +208,15 @@ def test_no_batch_is_the_last_since_it_is_short_where_the_count_is_too_low(
     assert numbers(came) == list(range(300))
 
 
-@pytest.mark.parametrize("wanted", [1, 10, 17, 40, 70])
+@pytest.mark.parametrize("needed", [1, 10, 17, 40, 70])
 def test_older_messages_than_wanted_are_not_asked_for(
-    wanted: int, batch: tuple[int, int], known: BatchSizes
+    needed: int, batch: tuple[int, int], known: BatchSizes
 ) -> None:
-    since = sent(message(300 - wanted))
+    since = sent(message(300 - needed))
     came, calls = read(conversation(300), batch=batch, sizes=known, since=since)
 
-    assert set(numbers(came)) >= set(range(300 - wanted, 300))
-    assert calls == calls_needed(wanted, batch)
+    assert set(numbers(came)) >= set(range(300 - needed, 300))
+    assert calls == calls_needed(needed, batch)
 
 
 def test_a_message_with_an_odd_time_does_not_end_a_conversation(batch: tuple[int, int]) -> None:
@@ -348,7 +348,7 @@ def test_an_api_that_answers_with_its_oldest_batch_for_ever_is_left(
         spoil=lambda number, rows: rows if len(rows) > 20 or number == 1 else held[: batch[1]],
     )
     assert numbers(came) == list(range(100))
-    assert calls <= calls_needed(100, batch) + 4, "since it is said to have 100 more"
+    assert calls <= calls_needed(100, batch) + 4, "the API counts 100 more"
 
 
 @pytest.mark.parametrize("limit", [58, 59, 60, 300])
@@ -361,10 +361,10 @@ def test_an_api_that_stops_in_the_middle_is_left(limit: int) -> None:
     while not (batches.finished or batches.is_stuck):
         calls += 1
         assert calls < 200
-        end = len(held) - batches.window
-        came += batches.take([] if batches.window >= limit else held[max(0, end - 30) : end])
+        end = len(held) - batches.offset
+        came += batches.add_batch([] if batches.offset >= limit else held[max(0, end - 30) : end])
     assert {*numbers(came)} >= {*range(400 - limit, 400)}
-    assert batches.is_stuck or batches.lacks
+    assert batches.is_stuck or batches.missing_count
 
 
 def test_what_comes_where_it_does_not_belong_is_not_dropped() -> None:
@@ -373,10 +373,10 @@ def test_what_comes_where_it_does_not_belong_is_not_dropped() -> None:
     batches = MessageBatches(since=BEGINNING, expected=100, sizes=BatchSizes())
     came: list[Row] = []
     while not (batches.finished or batches.is_stuck):
-        end = max(0, len(held) - -(-batches.window // 30) * 30)
-        came += batches.take(held[max(0, end - 30) : end])
+        end = max(0, len(held) - -(-batches.offset // 30) * 30)
+        came += batches.add_batch(held[max(0, end - 30) : end])
     assert {*numbers(came)} >= {*range(40, 100)}
-    assert batches.is_stuck or batches.lacks
+    assert batches.is_stuck or batches.missing_count
 
 
 @pytest.mark.parametrize(("counted", "lacking"), [(100, 0), (119, 0), (120, 20), (500, 400)])
@@ -384,6 +384,6 @@ def test_what_is_counted_and_does_not_come_is_told(counted: int, lacking: int) -
     held = conversation(100)
     batches = MessageBatches(since=BEGINNING, expected=counted, sizes=BatchSizes())
     while not batches.finished:
-        end = max(0, len(held) - batches.window)
-        batches.take(held[max(0, end - 30) : end])
-    assert batches.lacks == lacking
+        end = max(0, len(held) - batches.offset)
+        batches.add_batch(held[max(0, end - 30) : end])
+    assert batches.missing_count == lacking

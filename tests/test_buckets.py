@@ -42,8 +42,8 @@ class World:
         self.added: str | None = "2026-02-10T20:00:00.000000Z"
         self.now = NOON
         self.state: dict[str, Any] = {"context": {}}
-        self.told: list[bool] = []
-        """Of each span that was said to be aside, whether it was so before."""
+        self.was_aside: list[bool] = []
+        """For each span that was logged as set aside: whether an earlier run had set it aside."""
 
     def walk(self, **settings: Any) -> BucketWalk:
         """Begin a run."""
@@ -63,7 +63,7 @@ class World:
             now=self.now,
             lookback=config["statistics_lookback_days"],
             slack=config.get("slack", 0),
-            tell=lambda _, known: self.told.append(known),
+            log_aside=lambda _, known: self.was_aside.append(known),
         )
 
     def read(self, days: int = 7, most: int | None = None, **settings: Any) -> list[Span]:
@@ -71,7 +71,7 @@ class World:
         walk = self.walk(**settings)
         spans = list(islice(walk.spans(days), most))
         for span in spans:
-            walk.passed(span)
+            walk.span_read(span)
         return spans
 
     @property
@@ -387,7 +387,7 @@ def test_each_correction_within_the_lookback_is_read(seed: int) -> None:
             if rng.random() < bad:
                 walk.failed(span, FAILURE)
                 continue
-            walk.passed(span)
+            walk.span_read(span)
             at = span.first
             while at < span.after:
                 if at <= walk.bounds.running and walk.bounds.hold(at):
@@ -478,7 +478,7 @@ def fail(world: World, *bad: int, days: int = 7, asked: list[Span] | None = None
         if number in bad:
             walk.failed(span, FAILURE)
         else:
-            walk.passed(span)
+            walk.span_read(span)
     walk.finish()
     return asked
 
@@ -490,14 +490,14 @@ def test_a_span_that_fails_is_set_aside_and_the_others_are_read(unit: Unit, bad:
     spans = fail(world, bad)
     aside = spans[bad]
     assert dates(spans) == ["0223-0301", "0216-0222", "0210-0215"]
-    assert world.told == [False]
+    assert world.was_aside == [False]
     assert world.state["open"] == world.state["aside"]
     # Later runs try it after all else, and say that it is still so.
     world.now += DAY
     again = fail(world, 1)
     assert dates(again)[0] == ("0302-0302" if bad == 0 else "0301-0302")
     assert dates(again)[1] == dates([aside])[0]
-    assert world.told == [False, True]
+    assert world.was_aside == [False, True]
     assert len(world.state["aside"]) == 1
     assert dates(fail(world))[1] == dates([aside])[0]
     assert {"open", "aside"}.isdisjoint(world.state)
@@ -514,7 +514,7 @@ def test_a_stream_of_which_nothing_can_be_read_fails_and_leaves_the_state_as_it_
     with pytest.raises(PageFailed):
         fail(world, 0)
     assert world.state == before
-    assert not world.told
+    assert not world.was_aside
 
 
 def test_three_spans_in_a_row_that_fail_end_the_stream_and_the_next_run_begins_behind_them() -> (
@@ -560,7 +560,7 @@ def test_nothing_is_lost_whatever_fails_and_whenever_runs_are_killed(seed: int) 
                     if walk.bounds.hold(at):
                         read[at] = world.now
                     at += DAY if unit is Unit.DAY else HOUR
-                walk.passed(span)
+                walk.span_read(span)
         if kill == 99:
             walk.finish()
     size = DAY if unit is Unit.DAY else HOUR

@@ -1,6 +1,6 @@
 """What the tap got wrong when it was tried as users would, with what is right instead.
 
-Each case (R1, R2, ...) once lost rows, or a whole page, or said nothing. Here the tap runs as a
+Each case (R1, R2, ...) once lost rows, or a whole page, or logged nothing. Here the tap runs as a
 process, run after run into one target, against a server that is so; what then counts is what
 arrived, the exit code and the log.
 """
@@ -329,8 +329,8 @@ def test_r5_a_machine_whose_clock_nothing_corrects_loses_nothing_and_is_told(
         run = shop.run(after=10 * MINUTE, machine_ahead=hours * HOUR)
         shop.assert_succeeded()
         shop.assert_complete()
-        (told,) = warnings(run)
-        assert "does not send the time" in told
+        (warning,) = warnings(run)
+        assert "does not send the time" in warning
         shop.say(made[number * 10 :][:10])
         shop.page.add_conversation()
 
@@ -446,7 +446,7 @@ def test_r8_other_lists_in_any_order_give_all(
     shop.assert_complete(*streams)
 
 
-# R9: hours of pages whose zone is not told, or changes.
+# R9: hours of pages whose zone is not listed, or changes.
 
 HOURS = ("page_statistics", "user_statistics")
 
@@ -645,10 +645,10 @@ def test_r16_a_firewall_is_no_missing_permission(shop: Shop, endpoint: Any) -> N
     run = shop.run()
     assert run.returncode == 1
     assert fault.hits > 1
-    said = " ".join(complaints(run)).lower()
-    assert "permission" not in said
-    assert "administrator" not in said
-    assert re.search(r"firewall|before the api|in front of|proxy", said), said
+    text = " ".join(complaints(run)).lower()
+    assert "permission" not in text
+    assert "administrator" not in text
+    assert re.search(r"firewall|before the api|in front of|proxy", text), text
     if endpoint == "messages":
         shop.assert_complete("conversations")
     shop.heal()
@@ -835,11 +835,11 @@ def test_a_conversation_that_was_denied_before_a_signal_is_aside() -> None:
     """Whether the page is denied is not known before the third one, but the coverage goes on."""
     part: Json = {"context": {"page_id": "1"}}
     bookmark = Bookmark(part, "inserted_at", incremental=True)
-    told: list[PageFailed] = []
-    aside = Aside([bookmark], lambda: 10**15, told.append)
+    logged: list[PageFailed] = []
+    aside = Aside([bookmark], lambda: 10**15, logged.append)
     for number in range(2):
-        aside.failed(f"c{number}", None, 10**14, PageSkipped("denied"))
+        aside.item_failed(f"c{number}", None, 10**14, PageSkipped("denied"))
     assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
-    aside.read("c2", 10**14)
+    aside.item_read("c2", 10**14)
     assert [one for one, *_ in part["aside"]] == ["c0", "c1"]
-    assert len(told) == 2
+    assert len(logged) == 2

@@ -1,4 +1,4 @@
-"""`--test` says of each page what can be read and what not, and where that is mended."""
+"""`--test` shows which streams of each page can be read, and how to fix the others."""
 
 from __future__ import annotations
 
@@ -303,8 +303,8 @@ def test_page_tokens_alone_are_enough(tmp_path: Path) -> None:
         config["page_access_tokens"] = {page.id: page.token for page in account.pages}
         run = run_check(tmp_path, config)
     assert run.returncode == 0, run.stderr
-    *told, calls = run.stdout.splitlines()
-    assert told == [
+    *lines, calls = run.stdout.splitlines()
+    assert lines == [
         "Pages to read: 2",
         *(
             f"page {page.id}: everything can be read ({BY_DEFAULT} streams)"
@@ -380,10 +380,10 @@ def test_a_gateway_that_fails_for_one_stream_hides_no_other(tmp_path: Path) -> N
             Fault("502_html", page_id=lost.id),
         ]
         run = run_check(tmp_path, config_for(server))
-    told = run.stdout.splitlines()[2:]
-    assert told[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
-    assert told[1].startswith(
+    lines = run.stdout.splitlines()[2:]
+    assert lines[0].endswith(f": {BY_DEFAULT - 1} of {BY_DEFAULT} streams can be read")
+    assert lines[1].startswith(
         "  fails: tags: something in front of the API, such as a gateway, failed"
     )
-    assert ": nothing can be read: something in front of the API" in told[2]
+    assert ": nothing can be read: something in front of the API" in lines[2]
     assert server.count(page_id=lost.id) == 2 * 3

@@ -94,7 +94,7 @@ def correct(page: Page, at: datetime, many: int) -> None:
 def test_runs_every_ten_minutes_lose_nothing(minutes: int, late: int) -> None:
     """Rows appear before, between and during the runs, over the pages' midnight.
 
-    Not for ever during a run: one whose each reading of the head finds more is told to be too fast.
+    Not for ever during a run: if each reading of the head finds more rows, the list is too fast.
     """
     account = Account(3)
     page = account.add_page(timezone=7)

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from tap_pancake.reading import state
-from tap_pancake.rows.kept import Glance, beside
+from tap_pancake.rows.kept import PartialDecoder, fields_beside_rows
 from tap_pancake.running import run as running
 from tests.pancake_api import Account, Fault, PancakeServer
 from tests.stream_truth import assert_same, records, utc
@@ -372,9 +372,9 @@ def test_a_map_may_remove_messages_and_keep_details(server: PancakeServer) -> No
 
 def test_what_stands_beside_rows_is_kept_as_it_came() -> None:
     whole = {"success": True, "messages": [{"id": "1", "text": "a"}], "post": {"deep": [None, 1]}}
-    glance = Glance("messages", "id")
+    decoder = PartialDecoder("messages", "id")
     for content in (json.dumps(whole), json.dumps(whole)[:-1] + ', "odd": NaN}'):
-        answer = glance.read(content.encode())
+        answer = decoder.read(content.encode())
         expected = {name: json.loads(content)[name] for name in ("success", "post")}
-        found = json.loads(beside(answer, "messages", last="x"))
+        found = json.loads(fields_beside_rows(answer, "messages", last="x"))
         assert found == expected | {"last": "x"} | ({"odd": None} if "odd" in content else {})

@@ -115,7 +115,7 @@ def test_a_stream_has_a_section_with_its_facts(name: str) -> None:
     assert f"\n{get}. Key: {keys}. Replication: {replication}.\n" in section
     assert section.startswith("\nGood for: ")
     rights = re.findall(r"the right to (view [a-z ]+)\.", section)
-    assert rights == ([stream.right] if stream.right else [])
+    assert rights == ([stream.required_permission] if stream.required_permission else [])
     assert ("Not selected by default" in section) != stream.selected_by_default
 
 
@@ -174,8 +174,8 @@ def texts(node: ast.AST) -> Iterator[str]:
             yield from texts(orelse)
 
 
-def said() -> Iterator[str]:
-    """Return what the tap says when something is wrong."""
+def tap_messages() -> Iterator[str]:
+    """Yield the messages that the tap logs when something is wrong."""
     for path in sorted((ROOT / "tap_pancake").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
@@ -207,14 +207,14 @@ def pieces(message: str) -> list[str]:
 
 def test_every_error_is_explained() -> None:
     explained = plain(TROUBLES.read_text(encoding="utf-8"))
-    messages = {message for message in said() if re.search(r"\w", message)}
+    messages = {message for message in tap_messages() if re.search(r"\w", message)}
     assert len(messages) > 40  # of which the shortest have nothing but what is filled in
     for message in messages:
         assert all(piece in explained for piece in pieces(message)), message
 
 
 def test_every_explained_error_exists() -> None:
-    source = [plain(message) for message in said()]
+    source = [plain(message) for message in tap_messages()]
     names = [
         "Skipped: …",
         "Set aside: …",

@@ -10,9 +10,9 @@ from tap_pancake.api import errors
 from tap_pancake.api.errors import (
     PageDeactivated,
     PageFailed,
-    PageLost,
     PageSkipped,
     PageTokenRenewed,
+    PageUnreadable,
     PancakeError,
     RunStopped,
     UnknownRefusal,
@@ -22,37 +22,37 @@ from tests.processes import ROOT
 CODES: dict[int, tuple[type[PancakeError], type[PancakeError]]] = {
     100: (PageFailed, PageFailed),
     101: (RunStopped, RunStopped),
-    102: (PageLost, RunStopped),
-    103: (PageLost, RunStopped),
-    104: (PageLost, PageLost),
+    102: (PageUnreadable, RunStopped),
+    103: (PageUnreadable, RunStopped),
+    104: (PageUnreadable, PageUnreadable),
     105: (PageTokenRenewed, RunStopped),
     106: (PageFailed, PageFailed),
     107: (UnknownRefusal, UnknownRefusal),
     108: (PageFailed, PageFailed),
     121: (PageSkipped, PageSkipped),
     122: (PageSkipped, PageSkipped),
-    123: (PageLost, PageLost),
+    123: (PageUnreadable, PageUnreadable),
     125: (PageDeactivated, PageDeactivated),
     126: (PageSkipped, PageSkipped),
     136: (PageFailed, PageFailed),
     145: (PageFailed, PageFailed),
-    190: (PageLost, RunStopped),
+    190: (PageUnreadable, RunStopped),
 }
 """Code → what it means for a page token and for a user token: the reference, section 2.2."""
 
 
-def told(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
+def error_of(code: int, *, user_api: bool) -> tuple[type[PancakeError], str]:
     """Return the class of a code's error, and its text without the code."""
     body = {"success": False, "error_code": code, "message": "x"}
     with pytest.raises(PancakeError) as error:
-        errors.check(200, body, where="here", user_api=user_api)
+        errors.raise_for_answer(200, body, where="here", user_api=user_api)
     return error.type, re.sub(r" \([^()]*\)$", "", str(error.value))
 
 
 @pytest.mark.parametrize("user_api", [False, True])
 def test_the_table_has_the_codes_of_the_reference_and_no_others(*, user_api: bool) -> None:
-    unknown = told(999, user_api=user_api)
-    answers = {code: told(code, user_api=user_api) for code in range(300)}
+    unknown = error_of(999, user_api=user_api)
+    answers = {code: error_of(code, user_api=user_api) for code in range(300)}
     known = {code: answer for code, answer in answers.items() if answer != unknown}
     assert {code: kind for code, (kind, _) in known.items()} == {
         code: kinds[user_api] for code, kinds in CODES.items()

@@ -80,11 +80,11 @@ def end_at(stream: str, before: Json, case: Case) -> None:
         state = state_for(before, [good, struck, untouched])
         run = read(server, stream, state, max_parallel_pages=1)
         assert run.returncode == 1
-        told = [line for level, line in logged(run) if level != "INFO"]
-        assert len(told) == 1, told
-        where = told[0].split(": ")[0].split(", ")
-        assert (where[0], where[-1]) == (f"page {struck}", stream), told
-        assert PAGE_TOKEN in told[0], told
+        lines = [line for level, line in logged(run) if level != "INFO"]
+        assert len(lines) == 1, lines
+        where = lines[0].split(": ")[0].split(", ")
+        assert (where[0], where[-1]) == (f"page {struck}", stream), lines
+        assert PAGE_TOKEN in lines[0], lines
         assert case.hits == 1
         assert server.count(page_id=untouched) == 0
         assert_same(by_page(run, stream).get(good, {}), due(server, good, stream, before))
@@ -108,22 +108,22 @@ def end_at(stream: str, before: Json, case: Case) -> None:
             value = before[stream].get("replication_key_value")
             assert bookmarks[0].get("replication_key_value") == value
         server.instead = None
-        mended = read(server, stream, run.state)
-        assert mended.returncode == 0, mended.stderr
+        later_run = read(server, stream, run.state)
+        assert later_run.returncode == 0, later_run.stderr
         for page in (good, struck, untouched):
-            arrived = by_page(run, stream).get(page, {}) | by_page(mended, stream).get(page, {})
+            arrived = by_page(run, stream).get(page, {}) | by_page(later_run, stream).get(page, {})
             assert_same(arrived, due(server, page, stream, before))
 
 
 # List-pages.
 
 
-def assert_told(run: Run, level: str, place: str, remedy: str) -> None:
+def assert_logged(run: Run, level: str, place: str, remedy: str) -> None:
     """Assert that one line says what happened where, and what to do."""
-    told = [line for grade, line in logged(run) if grade == level]
-    assert len(told) == 1, run.stderr
-    assert told[0].removeprefix("Skipped: ").startswith(place), told
-    assert remedy in told[0], told
+    lines = [line for grade, line in logged(run) if grade == level]
+    assert len(lines) == 1, run.stderr
+    assert lines[0].removeprefix("Skipped: ").startswith(place), lines
+    assert remedy in lines[0], lines
     assert "Traceback" not in run.stderr
 
 
@@ -151,7 +151,7 @@ def test_list_pages_that_is_refused_ends_the_run(form: Form) -> None:
         state = state_for(before, [page.id for page in server.account.pages])
         run = read(server, "messages", state)
         assert run.returncode == 1
-        assert_told(run, "CRITICAL", "pages: ", form.user.remedy)
+        assert_logged(run, "CRITICAL", "pages: ", form.user.remedy)
         assert len(asked) == server.count()
         assert form.user.has_tried(len(asked))
         assert not run.records
@@ -190,7 +190,7 @@ def test_list_pages_that_is_refused_when_a_token_was_replaced_loses_that_page_on
         )
         run = run_here(settings_for(server), catalog=select("tags", "users"))
         assert run.returncode == 1
-        assert_told(run, "ERROR", f"page {page.id}: ", form.user.remedy)
+        assert_logged(run, "ERROR", f"page {page.id}: ", form.user.remedy)
         assert form.user.has_tried(len(asked) - 1)
         assert server.count(page_id=page.id) == 1, "its other streams would meet the same"
         held = {
@@ -255,10 +255,10 @@ def test_statistics_of_several_pages_that_are_refused(
         run = run_here(config, catalog=catalog, state=state)
         assert run.returncode == (not outcome.skipped)
         level = "WARNING" if outcome.skipped else "CRITICAL" if outcome.run else "ERROR"
-        told = next(line for grade, line in logged(run) if grade == level)
-        said = told.removeprefix("Skipped: ").removeprefix("Set aside: ")
-        assert said.startswith(f"{SEVERAL}: "), told
-        assert outcome.remedy in told, told
+        line = next(line for grade, line in logged(run) if grade == level)
+        text = line.removeprefix("Skipped: ").removeprefix("Set aside: ")
+        assert text.startswith(f"{SEVERAL}: "), line
+        assert outcome.remedy in line, line
         assert "Traceback" not in run.stderr
         # Then each page may be asked alone, to find the one that is refused.
         ways = 1 + sum(page.category == "activated" for page in server.account.pages)
@@ -275,9 +275,9 @@ def test_statistics_of_several_pages_that_are_refused(
         assert not run.repeated(SEVERAL)
         if position == "middle":
             server.instead = None
-            mended = run_here(config, catalog=catalog, state=run.state)
-            assert mended.returncode == 0, mended.stderr
-            assert_same(run.by_key(SEVERAL) | mended.by_key(SEVERAL), held)
+            later_run = run_here(config, catalog=catalog, state=run.state)
+            assert later_run.returncode == 0, later_run.stderr
+            assert_same(run.by_key(SEVERAL) | later_run.by_key(SEVERAL), held)
 
 
 def refuse_several(server: PancakeServer, case: Case) -> None:

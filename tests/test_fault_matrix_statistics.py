@@ -45,7 +45,7 @@ def matrix(request: pytest.FixtureRequest) -> Matrix:
 def is_aside(case: Case) -> bool:
     """Whether the span is set aside, and the others are read."""
     if case.outcome in {FIREWALL, GATEWAY} or case.form.answer.status in {502, 503, 504}:
-        # Once other spans were read, it is taken for a fault of the span alone.
+        # Once other spans were read, it counts as a fault of the span alone.
         return case.position != "first"
     of_span = {FAILED, FAULT, INVALID_TIME, NO_JSON, NOT_ASSIGNED, UNKNOWN}
     return case.outcome in of_span or case.form.name == "302"
@@ -57,18 +57,18 @@ class TestStatistics(EachRefusal):
     def check_it_is_told_once_with_page_stream_and_remedy(self, matrix: Matrix) -> None:
         wrong: dict[str, object] = {}
         for page_id, case in matrix.lasting.items():
-            told = [line for line in matrix.lines[page_id] if line[0] != "INFO"]
+            lines = [line for line in matrix.lines[page_id] if line[0] != "INFO"]
             level, kind = (
                 ("WARNING", "Skipped: ")
                 if case.outcome.skipped
                 else ("ERROR", "Set aside: " if is_aside(case) else "")
             )
             start = f"{kind}page {page_id}, {matrix.stream}: "
-            if len(told) == 1:
-                ((grade, line),) = told
+            if len(lines) == 1:
+                ((grade, line),) = lines
                 if grade == level and line.startswith(start) and case.outcome.remedy in line:
                     continue
-            wrong[str(case)] = told
+            wrong[str(case)] = lines
         assert not wrong, wrong
 
     def check_no_bookmark_passes_what_was_not_written(self, matrix: Matrix) -> None:
@@ -126,10 +126,10 @@ def test_a_refusal_of_engagements_keeps_both_streams_that_share_the_answer_in_st
         server.instead = refuse
         run = run_here(settings_for(server), catalog=catalog, state=before.state)
         assert run.returncode == 1
-        told = [line for level, line in logged(run) if level in {"ERROR", "WARNING"}]
+        problems = [line for level, line in logged(run) if level in {"ERROR", "WARNING"}]
         for page_id, form in met.items():
-            # An answer of no known shape is told by each of them.
-            lines = [line for line in told if f"page {page_id}, " in line]
+            # An answer of no known shape is logged by each of them.
+            lines = [line for line in problems if f"page {page_id}, " in line]
             assert any(f", {BOTH[0]}: " in line for line in lines)
             assert all(form.page.remedy in line for line in lines)
             parts = [part_of(run.state, stream, page_id) for stream in BOTH]
@@ -138,7 +138,7 @@ def test_a_refusal_of_engagements_keeps_both_streams_that_share_the_answer_in_st
             assert all(is_claimed(parts[0], "2026-01-07") is False for part in parts)
             assert not is_claimed(parts[0], "2026-01-06"), form.name
         server.instead = None
-        mended = run_here(settings_for(server), catalog=catalog, state=run.state)
-        assert mended.returncode == 0
+        later_run = run_here(settings_for(server), catalog=catalog, state=run.state)
+        assert later_run.returncode == 0
         for stream in BOTH:
-            assert_same(merged(stream, before, run, mended), records(server, stream))
+            assert_same(merged(stream, before, run, later_run), records(server, stream))

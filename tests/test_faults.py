@@ -1,4 +1,4 @@
-"""What the API does wrong costs no data; what does not pass is told in one line, page by page."""
+"""What the API does wrong costs no data; what does not pass is logged in one line, page by page."""
 
 from __future__ import annotations
 

@@ -123,9 +123,9 @@ WRONG: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_is_no_answer_is_a_fault_of_one_line(server: PancakeServer, what: str) -> None:
-    sent, told = WRONG[what]
+    sent, message = WRONG[what]
     server.scripts["pages"] = lambda _: [sent]
-    with pytest.raises(TransientError, match=told) as raised:
+    with pytest.raises(TransientError, match=message) as raised:
         ask(server)
     assert str(raised.value).isprintable()
     assert raised.value.__context__ is None
@@ -309,7 +309,7 @@ PARTS: dict[str, Callable[[Json], list[Json]]] = {
     "conversation_details": lambda body: [body],
     **{name: itemgetter(name) for name in ("conversations", "messages", "customers", "posts")},
 }
-"""Where the rows of an answer are; `data` where nothing is said."""
+"""Where the rows of an answer are; `data` for all others."""
 SHARED = {"user_engagements": "customer_engagements", "conversation_details": "messages"}
 """Stream → the endpoint that it asks, if that is called like another one."""
 
@@ -512,11 +512,11 @@ def test_a_row_without_a_proper_key_or_time_is_written_or_told_of_in_one_line(
     written = {row["page_id"] for row in done.run.records.get(stream, [])}
     for page_id, value in wrong.items():
         lines = [line.removeprefix("Set aside: ") for line in done.errors]
-        told = [line for line in lines if line.startswith(f"page {page_id}, ")]
-        assert len(told) <= 1
-        assert all(f"{stream}: " in line and line.isprintable() for line in told)
+        named = [line for line in lines if line.startswith(f"page {page_id}, ")]
+        assert len(named) <= 1
+        assert all(f"{stream}: " in line and line.isprintable() for line in named)
         # A time that is in no window is a row of another time.
-        assert told or page_id in written or value in {*DATES, None}
+        assert named or page_id in written or value in {*DATES, None}
     assert bool(done.error) == bool(done.errors)
 
 

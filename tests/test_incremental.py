@@ -296,9 +296,9 @@ def test_lookbacks_reach_back_to_the_second(tmp_path: Path, days: float, minutes
     offsets = (-SECOND, -MICROSECOND, timedelta(0), SECOND)
     rows = [page.add_conversation(at=rows_from + offset) for offset in offsets]
     talk = page.add_conversation(at=messages_from - timedelta(days=3))
-    said = [page.receive(talk.id, at=messages_from + offset) for offset in offsets]
-    wanted = page.expected_messages(since=messages_from)
-    assert {(talk.id, message.id) for message in said[2:]} <= wanted.keys()
+    messages = [page.receive(talk.id, at=messages_from + offset) for offset in offsets]
+    expected = page.expected_messages(since=messages_from)
+    assert {(talk.id, message.id) for message in messages[2:]} <= expected.keys()
     with PancakeServer(account) as server:
         run = sync(
             tmp_path,
@@ -316,7 +316,7 @@ def test_lookbacks_reach_back_to_the_second(tmp_path: Path, days: float, minutes
         assert run.by_key("conversations").keys() == (
             page.expected_conversations(since=back).keys()
         )
-        assert run.by_key("messages").keys() == wanted.keys()
+        assert run.by_key("messages").keys() == expected.keys()
         touched = page.expected_conversations(since=messages_from)
         assert message_calls(server) == dict.fromkeys((key[1] for key in touched), 1)
 

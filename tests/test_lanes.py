@@ -163,15 +163,15 @@ def test_what_a_stream_map_filters_costs_no_call(tmp_path: Path) -> None:
     with PancakeServer(account) as server:
         maps = {"conversations": {"__filter__": "message_count > 1"}}
         run = sync(tmp_path, config_for(server, stream_maps=maps))
-        wanted = {
+        expected = {
             conversation.id
             for page in account.pages[:2]
             for conversation in page.conversations.values()
             if len(conversation.messages) > 1
         }
-        assert {row["id"] for row in run.records["conversations"]} == wanted
-        assert {row["conversation_id"] for row in run.records["messages"]} == wanted
-        assert server.count("messages") == len(wanted)
+        assert {row["id"] for row in run.records["conversations"]} == expected
+        assert {row["conversation_id"] for row in run.records["messages"]} == expected
+        assert server.count("messages") == len(expected)
 
 
 def test_a_schema_is_written_once_for_each_stream(tmp_path: Path) -> None:
@@ -232,9 +232,9 @@ def test_items_come_in_order_and_no_more_ahead_than_there_is_room() -> None:
             yield number
 
     with lanes_of() as lanes:
-        for taken, number in enumerate(lanes.ahead(source(), lambda: 3)):
-            assert number == taken
-            assert len(made) <= taken + 1 + 3
+        for consumed, number in enumerate(lanes.ahead(source(), lambda: 3)):
+            assert number == consumed
+            assert len(made) <= consumed + 1 + 3
         assert len(made) == 50
 
 
@@ -264,8 +264,8 @@ def test_no_lane_asks_further_ahead_while_too_many_bytes_wait() -> None:
         assert lanes.early(lambda: 0, page=None, stream="rows") is None
         # What another lane needs next is made in any case, but no sooner.
         other = lanes.ahead(counted(second), lambda: 100, len, stream="rows")
-        for taken in range(20):
-            assert settled(second) == taken
+        for consumed in range(20):
+            assert settled(second) == consumed
             next(other)
         assert settled(first) == 4
         # What is forgotten waits no more.
@@ -300,9 +300,9 @@ def test_the_room_for_an_answer_is_what_others_had() -> None:
     backlog = Backlog(most=100, usual=90)
     for _ in range(1000):
         backlog.see("rows", 20)
-    taken = [backlog.reserve("rows") for _ in range(6)]
-    assert taken[-1] is None
-    assert sum(room.size for room in taken if room) in range(80, 101)
+    rooms = [backlog.reserve("rows") for _ in range(6)]
+    assert rooms[-1] is None
+    assert sum(room.size for room in rooms if room) in range(80, 101)
 
 
 def test_without_room_few_lanes_at_a_time_ask_for_what_they_need() -> None:
@@ -325,20 +325,20 @@ def test_without_room_few_lanes_at_a_time_ask_for_what_they_need() -> None:
     with lanes_of(9) as lanes:
         lanes.backlog = Backlog(most=40, usual=10, most_urgent=2)
         others = [lanes.backlog.reserve("rows") for _ in range(4)]
-        taken = []
+        items = []
 
         def lane(number: int) -> None:
             with suppress(ValueError):
                 for item in lanes.ahead(source(number), size=len, page=str(number), stream="rows"):
                     with lock:
                         waiting.discard(number)
-                    taken.append(item)
+                    items.append(item)
 
         for number in range(9):
             lanes.start(partial(lane, number))
         lanes.finish()
-        assert len(taken) == 9 * 3
-        # One more is being taken, by the lane that has the baton.
+        assert len(items) == 9 * 3
+        # The lane that has the baton is consuming one more.
         assert most in {2, 3}
         for room in others:
             assert room is not None

@@ -26,8 +26,10 @@ RUNS_AT_THE_END = 6
 
 BOTH = ("updated_at", "inserted_at")
 LISTS = {
-    "conversations": Listing(BOTH, late="inserted_at", page_size=60),
-    "conversations of v1": Listing(BOTH, late="inserted_at", bounded=True, longest=28 * 86_400),
+    "conversations": Listing(BOTH, stored_at_field="inserted_at", page_size=60),
+    "conversations of v1": Listing(
+        BOTH, stored_at_field="inserted_at", bounded=True, longest=28 * 86_400
+    ),
     "customers and posts": Listing(BOTH, bounded=True, page_size=30),
     "ad conversations": Listing(BOTH, bounded=True, newest_first=False),
 }
@@ -119,7 +121,7 @@ def tell(story: Story) -> tuple[World, Warehouse, dict[str, set[str]] | None]:
 
     Returns:
         The world, what was written, and what was there when the last complete run began; None if
-        no run came to its end, which each of them has said.
+        no run came to its end; each of them has logged that.
     """
     world = World(story.shape, story.seed, story.back)
     warehouse = Warehouse()

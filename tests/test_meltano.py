@@ -86,7 +86,7 @@ def test_meltano_reads_everything_and_then_only_what_is_new(project: Project) ->
         conversation = next(iter(page.conversations))
         page.receive(conversation)
         server.reset_calls()
-        # Where more is said, more could be given away.
+        # A more detailed log could show more secrets.
         second = project.meltano(
             "--log-level", "debug", "run", "tap-pancake", "target-jsonl", **settings
         )

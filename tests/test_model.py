@@ -451,7 +451,7 @@ class Machine(RuleBasedStateMachine):
             ready, (pid,) = self.pid[0].wait(), self.pid[1]
             assert ready
             os.kill(pid, signal.SIGTERM)
-            time.sleep(0.02)  # until it is told: the next call would not wait for that
+            time.sleep(0.02)  # until the signal arrives: the next call would not wait for it
         if due := self.due.pop(call.number, []):
             # Numbers take long to look at, and few moves change any.
             counted = {kind for kind, _, _ in due} & MOVES_OF_NUMBERS
@@ -785,7 +785,7 @@ def _bookmarks(state: Json) -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmTap]:
-    """What runs the tap; the numbers of runs are told at the end."""
+    """What runs the tap; the numbers of runs are printed at the end."""
     Machine.warm, Machine.directory = WarmTap(), str(tmp_path_factory.mktemp("runs"))
     yield Machine.warm
     if EXAMPLES:

@@ -1,4 +1,4 @@
-"""What fails, fails alone: a row, a stream, a page; and each is said as what it is."""
+"""What fails, fails alone: a row, a stream, a page; and each is logged as what it is."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def test_a_run_that_waits_says_what_it_waits_for(tmp_path: Path, endpoint: Any) 
         config = config_for(server, request_timeout=1)
         run = run_tap(tmp_path, config, env=patched(tmp_path / "env", OFTEN))
         place = "pages" if endpoint == "pages" else f"page {server.account.pages[0].id}, {endpoint}"
-    told = log_lines(run, "INFO")
-    waiting = [line for line in told if f"waiting for an answer: {place}, " in line]
+    lines = log_lines(run, "INFO")
+    waiting = [line for line in lines if f"waiting for an answer: {place}, " in line]
     assert " s so far (try 2 of 8)" in waiting[-1]
-    assert not [line for line in told if line.startswith("0 of 0 pages") and "calls/s" in line]
+    assert not [line for line in lines if line.startswith("0 of 0 pages") and "calls/s" in line]
 
 
 # What stands before the API.
@@ -294,7 +294,7 @@ def test_an_answer_none_of_whose_rows_has_an_id_has_no_known_shape() -> None:
         assert "tags: the answer has rows without `id`: the API may have changed" in line
 
 
-# How it is told.
+# How it is logged.
 
 
 @pytest.fixture

@@ -119,9 +119,9 @@ def test_settings_of_pages_that_are_not_there_are_told(
     about_sip, about_token = log_lines(run, "WARNING")
     assert "`sip_package_ids` has page 404" in about_sip
     assert "`page_access_tokens` has page 405" in about_token
-    told = run_command(*arguments_of(tmp_path, config, None, None), "--test").stdout
-    assert "has page 404" in told
-    assert "has page 405" in told
+    output = run_command(*arguments_of(tmp_path, config, None, None), "--test").stdout
+    assert "has page 404" in output
+    assert "has page 405" in output
 
 
 # The catalog

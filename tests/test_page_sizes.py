@@ -62,8 +62,8 @@ def test_customers_come_by_half_as_many_where_long_answers_fail(
         assert len(first.repeated("customers")) <= len(asked) - 1
         assert_same(first.by_key("customers"), records(server, "customers"))
         assert sizes(server) == asked
-        told = [line for line in log_lines(first, "INFO") if "the page size is" in line]
-        assert len(told) == len(asked) - 1
+        lines = [line for line in log_lines(first, "INFO") if "the page size is" in line]
+        assert len(lines) == len(asked) - 1
         again = run_of(server, after=first)
         assert again.returncode == 0, again.stderr
         assert_same(merged("customers", first, again), records(server, "customers"))

@@ -261,8 +261,8 @@ def test_what_pancake_found_to_be_a_number_is_replaced_however_it_is_written() -
     captured = {"phone_number": "0900000123", "captured": "o9oo ooo 123", "length": 12}
     number = hashed("+84900000123")
     for text in ("o9oo ooo 123", "O9OO&nbsp;ooo  123", "o9oo<br/>ooo 123"):
-        for told in ([captured], captured):
-            row = {"original_message": f"số {text} ạ", "phone_info": told}
+        for info in ([captured], captured):
+            row = {"original_message": f"số {text} ạ", "phone_info": info}
             shaped = shaper.shape(row, "1")
             assert shaped["original_message"] == f"số [phone {number}] ạ"
             assert shaped["phone_info"][0]["phone_number"] == number
@@ -470,7 +470,7 @@ def test_hashing_demands_a_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "warning"),
     [
         ({"personal_data_key": KEY}, "setting `personal_data` is `keep`"),
         ({"personal_data_of": "everybody"}, "setting `personal_data` is `keep`"),
@@ -480,14 +480,14 @@ def test_hashing_demands_a_key(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_do_not_go_together_are_told(
-    tmp_path: Path, given: Json, told: str | None
+    tmp_path: Path, given: Json, warning: str | None
 ) -> None:
     with PancakeServer(Account.generate(seed=2, pages=1, conversations=1)) as server:
         run = sync(tmp_path, config_for(server, **given))
     warnings = log_lines(run, "WARNING")
-    assert [told in line for line in warnings] == [True] if told else not warnings
-    is_told = f"Personal data of customers: {given.get('personal_data')}" in run.stderr
-    assert is_told is ("personal_data" in given)
+    assert [warning in line for line in warnings] == [True] if warning else not warnings
+    is_logged = f"Personal data of customers: {given.get('personal_data')}" in run.stderr
+    assert is_logged is ("personal_data" in given)
 
 
 def test_a_misspelt_variable_is_refused() -> None:

@@ -52,8 +52,8 @@ OFTEN = "from tap_pancake.running import progress\nprogress.INTERVAL = 0.3\n"
 
 def quiet(run: Run) -> dict[str, int]:
     """Return the calls of the streams without rows."""
-    told = [line for line in log_lines(run, "INFO") if line.startswith("No rows: ")]
-    found = re.findall(r"(\w+) \((\d+) calls?\)", " ".join(told))
+    lines = [line for line in log_lines(run, "INFO") if line.startswith("No rows: ")]
+    found = re.findall(r"(\w+) \((\d+) calls?\)", " ".join(lines))
     return {stream: int(calls) for stream, calls in found}
 
 
@@ -87,13 +87,13 @@ def test_the_summary_has_what_was_written_and_asked(tmp_path: Path) -> None:
         )
         calls = {stream: server.count(stream) for stream in INBOX}  # type: ignore[arg-type]
         total = server.count()
-    told = summary(run)
-    assert {stream: rows for stream, (rows, _, _) in told.items()} == {
+    counts = summary(run)
+    assert {stream: rows for stream, (rows, _, _) in counts.items()} == {
         stream: len(rows) for stream, rows in run.records.items()
     }
-    assert {stream: told[stream][1] for stream in INBOX} == calls
-    assert sum(made for _, made, _ in told.values()) + sum(quiet(run).values()) == total
-    assert {stream: again for stream, (_, _, again) in told.items() if again} == {
+    assert {stream: counts[stream][1] for stream in INBOX} == calls
+    assert sum(made for _, made, _ in counts.values()) + sum(quiet(run).values()) == total
+    assert {stream: again for stream, (_, _, again) in counts.items() if again} == {
         "messages": 2,
         "conversations": 1,
     }
@@ -113,9 +113,9 @@ def test_the_summary_names_what_failed_and_what_was_skipped_once_for_each_reason
         server.faults = [Fault("error:100", endpoint="users", page_id=pages[7].id)]
         run = run_tap(tmp_path, full_config(server, **AROUND_MAY), catalog=select("tags", "users"))
     assert run.returncode == 1
-    told = log_lines(run, "INFO")
-    (skipped,) = (line for line in told if line.startswith("Skipped: "))
-    (failed,) = (line for line in told if line.startswith("Failed: "))
+    lines = log_lines(run, "INFO")
+    (skipped,) = (line for line in lines if line.startswith("Skipped: "))
+    (failed,) = (line for line in lines if line.startswith("Failed: "))
     assert len(re.findall(r"page \w+, tags", skipped)) == 5
     assert " and 2 more: permission was denied: ask an administrator" in skipped
     assert f"page {pages[7].id}, users: the API refused" in failed
@@ -127,7 +127,7 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, pages: int) -> None:
     with PancakeServer(account, latency=0.02) as server:
         config = config_for(server, max_parallel_pages=2, requests_per_second=60)
         run = sync(tmp_path, config, env=patched(tmp_path / "env", OFTEN))
-    found = [line for told in log_lines(run, "INFO") if (line := LINE.fullmatch(told))]
+    found = [line for text in log_lines(run, "INFO") if (line := LINE.fullmatch(text))]
     assert len(found) > 3
     assert {line[2] for line in found} == {str(pages)}
     assert {int(line[3]) for line in found} <= {0, 1, 2}
@@ -150,7 +150,7 @@ def test_a_page_that_is_slowed_is_named_with_its_pace(tmp_path: Path) -> None:
         config = config_for(server, requests_per_second=4.95)
         run = sync(tmp_path, config, env=patched(tmp_path / "env", OFTEN))
         assert_complete(server, run)
-    lines = [line for told in log_lines(run, "INFO") if (line := LINE.fullmatch(told))]
+    lines = [line for text in log_lines(run, "INFO") if (line := LINE.fullmatch(text))]
     both = [line for line in lines if line[3] == "2" and line[9].count(" is slowed to ") == 2]
     named = {name for line in both for name in re.findall(r"page (\w+) is slowed", line[9])}
     assert named == {page.id for page in account.pages[:2]}

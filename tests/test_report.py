@@ -219,7 +219,7 @@ def test_the_page_says_what_could_not_be_read_and_that_all_hours_count(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("reason", "shown"),
     [
         (None, None),
         ("permission was denied: ask an administrator (HTTP 403, `no`)", "permission"),
@@ -229,5 +229,5 @@ def test_the_page_says_what_could_not_be_read_and_that_all_hours_count(tmp_path:
         ),
     ],
 )
-def test_a_reason_is_shown_without_what_the_api_said(told: str | None, shown: str | None) -> None:
-    assert models.reason(told) == shown
+def test_a_reason_is_shown_without_what_the_api_said(reason: str | None, shown: str | None) -> None:
+    assert models.reason(reason) == shown

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RUNS = (*INBOX, "sync_runs")
 
 
-def told(run: Run) -> dict[str, Json]:
+def rows_by_page(run: Run) -> dict[str, Json]:
     """Return the rows of a run, by page; each has just one."""
     rows = run.records["sync_runs"]
     assert len({row["run_id"] for row in rows}) == 1
@@ -64,9 +64,9 @@ def made(server: PancakeServer, page_id: str | None) -> int:
     return sum(call.page_id == page_id for call in server.calls)
 
 
-def assert_told(server: PancakeServer, run: Run) -> dict[str, Json]:
+def assert_account(server: PancakeServer, run: Run) -> dict[str, Json]:
     """Compare the account with what the server counted, what was written, and what the log says."""
-    rows = told(run)
+    rows = rows_by_page(run)
     for page_id, row in rows.items():
         assert row["calls"] == made(server, None if page_id == ACCOUNT else page_id), page_id
         assert row["calls"] == sum(one["calls"] for one in row["streams"])
@@ -94,7 +94,7 @@ def test_a_complete_run_tells_what_the_server_counted(tmp_path: Path, dialect: s
     account = Account.generate(seed=161, pages=3, conversations=12, **MAY)
     with PancakeServer(account, dialect) as server:
         run = sync(tmp_path, full_config(server, **AROUND_MAY), catalog=NO_CATALOG)
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows.keys() == {ACCOUNT, *(page.id for page in read(account))}
     for page_id, row in rows.items():
         statuses = {name: one["status"] for name, one in by_stream(row).items()}
@@ -125,7 +125,9 @@ def test_an_account_of_a_run_comes_before_its_last_state_and_has_an_id_of_its_ow
         last = max(n for n, kind in enumerate(kinds) if kind.get("stream") == "sync_runs")
         assert any(kind["type"] == "STATE" for kind in kinds[last:])
         assert "run_id" not in json.dumps(run.state)
-    (one,), (other,) = ({row["run_id"] for row in told(run).values()} for run in (first, second))
+    (one,), (other,) = (
+        {row["run_id"] for row in rows_by_page(run).values()} for run in (first, second)
+    )
     assert one < other or one[:16] == other[:16]
     assert one != other
 
@@ -143,7 +145,7 @@ def test_what_fails_or_is_set_aside_or_refused_is_told_of_its_page(tmp_path: Pat
         ]
         names = (*RUNS, "tags", "users")
         run = run_tap(tmp_path, config_for(server), catalog=select(*names), env=hurried(tmp_path))
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert run.returncode == 1
     assert any("3 of 4 pages done (1 failed) in " in line for line in log_lines(run, "INFO"))
     assert {page_id: row["status"] for page_id, row in rows.items()} == {
@@ -174,7 +176,7 @@ def test_a_page_that_is_lost_tells_of_the_streams_that_were_not_asked_for(tmp_pa
             catalog=select(*RUNS, "tags", "users"),
             env=hurried(tmp_path),
         )
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows[other.id]["status"] == "complete"
     assert {one["status"] for one in rows[lost.id]["streams"]} == {"failed"}
 
@@ -195,9 +197,9 @@ def test_a_run_that_is_interrupted_tells_of_each_page_and_the_next_one_completes
         server.on_call = strike
         run = finish(process)
         server.on_call = None
-        rows = told(run)
+        rows = rows_by_page(run)
         rest = sync(tmp_path, config, state=run.state, catalog=select(*RUNS, "tags"))
-        done = told(rest)
+        done = rows_by_page(rest)
     assert [rows[page.id]["status"] for page in read(account)] == [
         "complete",
         "interrupted",
@@ -233,10 +235,10 @@ def test_a_run_that_cannot_list_the_pages_tells_so_of_each_that_is_known(
             account.pages.clear()
         config, catalog = config_for(server), select(*RUNS)
         run = run_tap(tmp_path, config, catalog=catalog, state=state, env=env)
-        rows = told(run)
+        rows = rows_by_page(run)
         # What `page_ids` does not name is left out on purpose.
         config = config_for(server, page_ids=[min(known)])
-        chosen = told(run_tap(tmp_path, config, catalog=catalog, state=state, env=env))
+        chosen = rows_by_page(run_tap(tmp_path, config, catalog=catalog, state=state, env=env))
         # A first run writes nothing: any row tells Meltano's test of a plugin that all is well.
         config = config_for(server)
         first = run_tap(tmp_path, config, catalog=catalog, env=env)
@@ -273,7 +275,7 @@ def test_an_empty_list_of_pages_is_asked_for_again_where_the_state_knows_some(
         # One that passes costs calls only.
         server.reset_calls()
         server.on_call = lambda call: account.pages.extend(pages) if call.number == 2 else None
-        rows = told(sync(tmp_path, config, catalog=catalog, state=state, env=env))
+        rows = rows_by_page(sync(tmp_path, config, catalog=catalog, state=state, env=env))
         assert server.count("pages") == 2
         assert {row["status"] for row in rows.values()} == {"complete"}
         server.on_call = None
@@ -284,7 +286,7 @@ def test_an_empty_list_of_pages_is_asked_for_again_where_the_state_knows_some(
         account.pages.extend(pages)
         del config["access_token"]
         config["page_access_tokens"] = tokens
-        assert told(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {
+        assert rows_by_page(sync(tmp_path, config, catalog=catalog, state=state)).keys() == {
             ACCOUNT,
             *tokens,
         }
@@ -296,7 +298,7 @@ def test_a_shard_without_a_page_of_a_list_that_has_some_is_no_fault(tmp_path: Pa
         config = config_for(server, shard_count=2)
         state = sync(tmp_path, config, catalog=select(*RUNS)).state
         account.pages[:] = [page for page in account.pages if shard_of(page.id, 2) == 1]
-        rows = told(sync(tmp_path, config, catalog=select(*RUNS), state=state))
+        rows = rows_by_page(sync(tmp_path, config, catalog=select(*RUNS), state=state))
     assert {row["status"] for page_id, row in rows.items() if page_id != ACCOUNT} == {"gone"}
 
 
@@ -310,7 +312,7 @@ def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: P
         inactive.category = "inactivated"
         for turn in range(2):
             run = sync(tmp_path, config_for(server), catalog=select(*RUNS), state=run.state)
-            rows = told(run)
+            rows = rows_by_page(run)
             assert {page_id: row["status"] for page_id, row in rows.items()} == {
                 ACCOUNT: "complete",
                 gone.id: "gone",
@@ -328,7 +330,7 @@ def test_a_page_that_is_gone_is_named_in_each_run_and_a_new_one_once(tmp_path: P
         ids = [new.id, kept.id]
         config = config_for(server, page_ids=ids)
         run = sync(tmp_path, config, catalog=select(*RUNS), state=run.state)
-        assert told(run).keys() == {ACCOUNT, *ids}
+        assert rows_by_page(run).keys() == {ACCOUNT, *ids}
         assert not [line for line in log_lines(run, "WARNING") if "though earlier" in line]
 
 
@@ -337,7 +339,7 @@ def test_a_page_that_page_ids_names_in_vain_has_a_row(tmp_path: Path) -> None:
     with PancakeServer(account) as server:
         config = config_for(server, page_ids=[read(account)[0].id, "12345"])
         run = run_tap(tmp_path, config, catalog=select(*RUNS))
-    row = told(run)["12345"]
+    row = rows_by_page(run)["12345"]
     assert (row["status"], row["calls"], row["started_at"]) == ("failed", 0, None)
     assert row["reason"] in run.stderr
 
@@ -351,7 +353,7 @@ def test_rows_are_counted_after_maps(tmp_path: Path) -> None:
         }
         config = config_for(server, stream_maps=maps)
         run = sync(tmp_path, config, catalog=select(*RUNS, "tags"))
-    rows = told(run)
+    rows = rows_by_page(run)
     for name in ("messages", "tags"):
         counted = {page.id: by_stream(rows[page.id])[name]["row_count"] for page in read(account)}
         streams = {"messages": ["messages"], "tags": ["tags", "copies"]}[name]
@@ -376,7 +378,7 @@ def test_rows_that_are_left_out_make_a_page_incomplete(tmp_path: Path) -> None:
     with PancakeServer(account) as server:
         server.alter = without_ids
         run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS, "tags"))
-        rows = assert_told(server, run)
+        rows = assert_account(server, run)
     assert rows[other.id]["status"] == "complete"
     assert (rows[odd.id]["status"], rows[odd.id]["reason"]) == ("incomplete", "rows without `id`")
     assert by_stream(rows[odd.id])["tags"]["row_count"] == 1
@@ -408,7 +410,7 @@ def test_a_stream_that_is_read_by_way_of_another_one_fares_as_that(
         catalog = select(*followers, "user_engagements", "call_logs", "sync_runs")
         config = config_for(server, start_date="2026-11-01")
         run = run_tap(tmp_path, config, catalog=catalog, env=hurried(tmp_path))
-    row = told(run)[page.id]
+    row = rows_by_page(run)[page.id]
     assert run.returncode == code
     assert row["status"] == status
     assert row["reason"] in {one["reason"] for one in row["streams"]}
@@ -424,7 +426,7 @@ def test_a_page_that_is_not_in_use_is_skipped_and_says_why(tmp_path: Path) -> No
     with PancakeServer(account) as server:
         server.faults = [Fault("error:125", page_id=page.id)]
         run = run_tap(tmp_path, config_for(server), catalog=select(*RUNS, "tags", "users"))
-    row = told(run)[page.id]
+    row = rows_by_page(run)[page.id]
     assert run.returncode == 0
     assert {one["status"] for one in [row, *row["streams"]]} == {"skipped"}
     assert {one["reason"] for one in [row, *row["streams"]]} == {row["reason"]}
@@ -438,7 +440,7 @@ def test_messages_alone_tell_of_the_list_that_failed(tmp_path: Path) -> None:
         catalog = select("messages", "sync_runs")
         assert metadata_of(catalog, "conversations")["selected"] is False
         run = run_tap(tmp_path, config_for(server), catalog=catalog, env=hurried(tmp_path))
-    row = told(run)[read(account)[0].id]
+    row = rows_by_page(run)[read(account)[0].id]
     assert row["status"] == "failed"
     assert by_stream(row)["conversations"]["status"] == "failed"
 
@@ -450,7 +452,7 @@ def test_a_page_that_a_map_filters_has_no_row(tmp_path: Path) -> None:
         maps = {"pages": {"__filter__": f"id != '{filtered.id}'"}}
         run = sync(tmp_path, config_for(server, stream_maps=maps), catalog=select(*RUNS))
         assert server.count(page_id=filtered.id) == 0
-    assert {page_id: row["status"] for page_id, row in told(run).items()} == {
+    assert {page_id: row["status"] for page_id, row in rows_by_page(run).items()} == {
         ACCOUNT: "complete",
         kept.id: "complete",
     }

@@ -110,46 +110,48 @@ class Case:
 
     faults: tuple[Fault, ...] = ()
     config: Mapping[str, Any] | None = None
-    told: str = ""
+    logged: str = ""
     """What the log has to say, so that it is this failure that was tested."""
 
 
 CASES = {
     "refused connection": Case(
-        config={"api_url": f"http://127.0.0.1:{closed_port()}"}, told="refused"
+        config={"api_url": f"http://127.0.0.1:{closed_port()}"}, logged="refused"
     ),
     "unresolvable host": Case(
-        config={"api_url": "http://nowhere.invalid"}, told="host of the API is not found"
+        config={"api_url": "http://nowhere.invalid"}, logged="host of the API is not found"
     ),
     "no server of TLS": Case(
-        config={"api_url": "https://127.0.0.1:{port}", "request_timeout": 0.2}, told="no answer"
+        config={"api_url": "https://127.0.0.1:{port}", "request_timeout": 0.2}, logged="no answer"
     ),
     "impossible host": Case(
-        config={"api_url": f"http://{'x' * 70}.invalid"}, told="connection failed"
+        config={"api_url": f"http://{'x' * 70}.invalid"}, logged="connection failed"
     ),
-    "impossible port": Case(config={"api_url": "http://127.0.0.1:99999"}, told="pages"),
-    "wrong user token": Case(config={"access_token": f"x{USER_TOKEN}"}, told="error 102"),
+    "impossible port": Case(config={"api_url": "http://127.0.0.1:99999"}, logged="pages"),
+    "wrong user token": Case(config={"access_token": f"x{USER_TOKEN}"}, logged="error 102"),
     "wrong page token": Case(
-        config={"page_access_tokens": {"{page}": f"x{PAGE_TOKEN}"}}, told="error 102"
+        config={"page_access_tokens": {"{page}": f"x{PAGE_TOKEN}"}}, logged="error 102"
     ),
     "user token for page": Case(
-        config={"page_access_tokens": {"{page}": USER_TOKEN}}, told="error 102"
+        config={"page_access_tokens": {"{page}": USER_TOKEN}}, logged="error 102"
     ),
-    "echo": Case((Fault("echo"),), told="HTTP 400"),
-    "echo500": Case((Fault("echo500"),), told="HTTP 500"),
-    "echo in conversations": Case((Fault("echo", endpoint="conversations"),), told="HTTP 400"),
+    "echo": Case((Fault("echo"),), logged="HTTP 400"),
+    "echo500": Case((Fault("echo500"),), logged="HTTP 500"),
+    "echo in conversations": Case((Fault("echo", endpoint="conversations"),), logged="HTTP 400"),
     "echo500 in conversations": Case(
-        (Fault("echo500", endpoint="conversations"),), told="HTTP 500"
+        (Fault("echo500", endpoint="conversations"),), logged="HTTP 500"
     ),
-    "echo in messages": Case((Fault("echo", endpoint="messages"),), told="HTTP 400"),
-    "echo500 in messages": Case((Fault("echo500", endpoint="messages"),), told="HTTP 500"),
+    "echo in messages": Case((Fault("echo", endpoint="messages"),), logged="HTTP 400"),
+    "echo500 in messages": Case((Fault("echo500", endpoint="messages"),), logged="HTTP 500"),
     "timeout": Case((Fault("hang", endpoint="messages"),), {"request_timeout": 0.2}, "no answer"),
-    "reset": Case((Fault("reset", endpoint="messages"),), told="connection failed"),
-    "cut body": Case((Fault("cut", endpoint="conversations"),), told="connection failed"),
-    "not JSON": Case((Fault("not_json", endpoint="messages"),), told="not a JSON object"),
-    "missing list": Case((Fault("missing_list", endpoint="conversations"),), told="has no list"),
-    "list-pages without pages": Case((Fault("missing_list", endpoint="pages"),), told="no list of"),
-    "error 105": Case((Fault("error:105", endpoint="messages"),), told="error 105"),
+    "reset": Case((Fault("reset", endpoint="messages"),), logged="connection failed"),
+    "cut body": Case((Fault("cut", endpoint="conversations"),), logged="connection failed"),
+    "not JSON": Case((Fault("not_json", endpoint="messages"),), logged="not a JSON object"),
+    "missing list": Case((Fault("missing_list", endpoint="conversations"),), logged="has no list"),
+    "list-pages without pages": Case(
+        (Fault("missing_list", endpoint="pages"),), logged="no list of"
+    ),
+    "error 105": Case((Fault("error:105", endpoint="messages"),), logged="error 105"),
 }
 
 
@@ -163,7 +165,7 @@ def test_a_run_that_fails_shows_no_token(server: PancakeServer, tmp_path: Path, 
     env = hurried(tmp_path / "env") | {"LOGLEVEL": "DEBUG"}
     run = run_tap(tmp_path, settings(server) | json.loads(text), env=env)
     assert run.returncode == 1
-    assert case.told in run.stderr
+    assert case.logged in run.stderr
     assert_no_leak(run)
 
 
@@ -424,7 +426,7 @@ def test_what_the_api_says_of_an_error_shows_no_token(
 ) -> None:
     """Also in pieces, in another case, or as the id of the request."""
     token = str(server.account.pages[0].token)
-    said = [
+    texts = [
         *echoed(token),
         *(form.upper() for form in echoed(token)),
         json.dumps(token).replace("/", "\\/"),
@@ -434,7 +436,7 @@ def test_what_the_api_says_of_an_error_shows_no_token(
     ]
 
     def script(call: Call) -> list[bytes]:
-        text = said[call.number % len(said)]
+        text = texts[call.number % len(texts)]
         body = f'{{"success": false, {code}"message": {json.dumps(text, ensure_ascii=False)}}}'
         header = quote(token) if call.number % 2 else "fine"
         head = (

@@ -170,10 +170,10 @@ def test_keys_and_bookmarks_cannot_be_deselected(tmp_path: Path, server: Pancake
         assert (first.bookmark(stream, server.account.pages[0].id) or "") > began
 
 
-def full_table(stream: str, said_in: str) -> Json:
+def full_table(stream: str, method_in: str) -> Json:
     """A catalog in which a stream is to be read in full each time."""
     selection = select("pages", "conversations", "messages")
-    if said_in == "metadata":
+    if method_in == "metadata":
         metadata_of(selection, stream)["forced-replication-method"] = "FULL_TABLE"
     else:
         for entry in selection["streams"]:
@@ -182,10 +182,10 @@ def full_table(stream: str, said_in: str) -> Json:
     return selection
 
 
-@pytest.mark.parametrize("said_in", ["metadata", "entry"])
+@pytest.mark.parametrize("method_in", ["metadata", "entry"])
 @pytest.mark.parametrize("stream", ["conversations", "messages"])
 def test_a_stream_that_is_forced_to_full_table_is_read_whole_again(
-    tmp_path: Path, server: PancakeServer, stream: str, said_in: str
+    tmp_path: Path, server: PancakeServer, stream: str, method_in: str
 ) -> None:
     now = datetime.now(UTC)
     first_page, second_page = server.account.pages[:2]
@@ -193,7 +193,7 @@ def test_a_stream_that_is_forced_to_full_table_is_read_whole_again(
     other = state_of(second_page, conversations=now, messages=now)
     for name, bookmark in state["bookmarks"].items():
         bookmark["partitions"] += other["bookmarks"][name]["partitions"]
-    run = sync(tmp_path, config_for(server), catalog=full_table(stream, said_in), state=state)
+    run = sync(tmp_path, config_for(server), catalog=full_table(stream, method_in), state=state)
 
     assert run.by_key(stream) == rows_of(server)[stream]
     assert run.records.keys() == {"pages", stream}

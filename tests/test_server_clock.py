@@ -102,9 +102,9 @@ def test_clocks_that_differ_are_told_once(server: PancakeServer, ahead: float, w
     server.scripts["pages"] = server.scripts["tags"] = lambda _: dated(ahead)
     server.account.add_page()
     run = run_here(config_for(server, page_access_tokens={"1": "token-1", "2": "token-2"}))
-    told = [line for line in log_lines(run, "WARNING") if "clock" in line]
-    assert len(told) == 1
-    assert told[0].startswith(f"The clock of this machine is {words} that of the API. ")
+    warnings = [line for line in log_lines(run, "WARNING") if "clock" in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"The clock of this machine is {words} that of the API. ")
 
 
 def test_clocks_that_agree_are_not_told(server: PancakeServer) -> None:

@@ -396,9 +396,11 @@ def test_a_missing_file_is_named(tmp_path: Path, option: str) -> None:
 
 @pytest.mark.parametrize("around", ["Bearer {}", "{}\n", " {}", "{} "])
 def test_a_token_that_was_copied_with_something_else_is_told_before_any_call(around: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"`access_token` holds more than a token") as told:
+    with pytest.raises(
+        ConfigurationError, match=r"`access_token` holds more than a token"
+    ) as raised:
         TapPancake(config={"access_token": around.format("invented")})
-    assert "invented" not in str(told.value)
+    assert "invented" not in str(raised.value)
     tokens = {"1": around.format("invented")}
     with pytest.raises(ConfigurationError, match=r"`page_access_tokens` holds more than a token"):
         TapPancake(config={"page_access_tokens": tokens})

@@ -82,7 +82,7 @@ def test_meltano_knows_all_settings(plugin: dict[str, Any], settings: dict[str, 
 
 
 def test_meltano_describes_settings_as_the_tap_does(plugin: dict[str, Any]) -> None:
-    # Only the tap's own: those of the SDK may be said anew with each of its versions.
+    # Only the tap's own: those of the SDK may change with each of its versions.
     found = {
         entry["name"]: (entry["label"], entry["description"])
         for entry in plugin["settings"]

@@ -1,4 +1,4 @@
-"""What is wrong with the machine or the settings is said at once, in one line."""
+"""What is wrong with the machine or the settings is logged at once, in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_pancake.settings import doubts
+from tap_pancake.settings import warnings
 from tests.pancake_api import Account, PancakeServer
 from tests.tap import COMMAND, config_for, log_lines, run_tap
 
@@ -48,7 +48,7 @@ def untrusted(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def assert_said_at_once(run: Any, *parts: str) -> None:
+def assert_logged_at_once(run: Any, *parts: str) -> None:
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert "Try 2" not in run.stderr
@@ -61,18 +61,18 @@ def test_a_certificate_that_is_not_trusted_is_said_with_the_remedy(
     tmp_path: Path, untrusted: str
 ) -> None:
     run = run_tap(tmp_path, {**CONFIG, "api_url": untrusted})
-    assert_said_at_once(run, "certificate", "REQUESTS_CA_BUNDLE")
+    assert_logged_at_once(run, "certificate", "REQUESTS_CA_BUNDLE")
 
 
 def test_a_name_that_is_not_found_is_said(tmp_path: Path) -> None:
     run = run_tap(tmp_path, {**CONFIG, "api_url": "https://nowhere.invalid"})
-    assert_said_at_once(run, "host of the API is not found", "`api_url`")
+    assert_logged_at_once(run, "host of the API is not found", "`api_url`")
 
 
 def test_a_start_in_the_future_is_refused(tmp_path: Path) -> None:
     start = (datetime.now(UTC) + timedelta(days=400)).isoformat()
     run = run_tap(tmp_path, {**CONFIG, "start_date": start})
-    assert_said_at_once(run, "`start_date` is in the future")
+    assert_logged_at_once(run, "`start_date` is in the future")
 
 
 def jwt(page_id: str) -> str:
@@ -84,27 +84,29 @@ def jwt(page_id: str) -> str:
 def test_a_token_of_another_page_is_told_before_the_first_call(tmp_path: Path) -> None:
     with PancakeServer(Account.generate(seed=5, pages=2, conversations=1)) as server:
         right, other = (page.id for page in server.account.pages[:2])
-        for page_id, told in ((right, False), (other, True)):
+        for page_id, is_rejected in ((right, False), (other, True)):
             tokens = {right: jwt(page_id)}
             run = run_tap(tmp_path, config_for(server, page_access_tokens=tokens))
-            assert ("is that of page" in run.stderr) is told
+            assert ("is that of page" in run.stderr) is is_rejected
             assert jwt(page_id) not in run.stderr
-        assert_said_at_once(run, f"page {right}", f"page {other}", "`page_access_tokens`")
+        assert_logged_at_once(run, f"page {right}", f"page {other}", "`page_access_tokens`")
 
 
 def test_tokens_that_go_out_in_clear_text_are_told() -> None:
     kept = {"personal_data": "keep", "personal_data_of": "customers"}
     for url in ("https://pages.example", "http://127.0.0.1:9", "http://localhost", "http://[::1]"):
-        assert not list(doubts(kept | {"api_url": url}))
-    (doubt,) = doubts(kept | {"api_url": "http://pages.example/x"})
+        assert not list(warnings(kept | {"api_url": url}))
+    (doubt,) = warnings(kept | {"api_url": "http://pages.example/x"})
     assert "tokens go to pages.example without encryption" in doubt
 
 
 @pytest.mark.parametrize(
-    ("redirection", "told"),
+    ("redirection", "message"),
     [(">/dev/full", "No space left on device"), (">&-", "standard output is closed")],
 )
-def test_an_output_that_takes_nothing_is_said(tmp_path: Path, redirection: str, told: str) -> None:
+def test_an_output_that_takes_nothing_is_said(
+    tmp_path: Path, redirection: str, message: str
+) -> None:
     with PancakeServer(Account.generate(seed=5, pages=1, conversations=3)) as server:
         (tmp_path / "config.json").write_text(json.dumps(config_for(server)), encoding="utf-8")
         command = f"{shlex.join(COMMAND)} --config config.json {redirection}"
@@ -113,4 +115,4 @@ def test_an_output_that_takes_nothing_is_said(tmp_path: Path, redirection: str, 
         )
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
-    assert told in run.stderr.splitlines()[-1]
+    assert message in run.stderr.splitlines()[-1]

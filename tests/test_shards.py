@@ -178,9 +178,9 @@ def test_page_ids_apply_before_shards() -> None:
         ]
     read = [row["id"] for run in runs for row in run.records.get("pages", [])]
     assert sorted(read) == sorted(chosen)
-    told = [line for run in runs for line in log_lines(run, "ERROR")]
-    assert len(told) == 1
-    assert "page 404 of `page_ids` is not in this account" in told[0]
+    lines = [line for run in runs for line in log_lines(run, "ERROR")]
+    assert len(lines) == 1
+    assert "page 404 of `page_ids` is not in this account" in lines[0]
     assert sorted(run.returncode for run in runs) == [0, 0, 1]
 
 
@@ -211,7 +211,7 @@ def test_the_test_is_of_the_pages_of_the_shard(tmp_path: Path) -> None:
 
 
 def test_a_shard_forgets_what_others_go_on_with() -> None:
-    """An old bookmark that it passed on could later be taken for a new one."""
+    """An old bookmark that it passed on could later look like a new one."""
     account = shop()
     with PancakeServer(account) as server:
         (whole,) = run_shards(server, 1)
@@ -309,8 +309,8 @@ def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -
         }
         assert unread == {failing[0].id, last.id}
 
-        told = activated(account)[1]
-        told.receive(next(iter(told.conversations)))
+        active = activated(account)[1]
+        active.receive(next(iter(active.conversations)))
         files = in_files(tmp_path / "states", [run.state for run in before])
         state = json.loads(merge_files(*files).stdout)["singer_state"]
         server.reset_calls()
@@ -321,7 +321,7 @@ def test_three_shards_become_five_in_the_middle_of_the_history(tmp_path: Path) -
         assert [run.returncode for run in after] == [0] * 5
         assert_all_arrived(server, *before, *after)
         again = {call.page_id for call in server.calls if call.endpoint == "messages"}
-    assert again == unread | {told.id}
+    assert again == unread | {active.id}
     assert [pages_in(run.state) for run in after] == [
         {page.id for page in activated(account) if shard_of(page, 5) == index} for index in range(5)
     ]

@@ -1,4 +1,4 @@
-"""What a page may not use is said once for each reason, when the page is done or the run ends."""
+"""What a page may not use is logged once for each reason, when the page is done or the run ends."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def test_each_reason_has_its_line() -> None:
         page.refused.update({"tags": 121, "users": 403, "customers": 121})
     with PancakeServer(account) as server:
         run = run_here(config_for(server), catalog=select(*STREAMS))
-    told = [(*names(line), PLAN in line) for line in log_lines(run, "WARNING")]
+    lines = [(*names(line), PLAN in line) for line in log_lines(run, "WARNING")]
     expected = [
         (page.id, streams, is_plan)
         for page in account.pages
         for streams, is_plan in (({"tags", "customers"}, True), ({"users"}, False))
     ]
-    assert sorted(told, key=str) == sorted(expected, key=str)
+    assert sorted(lines, key=str) == sorted(expected, key=str)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

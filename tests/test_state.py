@@ -236,8 +236,8 @@ def test_a_run_wants_what_is_above_the_top_open_or_in_the_lookback() -> None:
     assert later.next_low == at(APRIL) - DAY
     assert later.unread_low == at(JANUARY)
     later.begin(at(MAY))
-    for wanted in (at(MAY) + 1, at(APRIL) - DAY, at(FEBRUARY), at(JANUARY), None):
-        assert later.wants(wanted), wanted
+    for time in (at(MAY) + 1, at(APRIL) - DAY, at(FEBRUARY), at(JANUARY), None):
+        assert later.wants(time), time
     for read in (at(APRIL) - DAY - 1, at(FEBRUARY) + 1, at(JANUARY) - 1):
         assert not later.wants(read), read
 

@@ -273,19 +273,19 @@ def test_a_span_that_is_refused_is_set_aside_and_filled_in_when_it_can_be(stream
         refuse_statistics(server, lambda call: asks_for_day(call, bad))
         first = run_of(server, stream, "conversations", **settings)
         assert first.returncode == 1
-        told = log_lines(first, "ERROR")
+        lines = log_lines(first, "ERROR")
         # Calls for hours and tags reach a day further, so three of them are for that day.
-        assert 1 <= len(told) <= 3
+        assert 1 <= len(lines) <= 3
         asked = "customer_engagements" if stream == "user_engagements" else stream
         assert all(
             line.startswith((f"Set aside: page {page.id}, {stream}: ", f"page {page.id}, {stream}"))
-            for line in told
-        ), (told, asked)
+            for line in lines
+        ), (lines, asked)
         part = part_of(first, stream)
         assert part["replication_key_value"][:10] == "2026-01-12"
         assert "conversations" in first.records
         if part.get("open") != part["aside"]:
-            assert len(told) == 1, "three in a row"
+            assert len(lines) == 1, "three in a row"
         second = run_of(server, stream, state=first.state, **settings)
         assert second.returncode == 0, second.stderr
         assert not log_lines(second, "ERROR")

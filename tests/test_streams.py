@@ -382,8 +382,8 @@ def test_a_customer_who_changed_is_found_among_many_who_never_did(
             page.belongings.touch_customer(ids[3], hours[-1] - timedelta(hours=5))
             config["start_date"] = hours[200].isoformat()
         run = sync(tmp_path, config, catalog=catalog)
-        wanted = {(page.id, one) for one in (ids[200:] + ids[3:4] if since_start else ids)}
-        assert run.by_key("customers").keys() == wanted
+        expected = {(page.id, one) for one in (ids[200:] + ids[3:4] if since_start else ids)}
+        assert run.by_key("customers").keys() == expected
         touched, end = ids[7], datetime.now(UTC)
         page.belongings.touch_customer(touched, end)
         page.belongings.add_customer(end, end)
@@ -392,7 +392,7 @@ def test_a_customer_who_changed_is_found_among_many_who_never_did(
         assert (page.id, touched) in after.by_key("customers")
         assert (after.bookmark("customers", page.id) or "") > text(end - timedelta(seconds=2))
         warned = [line for one in (run, after) for line in log_lines(one, "WARNING")]
-        # Where no answer has shown the order, the list is read whole, and nothing is to be said.
+        # Where no answer has shown the order, the list is read whole, and nothing is logged.
         assert not (ordered and warned)
         if ordered:
             server.reset_calls()
@@ -454,12 +454,12 @@ def test_what_a_page_may_not_use_is_skipped_and_the_rest_goes_on(tmp_path: Path)
             refused.refused[stream] = code
         run = sync(tmp_path, full_config(server, **BEFORE_AND_AFTER), catalog=select(*KEYS))
         skipped = [line for line in log_lines(run, "WARNING") if line.startswith("Skipped")]
-        told = [line.split(": ", 3)[1:3] for line in skipped]
-        named = [name for place, _ in told for name in place.split(", ")[1:]]
+        reasons = [line.split(": ", 3)[1:3] for line in skipped]
+        named = [name for place, _ in reasons for name in place.split(", ")[1:]]
         assert sorted(named) == sorted(names), "each is named once"
-        assert all(place.startswith(f"page {refused.id}, ") for place, _ in told)
-        assert [reason for _, reason in told].count("the page or account has no valid plan") == 1
-        assert {"permission" in reason or "plan" in reason for _, reason in told} == {True}
+        assert all(place.startswith(f"page {refused.id}, ") for place, _ in reasons)
+        assert [reason for _, reason in reasons].count("the page or account has no valid plan") == 1
+        assert {"permission" in reason or "plan" in reason for _, reason in reasons} == {True}
         for stream in names:
             # Those of `ads` are of a list that is read; what is refused waits.
             assert run.bookmark(stream, refused.id) is None or stream == "ads"
@@ -749,7 +749,9 @@ def test_a_series_that_no_document_has_is_named_in_a_warning(tmp_path: Path) -> 
         came = run.by_key("customer_engagements")
         assert came.keys() == held.keys()
         assert {row["other_fields"]["returning_customers"] for row in came.values()} == {5}
-        assert server.count("customer_engagements") == 3, "days are told apart: a week a call"
+        assert server.count("customer_engagements") == 3, (
+            "answers show the day of a row: a week a call"
+        )
 
 
 def test_engagements_of_users_alone_are_a_call_a_day(tmp_path: Path) -> None:

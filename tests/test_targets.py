@@ -14,7 +14,7 @@ import pytest
 
 from tests.loaded import (
     LARGE,
-    SAID,
+    MESSAGE_TEXT,
     Loaded,
     assert_holds,
     assert_types,
@@ -50,7 +50,7 @@ def test_what_is_difficult_is_there(loaded: Loaded) -> None:
     """So that the other tests are about it."""
     messages = loaded.truth["messages"].values()
     (difficult,) = (row for row in messages if row.get("like_count") == LARGE)
-    assert difficult["original_message"] == SAID.replace("\x00", "\ufffd")
+    assert difficult["original_message"] == MESSAGE_TEXT.replace("\x00", "\ufffd")
     assert difficult["attachments"]
 
 

@@ -305,10 +305,10 @@ def test_a_list_is_sorted_and_filtered_by_either_time_whatever_is_asked(
                 server.world.oldest_first = {stream} if oldest_first else set()
                 found = listed(server, page, stream, order_by=order_by, **window)
                 ascending = by == "inserted_at"
-                wanted = [row for row in (first, middle, last) if row in inside]
+                expected = [row for row in (first, middle, last) if row in inside]
                 if ascending != oldest_first:
-                    wanted.reverse()
-                assert [row["id"] for row in found] == wanted
+                    expected.reverse()
+                assert [row["id"] for row in found] == expected
 
 
 @pytest.mark.parametrize("stream", ["posts", "customers", "ad_conversations"])

@@ -110,7 +110,7 @@ def be_the_tap(job: Json) -> None:
 
     running.STATE_INTERVAL = 0.0  # type: ignore[attr-defined] # imported there
     state.STATE_RATE = sys.maxsize
-    interrupts._LOOK = 0.005  # noqa: SLF001 - a whole run may take less time
+    interrupts._POLL_SECONDS = 0.005  # noqa: SLF001 - a whole run may take less time
     sleep, refused = time.sleep, Limiter.refused
     time.sleep = lambda seconds: sleep(min(float(seconds), 0.001))
     Limiter.refused = lambda self, call, _=0: refused(self, call)  # type: ignore[method-assign,assignment]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from tap_pancake.api.errors import PageFailed, PageLost, RunStopped
+from tap_pancake.api.errors import PageFailed, PageUnreadable, RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ class PageTokens:
         """Return a page's token.
 
         Raises:
-            PageLost: the page has no token.
+            PageUnreadable: the page has no token.
         """
         token = self._configured.get(page_id) or self._listed.get(page_id)
         if not token:
@@ -60,7 +60,7 @@ class PageTokens:
                 " create one in Pancake under the page's Settings → Tools, or put its token into"
                 " `page_access_tokens`"
             )
-            raise PageLost(msg)
+            raise PageUnreadable(msg)
         return token
 
     def newer(self, page_id: str, refused: str) -> bool:
@@ -69,7 +69,7 @@ class PageTokens:
         List-pages is requested for it, once for each page in a run.
 
         Raises:
-            PageLost: the request of list-pages failed.
+            PageUnreadable: the request of list-pages failed.
         """
         with self._relist_lock:  # one response of list-pages serves every thread that waits
             if self.of(page_id) != refused:
@@ -85,7 +85,7 @@ class PageTokens:
                     f"page {page_id}: its token was replaced, and the tap cannot get the new one:"
                     f" {refusal}"
                 )
-                raise PageLost(msg) from None
+                raise PageUnreadable(msg) from None
             found = self._listed.get(page_id)
             if not found or found == refused:
                 return False

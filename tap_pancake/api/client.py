@@ -30,13 +30,13 @@ from tap_pancake.api.errors import (
     PageTokenRenewed,
     TransientError,
     UnknownRefusal,
-    check,
+    raise_for_answer,
 )
 from tap_pancake.api.redaction import shows
 from tap_pancake.reading.coverage import BEGINNING
 from tap_pancake.reading.state import INSTANT, Bookmark, Form
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import whole
+from tap_pancake.rows.kept import full_row
 from tap_pancake.rows.shaping import OTHERS, RowShaper
 from tap_pancake.running.progress import counted
 from tap_pancake.sdk import SDKStream
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from singer_sdk.singerlib import Catalog
 
     from tap_pancake.api.limits import Departure
-    from tap_pancake.rows.kept import Glance
+    from tap_pancake.rows.kept import PartialDecoder
     from tap_pancake.running.run import Run
 
     Row = dict[str, Any]
@@ -97,7 +97,7 @@ def page_of(context: Context | None) -> str | None:
     return context["page_id"] if context else None
 
 
-def names_in(body: Mapping[str, Any]) -> str:
+def key_names(body: Mapping[str, Any]) -> str:
     """Return the names of an answer's keys for a message, never a value."""
     # A name may have an id or a phone number in it.
     names = [_LONG_NUMBER.sub("…", name)[:_LONGEST_NAME] for name in sorted(body)]
@@ -121,15 +121,15 @@ class Reply(NamedTuple):
 class Rows(list["Row"]):
     """The rows of an answer, without those that have no id."""
 
-    def __init__(self, rows: Iterable[Row], answered: int) -> None:
+    def __init__(self, rows: Iterable[Row], answer_size: int) -> None:
         """Keep the rows and the size of the answer.
 
         Args:
             rows: the rows with an id.
-            answered: number of rows in the answer, including those without an id.
+            answer_size: number of rows in the answer, including those without an id.
         """
         super().__init__(rows)
-        self.answered = answered
+        self.answer_size = answer_size
 
 
 class _RunCounter(metrics.Counter):
@@ -198,7 +198,7 @@ class PancakeStream(SDKStream):
     """Field that identifies a row within its page; every row has it."""
     api: str = PAGE_API_V1
     """Path of the API that has the endpoint."""
-    glance: ClassVar[Glance | None] = None
+    row_decoder: ClassVar[PartialDecoder | None] = None
     """Decoder that leaves rows as JSON until they are written; None decodes all at once."""
     read_with: ClassVar[tuple[str, ...]] = ()
     """Streams that must be read for this one to have rows."""
@@ -206,9 +206,9 @@ class PancakeStream(SDKStream):
     """Whether repeated answers 500 may only mean a page without traffic."""
     keeps_state = False
     """Whether the state keeps something of the stream, even as a full table."""
-    right: ClassVar[str | None] = None
+    required_permission: ClassVar[str | None] = None
     """Permission that the token's owner needs in Pancake, besides access to the page."""
-    brings: ClassVar[str]
+    per_request: ClassVar[str]
     """What one call returns, for the table of streams in the README."""
 
     def __init__(self, tap: Tap, run: Run) -> None:
@@ -271,17 +271,17 @@ class PancakeStream(SDKStream):
         # The SDK's paginators get neither rows nor context: each stream pages by itself.
         return None
 
-    def fetch(self, context: Context | None, window: object, *, persist: bool = True) -> Body:
+    def fetch(self, context: Context | None, window: object, *, retry: bool = True) -> Body:
         """Return the body of an answer, after retries; see `fetch_at`."""
-        return self.fetch_at(context, window, persist=persist).body
+        return self.fetch_at(context, window, retry=retry).body
 
-    def fetch_at(self, context: Context | None, window: object, *, persist: bool = True) -> Reply:
+    def fetch_at(self, context: Context | None, window: object, *, retry: bool = True) -> Reply:
         """Return an answer, after retries; callable with and without the baton of `lanes.py`.
 
         Args:
             context: the page, or its conversation; None for the user API.
             window: what to request; `get_url_params` makes parameters of it.
-            persist: whether to retry after a transient fault.
+            retry: whether to retry after a transient fault.
 
         Returns:
             The body and the time of the request.
@@ -295,7 +295,7 @@ class PancakeStream(SDKStream):
             try:
                 return self._ask_paced(url, params, context)
             except (TransientError, UnknownRefusal) as fault:
-                if not persist:
+                if not retry:
                     raise
                 first = [fault]
             return self._retry(first, url, params, context)
@@ -312,7 +312,7 @@ class PancakeStream(SDKStream):
         # The SDK types this hook for its own requests only.
         return cast("Callable[..., Reply]", self.request_decorator(cast("Any", attempt)))
 
-    def explains(self, body: Body) -> bool:  # noqa: ARG002
+    def handles_failure(self, body: Body) -> bool:  # noqa: ARG002
         """Return whether the stream itself handles a body with `success: false`."""
         return False
 
@@ -345,7 +345,9 @@ class PancakeStream(SDKStream):
             seconds, pace = limiter.refused_for, limiter.pace
             if seconds >= self.run.patience:
                 break
-            if seconds >= _LOG_429_AFTER and self.run.is_new(f"refusals of {page_of(context)}"):
+            if seconds >= _LOG_429_AFTER and self.run.is_first_time(
+                f"refusals of {page_of(context)}"
+            ):
                 self.logger.info(
                     "%s: every call got HTTP 429 for %s: other programs may use up the rate limit;"
                     " the tap gives up after %s",
@@ -404,16 +406,16 @@ class PancakeStream(SDKStream):
         else:
             limiter.accepted(left[-1])
         self.run.compare_clocks(answer.ahead)
-        body = answer.body(self.glance)
+        body = answer.body(self.row_decoder)
         reply = Reply(body or {}, int(answer.asked * 1_000_000), answer.ahead is not None)
-        if body and answer.status in _REFUSAL_STATUSES and self.explains(body):
+        if body and answer.status in _REFUSAL_STATUSES and self.handles_failure(body):
             return reply
-        check(
+        raise_for_answer(
             answer.status,
             body,
             where=where,
             user_api=page_id is None,
-            right=self.right,
+            permission=self.required_permission,
             api_message=self._api_message(body, token),
             requested=", ".join(
                 f"{name} {params[name]}" for name in _TIME_PARAMS if params.get(name)
@@ -492,14 +494,14 @@ class PancakeStream(SDKStream):
         """
         rows = body.get(self.records_key)
         if not isinstance(rows, list):
-            self.reject(f"has no list `{self.records_key}` (it has: {names_in(body)})", context)
+            self.reject(f"has no list `{self.records_key}` (it has: {key_names(body)})", context)
         found = Rows(
             (row for row in rows if isinstance(row, dict) and is_id(row.get(self.row_id))),
             len(rows),
         )
         if rows and not found:
             self.reject(f"has rows without `{self.row_id}`", context)
-        for _ in range(found.answered - len(found)):
+        for _ in range(found.answer_size - len(found)):
             self.run.row_left_out(f"without `{self.row_id}`", self.name, page_of(context))
         return found
 
@@ -522,7 +524,7 @@ class PancakeStream(SDKStream):
         # Enough for a stream whose rows come in one answer.
         yield from self.records_from(self.rows_of(self.fetch(context, None), context), context)
 
-    def recent(self, context: Context | None) -> Any:  # noqa: ARG002
+    def newest_window(self, context: Context | None) -> Any:  # noqa: ARG002
         """Return the window of the newest rows, for `fetch`; None if one answer has all rows."""
         return None
 
@@ -535,8 +537,8 @@ class PancakeStream(SDKStream):
         Raises:
             PancakeError: the stream cannot be read; names page and stream.
         """
-        rows = self.rows_of(self.fetch(context, self.recent(context)), context)
-        return list(map(whole, rows))
+        rows = self.rows_of(self.fetch(context, self.newest_window(context)), context)
+        return list(map(full_row, rows))
 
     def records_from(self, rows: Iterable[Row], context: Context | None) -> list[Record]:
         """Return the rows of an answer as records, without those that cannot be written.
@@ -604,7 +606,7 @@ class PancakeStream(SDKStream):
         super().apply_catalog(catalog)
         if (given := catalog.get_stream(self.name)) is not None:
             listed = given.schema.properties or {}
-            self.absent = frozenset(self.schema["properties"].keys() - listed.keys())
+            self.missing_columns = frozenset(self.schema["properties"].keys() - listed.keys())
         else:
             # The stream is not selected, but its children may be: the SDK then needs its entry.
             entry = CatalogEntry(self.name, self.metadata, Schema.from_dict(self.schema), self.name)
@@ -617,7 +619,7 @@ class PancakeStream(SDKStream):
             self.forced_replication_method = forced
 
     @property
-    def is_wanted(self) -> bool:
+    def is_needed(self) -> bool:
         """Whether the stream, or a stream below it, is selected."""
         return bool(self.selected or self.has_selected_descendents)
 
@@ -649,7 +651,7 @@ class PancakeStream(SDKStream):
         )
 
     @override
-    def written(self, page_id: str | None, count: int) -> None:
+    def count_written(self, page_id: str | None, count: int) -> None:
         self.run.account.of(self.name, page_id if self.parent_stream_type else None).rows += count
 
     @override
@@ -688,7 +690,7 @@ class PancakeStream(SDKStream):
     def _log_findings(self) -> None:
         """Log the differences between the rows and the schema."""
         findings, kept = self.shaper.findings, "are in `other_fields`"
-        if OTHERS in self.absent:
+        if OTHERS in self.missing_columns:
             kept = "were left out, since the catalog lacks `other_fields`"
         for fields, what in (
             (findings.unknown, f"fields that the schema does not have {kept}"),

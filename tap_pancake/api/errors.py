@@ -39,7 +39,7 @@ class PageFailed(PancakeError):
     """A request was refused, or its answer cannot be used. The run ends with an exit code not 0."""
 
     whole_page = False
-    """Whether the error may affect all streams of the page; a `PageLost` always does."""
+    """Whether the error may affect all streams of the page; a `PageUnreadable` always does."""
 
 
 class UnknownRefusal(PageFailed):
@@ -65,21 +65,21 @@ class PageIdle(PageSkipped):
         super().__init__(msg)
 
 
-class PageLost(PageFailed):
+class PageUnreadable(PageFailed):
     """No stream of a page can be read, for example because its token was refused."""
 
     whole_page = True
 
 
-class PageDeactivated(PageLost, PageSkipped):
+class PageDeactivated(PageUnreadable, PageSkipped):
     """A deactivated page: the tap skips all its streams, as for a `PageSkipped`."""
 
 
-class PageTokenRenewed(PageLost):
+class PageTokenRenewed(PageUnreadable):
     """The page token is no longer valid; list-pages may hold a newer one."""
 
 
-class NothingThere(PageFailed):
+class PathNotFound(PageFailed):
     """The API has no such path."""
 
 
@@ -131,12 +131,12 @@ class Verdict(Enum):
 
     RETRY = "try again, later"
     REREAD = "read the page token from list-pages again, once"
-    SKIP = "leave this stream of the page out, with a warning"
-    LEAVE = "leave this page out, with all its streams and a warning"
-    UNSURE = "try again twice, then this stream of the page fails"
-    FAIL = "this stream of the page fails"
+    SKIP_STREAM = "leave this stream of the page out, with a warning"
+    SKIP_PAGE = "leave this page out, with all its streams and a warning"
+    RETRY_TWICE = "try again twice, then this stream of the page fails"
+    FAIL_STREAM = "this stream of the page fails"
     ABSENT = "this stream fails, unless its path has another form"
-    LOSE = "this page fails, with all its streams"
+    FAIL_PAGE = "this page fails, with all its streams"
     STOP = "the run stops"
 
 
@@ -146,7 +146,7 @@ class _Case:
     text: str
 
 
-_PAGE_TOKEN_REFUSED = _Case(Verdict.LOSE, f"the page token was refused: {_OTHER_TOKEN}")
+_PAGE_TOKEN_REFUSED = _Case(Verdict.FAIL_PAGE, f"the page token was refused: {_OTHER_TOKEN}")
 _PAGE_TOKEN_RENEWED = _Case(
     Verdict.REREAD, f"the page token was replaced by a newer one: {_NEW_PAGE_TOKEN}"
 )
@@ -154,48 +154,49 @@ _USER_TOKEN_REFUSED = _Case(Verdict.STOP, f"the user token was refused: {_NEW_US
 _USER_TOKEN_EXPIRED = _Case(Verdict.STOP, f"the user token has expired: {_NEW_USER_TOKEN}")
 _RENEW = "renew the subscription (gói cước) in Pancake, under Account"
 _NO_PERMISSION = _Case(
-    Verdict.SKIP,
+    Verdict.SKIP_STREAM,
     "permission was denied: ask an administrator of the page to grant {right} in Pancake, under"
     " the page's Settings",
 )
 _NOT_A_MEMBER = _Case(
-    Verdict.SKIP, "permission was denied: use the user token of a member of the pages"
+    Verdict.SKIP_STREAM, "permission was denied: use the user token of a member of the pages"
 )
-_NO_PLAN_CASE = _Case(Verdict.SKIP, f"the page or account has no valid plan: {_RENEW}")
-_NO_ACCOUNT_PLAN = _Case(Verdict.SKIP, f"the account has no valid plan: {_RENEW}")
+_NO_PLAN_CASE = _Case(Verdict.SKIP_STREAM, f"the page or account has no valid plan: {_RENEW}")
+_NO_ACCOUNT_PLAN = _Case(Verdict.SKIP_STREAM, f"the account has no valid plan: {_RENEW}")
 _REFUSED = _Case(
-    Verdict.FAIL, "the API refused the call: if the reason in brackets does not help, report this"
+    Verdict.FAIL_STREAM,
+    "the API refused the call: if the reason in brackets does not help, report this",
 )
-_UNKNOWN = _Case(Verdict.UNSURE, _REFUSED.text)
+_UNKNOWN = _Case(Verdict.RETRY_TWICE, _REFUSED.text)
 _NO_SUCH_CONVERSATION = _Case(
-    Verdict.FAIL,
+    Verdict.FAIL_STREAM,
     "the API does not accept this conversation or its customer: if each run says so, report this",
 )
 
 _INVALID_TIME = 106
 _SHARED_CODES: dict[int, _Case] = {
     100: _REFUSED,
-    104: _Case(Verdict.LOSE, "the API does not know this page: check `page_ids`"),
+    104: _Case(Verdict.FAIL_PAGE, "the API does not know this page: check `page_ids`"),
     _INVALID_TIME: _Case(
-        Verdict.FAIL,
+        Verdict.FAIL_STREAM,
         "the API does not accept the time span: check `start_date` and `end_date`, or report this",
     ),
     107: _Case(
-        Verdict.UNSURE,
+        Verdict.RETRY_TWICE,
         "the API says that Google Calendar is not connected: connect it in Pancake, or report this",
     ),
     108: _Case(
-        Verdict.FAIL,
+        Verdict.FAIL_STREAM,
         "not assigned to this conversation: ask an administrator of the page to let you see all"
         " conversations in Pancake, under the page's Settings",
     ),
-    123: _Case(Verdict.LOSE, "the page was disconnected: connect it to Pancake again"),
+    123: _Case(Verdict.FAIL_PAGE, "the page was disconnected: connect it to Pancake again"),
     125: _Case(
-        Verdict.LEAVE,
+        Verdict.SKIP_PAGE,
         "the page is deactivated: activate it in Pancake, or remove it from `page_ids`",
     ),
     126: _Case(
-        Verdict.SKIP,
+        Verdict.SKIP_STREAM,
         "not available in safe mode: turn safe mode off in Pancake, or do not select this stream",
     ),
     136: _NO_SUCH_CONVERSATION,
@@ -217,7 +218,7 @@ _USER_CODES: dict[int, _Case] = _SHARED_CODES | {
     103: _USER_TOKEN_EXPIRED,
     105: _USER_TOKEN_EXPIRED,
     121: _NO_ACCOUNT_PLAN,
-    122: _Case(Verdict.SKIP, f"the account's plan has expired: {_RENEW}"),
+    122: _Case(Verdict.SKIP_STREAM, f"the account's plan has expired: {_RENEW}"),
     190: _USER_TOKEN_REFUSED,
 }
 _TRANSIENT = _Case(Verdict.RETRY, "the API had a temporary fault: run the tap again later")
@@ -275,7 +276,7 @@ def _case_of_status(status: int, *, user_api: bool) -> _Case | None:
         return _TRANSIENT
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         return _Case(
-            Verdict.FAIL, "the API sent a redirect, which is not followed: check `api_url`"
+            Verdict.FAIL_STREAM, "the API sent a redirect, which is not followed: check `api_url`"
         )
     return _REFUSED if status >= HTTPStatus.BAD_REQUEST else None
 
@@ -309,23 +310,23 @@ def _case_of(status: int, body: dict[str, Any] | None, *, user_api: bool) -> _Ca
 _VERDICTS: dict[Verdict, type[PancakeError]] = {
     Verdict.RETRY: TransientError,
     Verdict.REREAD: PageTokenRenewed,
-    Verdict.SKIP: PageSkipped,
-    Verdict.LEAVE: PageDeactivated,
-    Verdict.UNSURE: UnknownRefusal,
-    Verdict.FAIL: PageFailed,
-    Verdict.ABSENT: NothingThere,
-    Verdict.LOSE: PageLost,
+    Verdict.SKIP_STREAM: PageSkipped,
+    Verdict.SKIP_PAGE: PageDeactivated,
+    Verdict.RETRY_TWICE: UnknownRefusal,
+    Verdict.FAIL_STREAM: PageFailed,
+    Verdict.ABSENT: PathNotFound,
+    Verdict.FAIL_PAGE: PageUnreadable,
     Verdict.STOP: RunStopped,
 }
 
 
-def check(
+def raise_for_answer(
     status: int,
     body: dict[str, Any] | None,
     *,
     where: str,
     user_api: bool,
-    right: str | None = None,
+    permission: str | None = None,
     api_message: str | None = None,
     requested: str | None = None,
     request_id: str | None = None,
@@ -338,7 +339,7 @@ def check(
         body: the JSON object of the body; None if it is not one.
         where: page and stream, for the message.
         user_api: true for the API of the user token, false for the API of page tokens.
-        right: permission that the stream needs besides access to the page, if documented.
+        permission: permission that the stream needs besides access to the page, if documented.
         api_message: the API's own message, without secrets.
         requested: the requested times, if any; shown if the API does not accept them.
         request_id: the answer's ``x-request-id``, for Pancake's support.
@@ -358,7 +359,7 @@ def check(
         facts.append(f"the API says: {api_message}")
     if request_id:
         facts.append(f"request {request_id}")
-    remedy = case.text.replace("{right}", f"the right to {right}" if right else "it")
+    remedy = case.text.replace("{right}", f"the right to {permission}" if permission else "it")
     text = f"{where}: {remedy} ({', '.join(facts)})"
     error = _VERDICTS[case.verdict]
     if error is TransientError:

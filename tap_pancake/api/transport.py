@@ -40,7 +40,7 @@ from tap_pancake.rows.kept import read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tap_pancake.rows.kept import Glance
+    from tap_pancake.rows.kept import PartialDecoder
 
 # NUL in JSON, unless an escaped backslash precedes it. PostgreSQL accepts no text with NUL, so one
 # such row would stop the whole load.
@@ -77,19 +77,19 @@ class Answer:
     """Seconds that this machine's clock is at least ahead of the server's; below 0, behind it.
     None without the server's time."""
 
-    def body(self, glance: Glance | None = None) -> dict[str, Any] | None:
+    def body(self, decoder: PartialDecoder | None = None) -> dict[str, Any] | None:
         """Return the JSON object of the body; None if it is not one.
 
         A bare array, which the official document has for ads, is returned as ``{"data": array}``,
         the form that was seen (reference, section 20).
 
         Args:
-            glance: decodes the body and leaves its rows as JSON; None decodes all of it.
+            decoder: decodes the body and leaves its rows as JSON; None decodes all of it.
         """
         content = self.content
         if _NUL_ESCAPE in content:
             content = _NUL.sub(rb"\1\\ufffd", content)
-        body = read(content) if glance is None else glance.read(content)
+        body = read(content) if decoder is None else decoder.read(content)
         if isinstance(body, list):
             return {"data": body}
         return body if isinstance(body, dict) else None

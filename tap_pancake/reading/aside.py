@@ -56,9 +56,9 @@ class Aside:
     bookmarks: Sequence[Bookmark]
     """The bookmarks of `messages` and `conversation_details`, if selected; or the one of `ads`."""
     now: Callable[[], int]
-    new: Callable[[PageFailed], object]
+    on_new: Callable[[PageFailed], object]
     """A function to call with the error when an entry is set aside for the first time."""
-    since: dict[str, int] = field(default_factory=dict)
+    read_from: dict[str, int] = field(default_factory=dict)
     """The time to read each one from, by id. The thread that reads the list uses it, too."""
     _entries: dict[str, Entry] = field(default_factory=dict)
     _denied: list[tuple[Entry, PageFailed]] = field(default_factory=list)
@@ -71,12 +71,12 @@ class Aside:
         kept = chain.from_iterable(bookmark.fact("aside") for bookmark in self.bookmarks)
         for conversation_id, customer_id, since, first, last in kept:
             low = times.micros(since) if since else BEGINNING
-            low = min(low, self.since.get(conversation_id, low))
+            low = min(low, self.read_from.get(conversation_id, low))
             entry = Entry(
                 conversation_id, customer_id, low, times.micros(first), times.micros(last)
             )
             self._entries[conversation_id] = entry
-            self.since[conversation_id] = low
+            self.read_from[conversation_id] = low
         self._from_earlier_runs = [*self._entries]
 
     def due(self) -> Iterator[Entry]:
@@ -90,7 +90,7 @@ class Aside:
         """The ids that earlier runs have set aside and that are still set aside."""
         return [each for each in self._from_earlier_runs if each in self._entries]
 
-    def read(self, conversation_id: str, since: int) -> None:
+    def item_read(self, conversation_id: str, since: int) -> None:
         """Record that the messages of a conversation were read from a time on."""
         self._any_read, self._faults_in_a_row = True, 0
         denied, self._denied = self._denied, []
@@ -99,10 +99,10 @@ class Aside:
         kept = self._entries.get(conversation_id)
         if kept is not None and since <= kept.since:
             del self._entries[conversation_id]
-            del self.since[conversation_id]
+            del self.read_from[conversation_id]
             self._save()
 
-    def failed(
+    def item_failed(
         self, conversation_id: str, customer_id: str | None, since: int, failure: PageFailed
     ) -> None:
         """Set a conversation or an ad aside.
@@ -132,14 +132,14 @@ class Aside:
         now = self.now()
         if now - entry.first > _DROP_AFTER:
             del self._entries[entry.conversation_id]
-            del self.since[entry.conversation_id]
+            del self.read_from[entry.conversation_id]
             self._save()
             return True
         self._entries[entry.conversation_id] = replace(entry, last=now)
         self._save()
         return False
 
-    def end(self) -> None:
+    def check_denied(self) -> None:
         """End the page.
 
         Raises:
@@ -153,9 +153,9 @@ class Aside:
         if earlier is not None:
             entry = replace(earlier, since=min(earlier.since, entry.since), last=entry.last)
         else:
-            self.new(failure)
+            self.on_new(failure)
         self._entries[entry.conversation_id] = entry
-        self.since[entry.conversation_id] = entry.since
+        self.read_from[entry.conversation_id] = entry.since
         if len(self._entries) > MOST:
             msg = (
                 f"{failure}: more than {MOST:,} of this page are set aside, so the stream fails:"

@@ -51,7 +51,7 @@ class BatchSizes:
         """Begin without a batch."""
         self._largest = {True: 0, False: 0}
 
-    def see(self, size: int, *, first: bool) -> None:
+    def record(self, size: int, *, first: bool) -> None:
         """Record the size of a batch."""
         self._largest[first] = max(self._largest[first], size)
 
@@ -60,7 +60,7 @@ class BatchSizes:
         return size < max(_SHORTEST_FULL, self._largest[first])
 
     @property
-    def later(self) -> int:
+    def later_size(self) -> int:
         """The page size of batches after the first one; 0 if no full batch has come yet."""
         full = self._largest[False]
         return full if full >= _SHORTEST_FULL else 0
@@ -73,7 +73,7 @@ class BatchSizes:
 class MessageBatches:
     """A walk through the messages of one conversation, newest batch first.
 
-    Request the messages at offset `window` and pass them to `take`; repeat until `finished`.
+    Request the messages at `offset` and pass them to `add_batch`; repeat until `finished`.
     """
 
     def __init__(self, *, since: int, expected: int, sizes: BatchSizes) -> None:
@@ -101,17 +101,17 @@ class MessageBatches:
         self._useful_batches = 0
         self._idle_batches = 0
         self.finished = False
-        self.lacks = 0
+        self.missing_count = 0
         """Number of counted messages that did not come, once the conversation is read to its end;
         0 if fewer than `_SHORTEST_FULL`."""
 
     @property
-    def window(self) -> int:
+    def offset(self) -> int:
         """The offset to request next, counted from the newest message."""
         return self._offset
 
     @property
-    def came_to_nothing(self) -> bool:
+    def lacks_all_messages(self) -> bool:
         """Whether several messages are counted and none came. A single one may be removed."""
         return self.finished and not self._seen_ids and self._expected > 1
 
@@ -121,17 +121,17 @@ class MessageBatches:
         return not self.finished and self._idle_batches > _IDLE_LIMIT + self._useful_batches
 
     @property
-    def coming(self) -> range:
+    def next_offsets(self) -> range:
         """The offsets that are probably requested after the next one.
 
         Empty if not all messages are read, or if the page size is not clear yet.
         """
-        full = self._sizes.later
+        full = self._sizes.later_size
         if self._since > BEGINNING or not full or len(self._last_ids) != full:
             return range(0)
         return range(self._offset + full - 1, self._expected, full - 1)
 
-    def take(self, rows: list[Row], size: int | None = None) -> list[Row]:
+    def add_batch(self, rows: list[Row], size: int | None = None) -> list[Row]:
         """Process one batch, and move on.
 
         Args:
@@ -158,7 +158,7 @@ class MessageBatches:
         self._idle_returns += self._misses > 1
         self._misses = 0
         self._seen_ids |= ids
-        self._sizes.see(size, first=first)
+        self._sizes.record(size, first=first)
         short = self._sizes.is_short(size, first=first)
         # After going back, the walk may not have reached its earlier place again.
         reached = self._offset + size
@@ -180,7 +180,7 @@ class MessageBatches:
         is_past = self._is_past([at for at in sent.values() if at])
         self.finished = is_end or is_past
         missing = self._expected - len(self._seen_ids)
-        self.lacks = missing if is_end and not is_past and missing >= _SHORTEST_FULL else 0
+        self.missing_count = missing if is_end and not is_past and missing >= _SHORTEST_FULL else 0
         self._last_ids = ids
         # An overlap of a single message would request the same batch again.
         self._expects_overlap = size > 1

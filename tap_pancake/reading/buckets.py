@@ -54,7 +54,7 @@ _LARGEST_OFFSET = timedelta(hours=14)
 _DAY_MONTH = re.compile(r"(\d{1,2})/(\d{1,2})(?:/(\d{4}))?")
 
 
-def told_zone(hours: object) -> tzinfo | None:
+def zone_or_none(hours: object) -> tzinfo | None:
     """Return a page's time zone from its `timezone`: hours ahead of UTC, negative or fractional.
 
     Returns:
@@ -69,18 +69,18 @@ def told_zone(hours: object) -> tzinfo | None:
 
 def zone_of(hours: object) -> tzinfo:
     """Return a page's time zone from its `timezone`; `USUAL_TIMEZONE` if that is not usable."""
-    return told_zone(hours) or timezone(timedelta(hours=USUAL_TIMEZONE))
+    return zone_or_none(hours) or timezone(timedelta(hours=USUAL_TIMEZONE))
 
 
 @dataclass(frozen=True)
-class OwnTime:
+class PageTimeZone:
     """A page's time zone by its sources, since list-pages may not have it.
 
     Rows of `user_statistics` show it, because they also have their hour in UTC. That stream is read
     first. Each statistics stream keeps the time zone in its state.
     """
 
-    told: tzinfo | None
+    listed: tzinfo | None
     """The time zone from list-pages."""
     shown: str | None
     """The one from rows of this run, as hours ahead of UTC."""
@@ -90,17 +90,17 @@ class OwnTime:
     @property
     def zone(self) -> tzinfo:
         """The page's time zone, or `USUAL_TIMEZONE`."""
-        return self.told or zone_of(self.shown or self.kept)
+        return self.listed or zone_of(self.shown or self.kept)
 
     @property
     def is_guessed(self) -> bool:
         """Whether no source has it: the assumed one may then be up to 19 hours off."""
-        return self.told is None and self.shown is None and self.kept is None
+        return self.listed is None and self.shown is None and self.kept is None
 
     @property
     def is_news(self) -> bool:
         """Whether rows of this run show a time zone that the state does not have."""
-        return self.told is None and self.shown is not None and self.shown != self.kept
+        return self.listed is None and self.shown is not None and self.shown != self.kept
 
 
 def ahead_of_utc(at: datetime, digits: object) -> timedelta | None:
@@ -300,7 +300,7 @@ class Bounds:
 class _Failure(NamedTuple):
     span: Span
     failure: PageFailed
-    told: bool
+    is_logged: bool
 
 
 class BucketWalk:
@@ -315,7 +315,7 @@ class BucketWalk:
         now: datetime,
         lookback: float,
         slack: float = 0,
-        tell: Callable[[PageFailed, bool], object],
+        log_aside: Callable[[PageFailed, bool], object],
     ) -> None:
         """Open the days since the last run. The state changes only when a span is read.
 
@@ -326,8 +326,8 @@ class BucketWalk:
             now: the start of this run.
             lookback: number of days before the last `top` to read again, at most every 6 hours.
             slack: number of days before the last `top` to read again in each run.
-            tell: a function to call when a span is set aside: with the error, and with whether an
-                earlier run has set the span aside.
+            log_aside: a function to call when a span is set aside: with the error, and with
+                whether an earlier run has set the span aside.
         """
         self.bookmark = bookmark
         self.bounds = bounds
@@ -336,7 +336,7 @@ class BucketWalk:
         self.read = False
         """Whether this run has read at least one span."""
         self._unit = unit
-        self._log_aside = tell
+        self._log_aside = log_aside
         self._pending: list[_Failure] = []
         form = unit.form
         self._aside = [
@@ -394,7 +394,7 @@ class BucketWalk:
         """Open everything that was read before, so that it is read again."""
         self.bookmark.coverage.reopen()
 
-    def passed(self, span: Span) -> None:
+    def span_read(self, span: Span) -> None:
         """Record that the rows of a span are written."""
         low, high = self._range(span)
         coverage = self.bookmark.coverage
@@ -409,18 +409,18 @@ class BucketWalk:
         self.settle()
         self._save()
 
-    def failed(self, span: Span, failure: PageFailed, *, told: bool = False) -> None:
+    def failed(self, span: Span, failure: PageFailed, *, is_logged: bool = False) -> None:
         """Record that a span cannot be read.
 
         Args:
             span: the days.
             failure: the error.
-            told: whether another stream, read with the same call, has already logged it.
+            is_logged: whether another stream, read with the same call, has already logged it.
 
         Raises:
             PageFailed: too many spans failed: the stream cannot be read.
         """
-        self._pending.append(_Failure(span, failure, told))
+        self._pending.append(_Failure(span, failure, is_logged))
         new = [one.failure for one in self._pending if not self._is_aside(one.span)]
         if len(new) == MOST_FAILURES:
             if self.read:
@@ -444,7 +444,7 @@ class BucketWalk:
         if not self._pending or not self.read:
             return
         for one in self._pending:
-            if not one.told:
+            if not one.is_logged:
                 self._log_aside(one.failure, self._is_aside(one.span))
         self._put_aside()
         self._save()

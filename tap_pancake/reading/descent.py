@@ -234,7 +234,7 @@ class StepDown:
         if any(self._is_outside(row, query) for row in rows):
             raise Stray(self._filter_fault())
         before = [*self._live.head, *self._known.rows]
-        self._live.evidence.see_bounds(query, rows, before)
+        self._live.evidence.record_bounds(query, rows, before)
         self._known.meet(rows)
         return rows
 

@@ -81,8 +81,8 @@ class Head:
             answer = live.ask(query)
             tries += 1
         if not live.listing.newest_first:
-            live.evidence.see_bounds(query, answer.rows, ())
-        asked, found = live.passed(answer.asked - SECOND), live.newest_in(answer.rows)
+            live.evidence.record_bounds(query, answer.rows, ())
+        asked, found = live.certain_time(answer.asked - SECOND), live.newest_in(answer.rows)
         if self._expected is not None and self._is_doubtful(answer):
             lags_little = found is not None and found >= self._expected - self._lookback
             if not answer.rows or (live.evidence.ordered and not lags_little):

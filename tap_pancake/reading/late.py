@@ -84,7 +84,7 @@ class LateRows:
         began, stray = live.now, None
         try:
             answer = self._ask()
-            began = live.passed(answer.asked - SECOND)
+            began = live.certain_time(answer.asked - SECOND)
             for rows in StepDown(live, selection.stored_since, answer.asked).answers(answer):
                 yield from map(selection.part, rows)
         except Stray as seen:

@@ -40,7 +40,7 @@ class Listing:
     replication key."""
     row_id: str = "id"
     """The field with the id of a row."""
-    late: str | None = None
+    stored_at_field: str | None = None
     """The field with the time when Pancake stored a row, if the list can be sorted by it. Rows may
     become visible long after their first time."""
     bounded: bool = False
@@ -51,7 +51,7 @@ class Listing:
     """The Unix second of the earliest rows that the list may have."""
     page_size: int = 0
     """Number of rows in a full answer; 0 if unknown. No proof relies on it alone."""
-    least: int = 0
+    smallest_page_size: int = 0
     """The smallest page size to request if full answers fail; 0 if the page size is fixed."""
     newest_first: bool = True
     """Whether the newest row is expected first. If not, the head has a lower bound: the time where
@@ -69,9 +69,9 @@ class Listing:
 
     def by_late(self) -> Listing:
         """Return the same list, sorted by the time when rows were stored."""
-        assert self.late is not None  # noqa: S101 - the caller checks it
-        others = (name for name in self.times if name != self.late)
-        return replace(self, times=(self.late, *others), late=None)
+        assert self.stored_at_field is not None  # noqa: S101 - the caller checks it
+        others = (name for name in self.times if name != self.stored_at_field)
+        return replace(self, times=(self.stored_at_field, *others), stored_at_field=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Evidence:
         """Return whether the list may sort by its key: newest first, or oldest first if -1."""
         return (self._listing.key, sign) in self._orders
 
-    def see(self, rows: Sequence[Row]) -> None:
+    def record(self, rows: Sequence[Row]) -> None:
         """Exclude the orders that the rows of an answer contradict."""
         for name in self._listing.times:
             found = [at for row in rows if (at := times.micros_or_none(row.get(name))) is not None]
@@ -181,7 +181,7 @@ class Evidence:
                 if absent or not _in_order(found, sign):
                     self._orders.discard((name, sign))
 
-    def see_bounds(self, query: Query, rows: Sequence[Row], before: Iterable[Row]) -> None:
+    def record_bounds(self, query: Query, rows: Sequence[Row], before: Iterable[Row]) -> None:
         """Exclude the filters that an answer contradicts, by the rows that it has or lacks.
 
         Args:
@@ -270,7 +270,7 @@ class LiveList:
         self._longest_answer = 0
         self._ask = ask
 
-    def passed(self, asked: int) -> int:
+    def certain_time(self, asked: int) -> int:
         """Return a time that had certainly passed when a request was made.
 
         Args:
@@ -383,7 +383,7 @@ class LiveList:
         is_whole = self.size == self.listing.page_size or not self._lacks_head_rows(query, rows)
         self.asked, self.size, self.is_full, self.is_steady = before
         self.is_steady &= is_whole
-        self.evidence.see_bounds(query, rows, self.head)
+        self.evidence.record_bounds(query, rows, self.head)
 
     def _lacks_head_rows(self, query: Query, rows: Sequence[Row]) -> bool:
         """Return whether an answer lacks a row of the head that is certainly within its bound."""
@@ -397,7 +397,7 @@ class LiveList:
         self.calls += 1
         self.asked = query
         answer = self._ask(query)
-        self.evidence.see(answer.rows)
+        self.evidence.record(answer.rows)
         self.size = len(answer.rows) if answer.size is None else answer.size
         self._longest_answer = max(self._longest_answer, self.size)
         self.is_full = self.size == self._longest_answer

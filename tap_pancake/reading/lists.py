@@ -22,7 +22,7 @@ from tap_pancake.reading.sizes import PageSizes, ShorterAnswers
 from tap_pancake.reading.state import in_the_future
 from tap_pancake.reading.sweeps import Unsettled
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import KeptRow, whole
+from tap_pancake.rows.kept import KeptRow, full_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,14 +53,14 @@ class ListStream(PancakeStream):
     is_sorted = False
 
     @override
-    def recent(self, context: Context | None) -> Query:
+    def newest_window(self, context: Context | None) -> Query:
         now = int(time.time())
         return Query(self.listing.key, now - RECENT, now + _CLOCK_DIFFERENCE)
 
     @cached_property
     def sizes(self) -> PageSizes:
         """The page size to request, for each page."""
-        return PageSizes(self.listing.page_size, self.listing.least)
+        return PageSizes(self.listing.page_size, self.listing.smallest_page_size)
 
     @override
     def ask(
@@ -125,7 +125,7 @@ class ListStream(PancakeStream):
     def records(self, part: Part, context: Context) -> Iterator[Record]:
         """Yield the record of a part, if it is one to write."""
         if part.row is not None and part.is_wanted:
-            record = self.shape(whole(part.row), context)
+            record = self.shape(full_row(part.row), context)
             if record is not None:
                 yield record
 
@@ -181,14 +181,14 @@ class ListStream(PancakeStream):
             kept: list[Row] = [
                 row if isinstance(row, KeptRow) else KeptRow.of(row, names) for row in rows
             ]
-            return Answer(kept, reply.asked, rows.answered, is_timed=reply.is_timed)
+            return Answer(kept, reply.asked, rows.answer_size, is_timed=reply.is_timed)
 
         def warn(text: str) -> None:
             self.logger.warning("%s: %s", self.place(context), text)
 
         listing = replace(self.listing, page_size=self.sizes.of(context["page_id"]))
         now = int(time.time() * SECOND)
-        names = {listing.row_id, *listing.times, listing.late or listing.key}
+        names = {listing.row_id, *listing.times, listing.stored_at_field or listing.key}
         seen = shares[0].bookmark.fact
         live = LiveList(listing, ask, now=now, sorts=seen("sorts"), filters=seen("filters"))
         selection = Selection(
@@ -199,10 +199,10 @@ class ListStream(PancakeStream):
             children=children,
             memory=self.run.memory,
             aside=aside or {},
-            named=named,
+            ads=named,
         )
         late = None
-        if listing.late:
+        if listing.stored_at_field:
             late = LateRows(live, LiveList(listing.by_late(), ask, now=now), selection, warn)
         return ListReader(
             live,

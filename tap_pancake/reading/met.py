@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from tap_pancake.api.errors import PageFailed, PageLost, TransientError
+from tap_pancake.api.errors import PageFailed, PageUnreadable, TransientError
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.state import DATE
 
@@ -117,7 +117,7 @@ class AdCalls:
             part = parts.popleft()
             try:
                 body = self._ask(part)
-            except (PageLost, TransientError):
+            except (PageUnreadable, TransientError):
                 raise
             except PageFailed as refusal:
                 if part is ad_ids and self._is_refused(NO_AD):
@@ -142,9 +142,9 @@ class AdCalls:
         Raises:
             PageFailed: too many ads are refused.
         """
-        if ad_id not in self._aside.since:
+        if ad_id not in self._aside.read_from:
             self.refused[ad_id] = refusal
         # Whatever the error means for pages and conversations, here it concerns this id only.
-        self._aside.failed(ad_id, None, BEGINNING, PageFailed(str(refusal)))
+        self._aside.item_failed(ad_id, None, BEGINNING, PageFailed(str(refusal)))
         if len(self.refused) >= _MOST_REFUSED:
             raise refusal

@@ -105,14 +105,16 @@ class Share:
 
         return then
 
-    def takes(self, at: int | None) -> bool:
+    def is_in_bounds(self, at: int | None) -> bool:
         """Return whether the time of a row is within the start and end of the settings."""
         return at is None or (at >= self.plan.start and (self._end is None or at <= self._end))
 
     def wants(self, at: int | None) -> bool:
         """Return whether a row of this time is still to be read."""
         top = self.plan.top
-        return self.takes(at) and (at is None or top is None or at > top or self.plan.holds(at))
+        return self.is_in_bounds(at) and (
+            at is None or top is None or at > top or self.plan.holds(at)
+        )
 
     def reach(self, at: int | None, *, late: bool) -> int:
         """Return the time to read the children of a row back to.
@@ -178,7 +180,7 @@ class Selection:
         children: Sequence[Share],
         memory: Memory,
         aside: Mapping[str, int],
-        named: Share | None = None,
+        ads: Share | None = None,
     ) -> None:
         """Begin without rows.
 
@@ -189,9 +191,9 @@ class Selection:
             children: the shares of the selected child streams.
             memory: the rows that the run has read.
             aside: rows whose children are set aside, with the time to read each from.
-            named: the share of a stream whose ids the rows have; None if there is none.
+            ads: the share of a stream whose ids the rows have; None if there is none.
         """
-        self.shares = [share for share in (rows, *children, named) if share is not None]
+        self.shares = [share for share in (rows, *children, ads) if share is not None]
         self.stored_since: int | None = None
         """Rows that Pancake stored at or after this time are read whole; None before the head."""
         self.unread = 0
@@ -201,7 +203,7 @@ class Selection:
         self._rows = rows
         self._children = children
         self._back = max((share.back for share in children), default=0)
-        self._named = named
+        self._ads = ads
         self._memory = memory
         self._aside = aside
 
@@ -217,7 +219,7 @@ class Selection:
         is_wanted = self._rows is not None and self._is_wanted(self._rows, at, late)
         wanting = [share for share in self._children if self._is_wanted(share, at, late)]
         since = min((share.reach(at, late=late) for share in wanting), default=NEVER)
-        is_met = self._named is not None and self._is_wanted(self._named, at, late)
+        is_met = self._ads is not None and self._is_wanted(self._ads, at, late)
         if not (is_wanted or is_met) and since == NEVER:
             return Part(then=then)
         read = self._memory.get(self._page_id, row_id)
@@ -231,7 +233,9 @@ class Selection:
                 since = max(since, read.asked - self._back)
         since = min(since, self._aside.get(row_id, NEVER)) if since != NEVER else since
         self._memory.put(
-            self._page_id, row_id, _Reading(at, self._live.passed(self._live.now), whole_since)
+            self._page_id,
+            row_id,
+            _Reading(at, self._live.certain_time(self._live.now), whole_since),
         )
         self.unread += is_news
         return Part(row, is_wanted, None if since == NEVER else since, then)
@@ -248,13 +252,13 @@ class Selection:
 
     def is_late(self, row: Row) -> bool:
         """Return whether a row may have become visible after its time was read."""
-        if self.stored_since is None or self._live.listing.late is None:
+        if self.stored_since is None or self._live.listing.stored_at_field is None:
             return False
-        stored = times.micros_or_none(row.get(self._live.listing.late))
+        stored = times.micros_or_none(row.get(self._live.listing.stored_at_field))
         return stored is not None and stored >= self.stored_since
 
     def _is_wanted(self, share: Share, at: int | None, late: bool) -> bool:  # noqa: FBT001
-        return share.wants(at) or (late and share.takes(at))
+        return share.wants(at) or (late and share.is_in_bounds(at))
 
     def begin(self, asked: int) -> Callable[[], object]:
         """Begin a reading of the head; return a function for the lane that records it."""

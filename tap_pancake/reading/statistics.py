@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from tap_pancake.api.client import PancakeStream, page_of
-from tap_pancake.api.errors import NothingThere, PageFailed, PageIdle, PageSkipped, TransientError
+from tap_pancake.api.errors import PageFailed, PageIdle, PageSkipped, PathNotFound, TransientError
 from tap_pancake.reading.buckets import (
     BEGINNING,
     Bounds,
     BucketWalk,
-    OwnTime,
+    PageTimeZone,
     Span,
     Unit,
     local,
-    told_zone,
     zone_of,
+    zone_or_none,
 )
 from tap_pancake.reading.state import in_the_future
 from tap_pancake.rows import times
@@ -43,12 +43,12 @@ _LONGEST_KEY = 40
 class StatisticsStream(PancakeStream):
     """A stream with one kind of statistics of a page."""
 
-    right = "view reports"
+    required_permission = "view reports"
     unit: ClassVar[Unit] = Unit.DAY
     daily: ClassVar[bool] = False
     """Whether an answer does not show the day of a row, so that each day costs a call."""
 
-    tells: ClassVar[bool] = False
+    is_dated: ClassVar[bool] = False
     """Whether rows have their own hour or day, and a span is requested by Unix seconds. Then one
     more day is requested at both ends: see `Span.wider`."""
 
@@ -56,7 +56,7 @@ class StatisticsStream(PancakeStream):
     def days_a_call(self) -> int:
         """The number of days whose rows one call brings."""
         days = 1 if self.daily else int(self.config["statistics_window_days"])
-        return min(days, _MOST_DAYS - 2) if self.tells else days
+        return min(days, _MOST_DAYS - 2) if self.is_dated else days
 
     @abc.abstractmethod
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
@@ -69,13 +69,13 @@ class StatisticsStream(PancakeStream):
         """
 
     @override
-    def recent(self, context: Context | None) -> Any:
+    def newest_window(self, context: Context | None) -> Any:
         today = Unit.DAY.floor(datetime.now(zone_of((context or {}).get("timezone"))))
         return Span(today - timedelta(days=1), today)
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
-        span = self.recent(context)
+        span = self.newest_window(context)
         return [row for _, row in self.found(self.fetch(context, span), span, context)]
 
     def begin_walk(self, context: Context) -> BucketWalk | None:
@@ -84,7 +84,7 @@ class StatisticsStream(PancakeStream):
         Raises:
             PageFailed: the state is in the future.
         """
-        time = self._own_time(context)
+        time = self._page_time_zone(context)
         walk = self.walk_of(context, time.zone, context["added"], slack=int(time.is_guessed))
         if walk is None or not time.is_news:
             return walk
@@ -98,11 +98,11 @@ class StatisticsStream(PancakeStream):
             walk.bookmark.save()
         return walk
 
-    def _own_time(self, context: Context) -> OwnTime:
+    def _page_time_zone(self, context: Context) -> PageTimeZone:
         """Return the time zone of a page from list-pages, `user_statistics` and the state."""
         shown: dict[str, str] = self.run.streams["user_statistics"].zones
-        return OwnTime(
-            told=told_zone(context["timezone"]),
+        return PageTimeZone(
+            listed=zone_or_none(context["timezone"]),
             shown=shown.get(context["page_id"]),
             kept=self.get_context_state(context).get("zone"),
         )
@@ -142,11 +142,11 @@ class StatisticsStream(PancakeStream):
             now=now,
             lookback=float(self.config["statistics_lookback_days"]),
             slack=slack,
-            tell=lambda failure, earlier: self._log_aside(failure, context, earlier=earlier),
+            log_aside=lambda failure, earlier: self._log_aside(failure, context, earlier=earlier),
         )
         unknown = not added and not self.config.get("start_date")
         begins = unknown and bounds.start.date() in walk.open_days()
-        if begins and self.run.is_new("no beginning of statistics"):
+        if begins and self.run.is_first_time("no beginning of statistics"):
             self.logger.warning(
                 "%s: the API does not show when the page was added to Pancake, so statistics are"
                 " read from %d on, some with a call for each day: set `start_date`, which is much"
@@ -169,7 +169,7 @@ class StatisticsStream(PancakeStream):
             except PageFailed as failure:
                 self.span_failed(failure, span, walk, context)
             else:
-                walk.passed(span)
+                walk.span_read(span)
         walk.finish()
 
     def answers(
@@ -188,7 +188,7 @@ class StatisticsStream(PancakeStream):
             if proven():
                 break
         asked, page = self._requests(spans, context), context["page_id"]
-        yield from self.run.lanes.ahead(asked, self.run.reach, page=page)
+        yield from self.run.lanes.ahead(asked, self.run.items_ahead, page=page)
 
     def _requests(
         self, spans: Iterator[Span], context: Context
@@ -204,7 +204,7 @@ class StatisticsStream(PancakeStream):
         walk: BucketWalk,
         context: Context | None,
         *,
-        told: bool = False,
+        is_logged: bool = False,
     ) -> None:
         """Set aside a span that is refused, that fails in all retries, or that has no known shape.
 
@@ -213,30 +213,30 @@ class StatisticsStream(PancakeStream):
             span: the days.
             walk: the walk over the days of the page.
             context: the context of the page; None for all pages together.
-            told: whether another stream, read with the same call, has already logged it.
+            is_logged: whether another stream, read with the same call, has already logged it.
 
         Raises:
             PageFailed: every other span would fail in the same way, or too many spans failed.
         """
-        everywhere = isinstance(failure, (PageSkipped, NothingThere)) or failure.whole_page
+        everywhere = isinstance(failure, (PageSkipped, PathNotFound)) or failure.whole_page
         if isinstance(failure, TransientError) and walk.read and not failure.limited:
             # Other spans could be read: the gateway may time out for a single day with much data.
             everywhere = False
-        if everywhere or (not walk.read and isinstance(self._judged(failure, context), PageIdle)):
+        if everywhere or (not walk.read and isinstance(self._idle_or(failure, context), PageIdle)):
             walk.settle()
             raise failure
-        walk.failed(span, failure, told=told)
+        walk.failed(span, failure, is_logged=is_logged)
 
-    def _judged(self, failure: PageFailed, context: Context | None) -> PageFailed:
-        """Return the error, or `PageIdle` if the page has no traffic: see `PagesStream.judged`."""
-        judged: PageFailed = self.run.streams["pages"].judged(failure, self, context)
-        return judged
+    def _idle_or(self, failure: PageFailed, context: Context | None) -> PageFailed:
+        """Return the error, or `PageIdle` if the page has no traffic: see `PagesStream.idle_or`."""
+        result: PageFailed = self.run.streams["pages"].idle_or(failure, self, context)
+        return result
 
     def _log_aside(self, failure: PageFailed, context: Context | None, *, earlier: bool) -> None:
         """Log that a span is set aside: for the first time, or by an earlier run too."""
         if earlier:
             self.run.still_aside(str(failure), self.name, page_of(context))
-        elif isinstance(idle := self._judged(failure, context), PageIdle):
+        elif isinstance(idle := self._idle_or(failure, context), PageIdle):
             self.run.page_skipped(idle, self.name, page_of(context))
         else:
             self.run.set_aside(failure, self.name, page_of(context))
@@ -276,7 +276,7 @@ def rows_in(value: object) -> list[Row]:
     return value
 
 
-def map_in(value: object) -> Row:
+def object_in(value: object) -> Row:
     """Return a value that must be an object.
 
     Raises:

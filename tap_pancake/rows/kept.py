@@ -53,7 +53,7 @@ class KeptRow(dict[str, Any]):
         return cls({name: row[name] for name in names if name in row}, msgspec.json.encode(row))
 
 
-def whole(row: Row) -> Row:
+def full_row(row: Row) -> Row:
     """Return a row with all its fields; the row may be a kept one.
 
     Raises:
@@ -79,22 +79,24 @@ def json_of(row: Row) -> bytes:
 
 
 class KeptAnswer(dict[str, Any]):
-    """An answer with kept rows; `beside` has its other fields, as JSON."""
+    """An answer with kept rows; `fields_beside_rows` has its other fields, as JSON."""
 
-    __slots__ = ("beside",)
+    __slots__ = ("fields_beside_rows",)
 
-    def __init__(self, decoded: Mapping[str, Any], beside: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(
+        self, decoded: Mapping[str, Any], fields_beside_rows: Mapping[str, msgspec.Raw]
+    ) -> None:
         """Keep an answer.
 
         Args:
             decoded: its kept rows, and the fields that show whether it is an error.
-            beside: all fields except the rows, as JSON.
+            fields_beside_rows: all fields except the rows, as JSON.
         """
         super().__init__(decoded)
-        self.beside = beside
+        self.fields_beside_rows = fields_beside_rows
 
 
-def beside(answer: Mapping[str, Any], rows: str, **more: object) -> bytes:
+def fields_beside_rows(answer: Mapping[str, Any], rows: str, **more: object) -> bytes:
     """Return the fields of an answer except its rows, as JSON.
 
     Args:
@@ -102,11 +104,11 @@ def beside(answer: Mapping[str, Any], rows: str, **more: object) -> bytes:
         rows: the name of the list of rows.
         more: fields to add.
     """
-    parts = answer.beside if isinstance(answer, KeptAnswer) else answer
+    parts = answer.fields_beside_rows if isinstance(answer, KeptAnswer) else answer
     return msgspec.json.encode({name: part for name, part in parts.items() if name != rows} | more)
 
 
-class Glance:
+class PartialDecoder:
     """A decoder of answers that decodes only some fields of each row, and keeps the row as JSON."""
 
     def __init__(self, rows: str, *names: str) -> None:

@@ -50,7 +50,7 @@ class Status(StrEnum):
     GONE = "gone"
 
     @property
-    def badness(self) -> int:
+    def severity(self) -> int:
         """Rank of the status; 0 is the best."""
         return list(Status).index(self)
 
@@ -107,7 +107,7 @@ class PageRun:
     """None if the page was not started."""
     is_over: bool = False
     """Whether the page was read to its end, or failed."""
-    instead: tuple[Status, str] | None = None
+    missing: tuple[Status, str] | None = None
     """Status and reason of a page that is missing and was not read; None otherwise."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """Tallies by stream."""
@@ -130,7 +130,7 @@ class RunAccount:
         stamp = self.started_at.translate({ord(sign): None for sign in "-:"})[:15]
         self.run_id = f"{stamp}Z-{secrets.token_hex(4)}"
         """Unique id of the run; sorts by time."""
-        self.known: set[str] = set()
+        self.pages_in_state: set[str] = set()
         """Ids of the pages in the state of earlier runs."""
         self.failing: set[str] = set()
         """Ids of the pages with failures."""
@@ -177,7 +177,7 @@ class RunAccount:
     def missing(self, page_id: str, name: str | None, status: Status, reason: str) -> None:
         """Record that a page is missing and cannot be read."""
         with self._lock:
-            self._pages[page_id] = PageRun(name, instead=(status, reason))
+            self._pages[page_id] = PageRun(name, missing=(status, reason))
             if status is Status.FAILED:
                 self.failing.add(page_id)
 
@@ -213,14 +213,14 @@ class RunAccount:
     @property
     def has_pages(self) -> bool:
         """Whether this run or an earlier one has found a page."""
-        return bool(self.known or self._reported or self._pages.keys() - {ACCOUNT})
+        return bool(self.pages_in_state or self._reported or self._pages.keys() - {ACCOUNT})
 
-    def untold(self) -> list[str]:
+    def unreported(self) -> list[str]:
         """Return the ids of the pages that were not reported yet, the account last."""
         with self._lock:
             return sorted(self._pages, key=lambda page_id: page_id == ACCOUNT)
 
-    def tell(self, page_id: str) -> PageRun:
+    def pop_page(self, page_id: str) -> PageRun:
         """Return the results of a page, and remove them; only their sums are kept in the totals."""
         with self._lock:
             page = self._pages.pop(page_id)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIGNAL_EXIT = 128
 # Seconds between two checks in `wait`. The system may deliver a signal to any thread, but only
 # Python's main thread runs handlers, and only when it wakes up.
-_LOOK = 0.2
+_POLL_SECONDS = 0.2
 # Seconds after the first signal in which more signals do not end the process: a tool that stops a
 # pipeline may send several.
 _GRACE = 3.0
@@ -62,13 +62,13 @@ class Interrupts:
             # Something blocks the end of the run, such as a target that does not read.
             os._exit(_SIGNAL_EXIT + signum)
         self._interrupted_at = self._interrupted_at or now
-        self.tell(Interrupted(signum))
+        self.report_end(Interrupted(signum))
 
     def begin(self) -> None:
         """Start a run, for which `wait` waits."""
         self._is_running = True
 
-    def tell(self, outcome: BaseException | None) -> None:
+    def report_end(self, outcome: BaseException | None) -> None:
         """Report the end of the run, with its exception or None; from any thread or handler."""
         self._outcomes.put(outcome)
 
@@ -85,7 +85,7 @@ class Interrupts:
         outcome: BaseException | None = None
         while True:
             with suppress(Empty):
-                outcome = self._outcomes.get(timeout=_LOOK)
+                outcome = self._outcomes.get(timeout=_POLL_SECONDS)
                 break
             meanwhile()
         if outcome is not None:

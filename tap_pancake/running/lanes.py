@@ -175,7 +175,7 @@ class Backlog:
         with self._changed:
             return self._take(stream)
 
-    def insist(self, stream: str) -> Room:
+    def reserve_urgent(self, stream: str) -> Room:
         """Reserve memory for an answer that a lane waits for; wait until there is some."""
         with self._changed:
             while (room := self._take(stream)) is None and self._urgent >= self._most_urgent:
@@ -307,7 +307,7 @@ class Ahead(Generic[T]):
                 room = backlog.reserve(self._stream)
             self._reading = is_needed or room is not None
         if is_needed and room is None and self._stream is not None:
-            room = backlog.insist(self._stream)
+            room = backlog.reserve_urgent(self._stream)
         return room
 
     def _read(self) -> None:
@@ -324,9 +324,9 @@ class Ahead(Generic[T]):
                 backlog.release(room)
                 self._ready.put((None, error))
                 return
-            taken = backlog.fill(room, self._size(item))
+            filled = backlog.fill(room, self._size(item))
             with self._lock:  # so that the consumer of the item finds its reservation
-                self._reserved.append(taken)
+                self._reserved.append(filled)
                 self._ready.put((item, None))
             del item  # otherwise it would stay in memory until the next one
 

@@ -37,7 +37,7 @@ _AHEAD_AT_LEAST = 3
 _AHEAD_PER_SECOND = 8
 
 
-def reach_at(latency: float) -> int:
+def items_ahead_at(latency: float) -> int:
     """Return how many items of a page to request ahead, given the latency in seconds."""
     return min(AHEAD, _AHEAD_AT_LEAST + round(latency * _AHEAD_PER_SECOND))
 
@@ -112,18 +112,18 @@ class Run:
         """The HTTP transport."""
         # For each page: the requests of helper threads, and one of the lane itself. And one request
         # for the list of pages.
-        wanted = int(self._config["max_parallel_pages"]) * (AHEAD + 1) + 1
-        allowed = most_connections() or wanted
+        needed = int(self._config["max_parallel_pages"]) * (AHEAD + 1) + 1
+        allowed = most_connections() or needed
         return Transport(
             timeout=float(self._config["request_timeout"]),
             user_agent=self._config.get("user_agent") or self._user_agent,
-            connections=min(wanted, allowed),
+            connections=min(needed, allowed),
             when_full=lambda: self._warn_connections(allowed),
         )
 
     def _warn_connections(self, allowed: int) -> None:
         """Log once that there are fewer connections than parallel requests."""
-        if self.is_new("connections"):
+        if self.is_first_time("connections"):
             self._logger.warning(
                 "The limit of open files of this process leaves %s connections, so pages wait for"
                 " one another: raise the limit (`ulimit -n 4096`), or lower `max_parallel_pages`",
@@ -137,12 +137,12 @@ class Run:
             int(self._config["max_parallel_pages"]), self.state_clock.tick, self._calls_of_page
         )
 
-    def reach(self) -> int:
+    def items_ahead(self) -> int:
         """Return how many items of a page to request ahead, just enough to use its rate limit.
 
         Not more, because answers that wait to be written take memory.
         """
-        return reach_at(self.transport.latency)
+        return items_ahead_at(self.transport.latency)
 
     def _calls_of_page(self, page_id: str | None) -> int:
         """Return the maximum number of parallel requests of a page, one of them in the queue."""
@@ -164,7 +164,7 @@ class Run:
         """The page tokens."""
         return PageTokens(self._config.get("page_access_tokens") or {}, self.redactor)
 
-    def is_new(self, what: str) -> bool:
+    def is_first_time(self, what: str) -> bool:
         """Return whether a key is new in this run, to log something once; thread-safe."""
         with self._lock:
             new = what not in self._noted
@@ -187,7 +187,7 @@ class Run:
                 API did not return its time.
         """
         if ahead is None:
-            if self.is_new("no clock"):
+            if self.is_first_time("no clock"):
                 self._logger.warning(
                     "The API does not send the time (no header `Date`), so the tap cannot check the"
                     " clock of this machine: lists are read again from their newest rows, and"
@@ -195,7 +195,7 @@ class Run:
                 )
             return
         self._clock_ahead = ahead
-        if abs(ahead) > _CLOCKS_DIFFER and self.is_new("clocks"):
+        if abs(ahead) > _CLOCKS_DIFFER and self.is_first_time("clocks"):
             self._logger.warning(
                 "The clock of this machine is %s %s that of the API. Bookmarks follow the earlier"
                 " of the two, so no row is lost, but some rows may be read again: set the clock",
@@ -220,7 +220,7 @@ class Run:
         else:
             self._skipped[page_id].append(str(refusal))
 
-    def tell_skipped(self, *page_ids: str) -> None:
+    def log_skipped(self, *page_ids: str) -> None:
         """Log the skipped streams of some pages, or of all, in one line for each reason."""
         for page_id in page_ids or list(self._skipped):
             for reason, places in by_reason(self._skipped.pop(page_id, [])):
@@ -240,7 +240,7 @@ class Run:
 
     def lacking(self, text: str, stream: str, page_id: str | None) -> None:
         """Log and record once for a page that the API counts more than it returns; thread-safe."""
-        if self.is_new(f"lacking {stream} {page_id}"):
+        if self.is_first_time(f"lacking {stream} {page_id}"):
             self._note(Case.LACKING, text, stream, page_id)
             self._logger.warning("%s", text)
 
@@ -268,10 +268,10 @@ class Run:
                 " changed, please report this"
             )
             self._logger.error("%s", msg)
-        told = {case: [case] for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE)}
-        told[Case.SKIPPED] = [Case.SKIPPED, Case.IDLE]
+        kinds = {case: [case] for case in (Case.FAILED, Case.SET_ASIDE, Case.STILL_ASIDE)}
+        kinds[Case.SKIPPED] = [Case.SKIPPED, Case.IDLE]
         self.progress.summarise(
-            {name: self.account.cases(*cases) for name, cases in told.items()},
+            {name: self.account.cases(*cases) for name, cases in kinds.items()},
             [name for name, stream in self.streams.items() if stream.selected],
         )
 

@@ -46,9 +46,9 @@ class _AdStream(StatisticsStream):
     reference, section 20.
     """
 
-    right = VIEW_AD_REPORTS
+    required_permission = VIEW_AD_REPORTS
     daily = True
-    brings = "all ads of one day"
+    per_request = "all ads of one day"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "date", "ad_id")
     replication_key = "date"
@@ -110,8 +110,8 @@ class AdConversationsStream(ListStream):
     path = "/pages/{page_id}/export_data"
     records_key = "data"
     listing = Listing(times=("updated_at", "inserted_at"), bounded=True, newest_first=False)
-    right = VIEW_AD_REPORTS
-    brings = "up to 60 conversations"
+    required_permission = VIEW_AD_REPORTS
+    per_request = "up to 60 conversations"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
@@ -149,7 +149,7 @@ class AdsStream(PancakeStream):
     path = "/pages/{page_id}/ads"
     records_key = "data"
     keeps_state = True
-    brings = "up to 20 ads"
+    per_request = "up to 20 ads"
     read_with = ("conversations",)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
@@ -168,7 +168,7 @@ class AdsStream(PancakeStream):
         return {"ad_ids": ",".join(next_page_token), "type": "tt_ads" if is_tiktok else "ads"}
 
     @override
-    def recent(self, context: Context | None) -> list[str]:
+    def newest_window(self, context: Context | None) -> list[str]:
         return [NO_AD]
 
     def share(self, context: Context) -> Share | None:
@@ -176,7 +176,7 @@ class AdsStream(PancakeStream):
         lists: ConversationsStream = self.run.streams["conversations"]
         return lists.share_for(self, context)
 
-    def meet(self, conversation: Row, context: Context) -> None:
+    def note_ads(self, conversation: Row, context: Context) -> None:
         """Write the ads of a conversation to the state, before the conversation counts as read."""
         named, page_id = conversation.get("ad_ids"), context["page_id"]
         if not self.selected or not isinstance(named, list):
@@ -184,7 +184,8 @@ class AdsStream(PancakeStream):
         ad_ids = [str(ad_id) for ad_id in named if is_id(ad_id)]
         self._met_of(context).meet(one for one in ad_ids if not _SEPARATOR.search(one))
         for ad_id in filter(_SEPARATOR.search, ad_ids):
-            if self.run.is_new(f"ad {ad_id} of {page_id}"):  # several conversations may name it
+            # Several conversations may name it.
+            if self.run.is_first_time(f"ad {ad_id} of {page_id}"):
                 self.run.row_left_out("with a comma or a space in `id`", self.name, page_id)
 
     def _met_of(self, context: Context) -> MetAds:
@@ -202,7 +203,7 @@ class AdsStream(PancakeStream):
         del self._met[context["page_id"]]
         aside = Aside([met.bookmark], self.run.clock, lambda _: None)
         calls = AdCalls(partial(self.fetch, context), aside)
-        waiting = [ad_id for ad_id in met.waiting if ad_id not in aside.since]
+        waiting = [ad_id for ad_id in met.waiting if ad_id not in aside.read_from]
         try:
             for first in range(0, len(waiting), ADS_A_CALL):
                 ad_ids = waiting[first : first + ADS_A_CALL]
@@ -210,7 +211,9 @@ class AdsStream(PancakeStream):
                 # answer is incomplete.
                 for _ in range(_TRIES):
                     found = yield from self._read(ad_ids, calls, met, context)
-                    ad_ids = [one for one in ad_ids if one not in found and one not in aside.since]
+                    ad_ids = [
+                        one for one in ad_ids if one not in found and one not in aside.read_from
+                    ]
                     if not ad_ids:
                         break
                 else:
@@ -222,7 +225,7 @@ class AdsStream(PancakeStream):
             for entry in islice(aside.due(), ADS_A_CALL):
                 ad_id = entry.conversation_id
                 if (yield from self._read([ad_id], calls, met, context)):
-                    aside.read(ad_id, BEGINNING)
+                    aside.item_read(ad_id, BEGINNING)
                 elif aside.failed_again(entry):
                     met.asked([ad_id])
                     msg = (

@@ -27,7 +27,7 @@ class TagsStream(PancakeStream):
     name = "tags"
     path = "/pages/{page_id}/tags"
     records_key = "tags"
-    brings = "all tags of a page"
+    per_request = "all tags of a page"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
 
@@ -39,7 +39,7 @@ class PostsStream(ListStream):
     path = "/pages/{page_id}/posts"
     records_key = "posts"
     listing = Listing(times=("inserted_at", "updated_at"), bounded=True, page_size=30)
-    brings = "up to 30 posts"
+    per_request = "up to 30 posts"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "inserted_at"
@@ -67,7 +67,7 @@ class CallLogsStream(ListStream):
     records_key = "data"
     row_id = "call_id"
     listing = Listing(times=("start_time",), row_id="call_id", newest_first=False)
-    brings = "up to 30 calls"
+    per_request = "up to 30 calls"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "call_id")
     replication_key = "start_time"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake.api.client import PAGE_API_V1, PAGE_API_V2, is_id
-from tap_pancake.api.errors import PageFailed, PageLost, PageSkipped
+from tap_pancake.api.errors import PageFailed, PageSkipped, PageUnreadable
 from tap_pancake.reading.aside import Aside
 from tap_pancake.reading.listing import Listing, Query, second
 from tap_pancake.reading.lists import ListStream
 from tap_pancake.reading.selection import Part, Share, nothing
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import Glance, whole
+from tap_pancake.rows.kept import PartialDecoder, full_row
 from tap_pancake.running.progress import counted
 from tap_pancake.streams.pages import PagesStream
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tap_pancake.streams.ads import AdsStream
     from tap_pancake.streams.messages import Batch, MessagesStream
 
-V2 = Listing(times=("updated_at", "inserted_at"), late="inserted_at", page_size=60)
+V2 = Listing(times=("updated_at", "inserted_at"), stored_at_field="inserted_at", page_size=60)
 _ASSUMED_COUNT = 2
 """Assumed messages of a conversation that is set aside, so that an empty answer is a failure."""
 V1_LONGEST = 28 * 86_400
@@ -39,7 +39,7 @@ V1_BEGINNING = times.micros("2010-01-01T00:00:00")
 """Start of all history for v1, which requires bounds: earlier than Pancake and its channels."""
 V1 = Listing(
     times=V2.times,
-    late=V2.late,
+    stored_at_field=V2.stored_at_field,
     bounded=True,
     longest=V1_LONGEST,
     first=second(V1_BEGINNING),
@@ -73,10 +73,10 @@ class ConversationsStream(ListStream):
     path = "/pages/{page_id}/conversations"
     api = PAGE_API_V2
     records_key = "conversations"
-    glance = Glance(records_key, "id", *V2.times)
+    row_decoder = PartialDecoder(records_key, "id", *V2.times)
     listing = V2
     fails_when_idle = False  # this stream shows whether a page is idle
-    brings = "up to 60 conversations"
+    per_request = "up to 60 conversations"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
@@ -98,8 +98,8 @@ class ConversationsStream(ListStream):
 
     @property
     @override
-    def is_wanted(self) -> bool:
-        return super().is_wanted or self._ads.is_wanted
+    def is_needed(self) -> bool:
+        return super().is_needed or self._ads.is_needed
 
     @property
     def _ads(self) -> AdsStream:
@@ -129,13 +129,13 @@ class ConversationsStream(ListStream):
 
     def is_idle(self, context: Context) -> bool:
         """Return whether no conversation of a page is newer than four weeks; costs one request."""
-        return not self.rows_of(self.fetch(context, super().recent(context)), context)
+        return not self.rows_of(self.fetch(context, super().newest_window(context)), context)
 
     @override
-    def recent(self, context: Context | None) -> Query:
+    def newest_window(self, context: Context | None) -> Query:
         # Without bounds the answer has the newest conversations, however old. `--test` needs one of
         # them to request messages.
-        return super().recent(context) if self._v1 else Query(self.listing.key)
+        return super().newest_window(context) if self._v1 else Query(self.listing.key)
 
     # The conversations of a page
 
@@ -145,7 +145,7 @@ class ConversationsStream(ListStream):
         yield from super().get_records(context)
         reading = self.readings.pop(context["page_id"])
         if reading.aside is not None:
-            self._guard(reading, context, reading.aside.end)
+            self._guard(reading, context, reading.aside.check_denied)
 
     @override
     def parts(self, context: Context) -> Iterator[Part]:
@@ -162,7 +162,7 @@ class ConversationsStream(ListStream):
             context,
             rows=self.share(context),
             children=children,
-            aside=aside.since if aside is not None else None,
+            aside=aside.read_from if aside is not None else None,
             named=self._ads.share(context),
         )
         reader.after_head = lambda: self._read_aside(context, reading)
@@ -179,13 +179,13 @@ class ConversationsStream(ListStream):
                 continue
             messages = None
             if reading.aside is not None:
-                child = self.get_child_context(whole(part.row), context)
+                child = self.get_child_context(full_row(part.row), context)
                 messages = self._messages.ahead(child, part.since)
             yield _Ahead(part.row, part.is_wanted, part.since, part.then, messages)
 
     @override
     def room(self) -> int:
-        return self.run.reach()
+        return self.run.items_ahead()
 
     @override
     def records(self, part: Part, context: Context) -> Iterator[Record]:
@@ -194,8 +194,8 @@ class ConversationsStream(ListStream):
         reading.messages = part.messages if isinstance(part, _Ahead) else None
         if part.row is None:
             return
-        row = whole(part.row)
-        self._ads.meet(row, context)
+        row = full_row(part.row)
+        self._ads.note_ads(row, context)
         record = self.shape(row, context)
         if record is not None:
             if at := record.get("updated_at"):
@@ -203,7 +203,7 @@ class ConversationsStream(ListStream):
             yield record
 
     @override
-    def emits(self, record: Record) -> bool:
+    def is_written(self, record: Record) -> bool:
         return self.readings[record["page_id"]].part.is_wanted
 
     def share_for(
@@ -255,17 +255,17 @@ class ConversationsStream(ListStream):
         conversation_id = context["conversation_id"]
         try:
             super().sync_children(context)
-        except PageLost:
+        except PageUnreadable:
             raise
         except PageFailed as failure:
             refusal = failure
             self._guard(
                 reading,
                 context,
-                lambda: aside.failed(conversation_id, context["customer_id"], since, refusal),
+                lambda: aside.item_failed(conversation_id, context["customer_id"], since, refusal),
             )
         else:
-            aside.read(conversation_id, since)
+            aside.item_read(conversation_id, since)
 
     def _guard(self, reading: PageReading, context: Context, step: Callable[[], object]) -> None:
         """Take a step; if it fails for the whole page, go on without the messages of the page."""
@@ -301,17 +301,17 @@ class ConversationsStream(ListStream):
                 "message_count": _ASSUMED_COUNT,
             }
             reading.part = Part(since=entry.since)
-            reading.messages = self._messages.batches(child, entry.since, persist=False)
+            reading.messages = self._messages.batches(child, entry.since, retry=False)
             try:
                 super().sync_children(child)
-            except PageLost:
+            except PageUnreadable:
                 raise
             except PageFailed as failure:
                 if aside.failed_again(entry):
                     msg = f"{failure}: it failed for 30 days, so the tap does not try it again"
                     self.run.page_failed(PageFailed(msg), self._messages.name, context["page_id"])
             else:
-                aside.read(entry.conversation_id, entry.since)
+                aside.item_read(entry.conversation_id, entry.since)
         reading.part, reading.messages = Part(then=nothing), None
         if aside.waiting:
             self.run.still_aside(

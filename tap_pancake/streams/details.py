@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from tap_pancake.api.errors import PageFailed
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import beside, read_again
+from tap_pancake.rows.kept import fields_beside_rows, read_again
 from tap_pancake.streams.messages import Batch, MessagesStream
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ConversationDetailsStream(MessagesStream):
     """
 
     name = "conversation_details"
-    brings = "one conversation; no request of its own if `messages` is selected"
+    per_request = "one conversation; no request of its own if `messages` is selected"
     primary_keys = ("page_id", "conversation_id")
     replication_key = "last_message_at"
     read_with = ("messages", "conversations")
@@ -40,27 +40,27 @@ class ConversationDetailsStream(MessagesStream):
     def share(self, context: Context) -> Share | None:
         return self._conversations.share_for(self, context, newest_alone=True)
 
-    def of(self, body: Body, rows: Rows) -> bytes:
+    def details_of(self, body: Body, rows: Rows) -> bytes:
         """Return the details in an answer, with the time of its last message, as JSON."""
         sent = [row["inserted_at"] for row in rows if times.micros_or_none(row.get("inserted_at"))]
         last = max(sent, key=times.micros, default=None)
-        return beside(body, self.records_key, last_message_at=last)
+        return fields_beside_rows(body, self.records_key, last_message_at=last)
 
-    def tells(self, details: bytes) -> bool:
+    def has_content(self, details: bytes) -> bool:
         """Return whether the details have any content."""
         return _has_content(_row_of(details))
 
     @override
-    def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
-        for batch in super().batches(context, since, persist=persist):
+    def batches(self, context: Context, since: int, *, retry: bool = True) -> Iterator[Batch]:
+        for batch in super().batches(context, since, retry=retry):
             if batch.details is not None:
                 yield Batch(b"[]", batch.details)
                 return
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
-        body = self.fetch(context, self.recent(context))
-        return [_row_of(self.of(body, self.rows_of(body, context)))]
+        body = self.fetch(context, self.newest_window(context))
+        return [_row_of(self.details_of(body, self.rows_of(body, context)))]
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:

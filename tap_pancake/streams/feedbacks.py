@@ -36,7 +36,7 @@ class CustomerFeedbacksStream(StatisticsStream):
     path = "/pages/{page_id}/statistics/customer_feedbacks"
     records_key = "customer_feedback"
     unit = Unit.MOMENT
-    brings = f"`statistics_window_days` days, at most {_LONGEST}"
+    per_request = f"`statistics_window_days` days, at most {_LONGEST}"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "inserted_at"

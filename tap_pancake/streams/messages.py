@@ -14,7 +14,7 @@ from tap_pancake.reading.batches import BatchSizes, MessageBatches
 from tap_pancake.reading.coverage import BEGINNING, DAY
 from tap_pancake.reading.selection import Share
 from tap_pancake.rows import times
-from tap_pancake.rows.kept import Glance, json_of, read_again
+from tap_pancake.rows.kept import PartialDecoder, json_of, read_again
 from tap_pancake.running.progress import counted
 from tap_pancake.streams.conversations import ConversationsStream
 
@@ -53,8 +53,8 @@ class MessagesStream(PancakeStream):
     name = "messages"
     path = "/pages/{page_id}/conversations/{conversation_id}/messages"
     records_key = "messages"
-    glance = Glance(records_key, "id", "inserted_at")
-    brings = "up to 30 messages of a conversation"
+    row_decoder = PartialDecoder(records_key, "id", "inserted_at")
+    per_request = "up to 30 messages of a conversation"
     parent_stream_type = ConversationsStream
     read_with: ClassVar[tuple[str, ...]] = ("conversations",)
     primary_keys = ("conversation_id", "id")
@@ -103,13 +103,13 @@ class MessagesStream(PancakeStream):
             opens_to_top=True,
         )
 
-    def batches(self, context: Context, since: int, *, persist: bool = True) -> Iterator[Batch]:
+    def batches(self, context: Context, since: int, *, retry: bool = True) -> Iterator[Batch]:
         """Yield the messages of a conversation, newest batch first; the baton is not required.
 
         Args:
             context: of the conversation.
             since: how far back to read, in microseconds since 1970.
-            persist: whether to retry after faults that may pass.
+            retry: whether to retry after faults that may pass.
         """
         pager = MessageBatches(since=since, expected=context["message_count"], sizes=self._sizes)
         lanes, page = self.run.lanes, context["page_id"]
@@ -117,14 +117,14 @@ class MessagesStream(PancakeStream):
         early: dict[int, Early[Rows]] = {}
         try:
             while not pager.finished:
-                for offset in pager.coming[: ROOM - 1]:
+                for offset in pager.next_offsets[: ROOM - 1]:
                     # Other requests of the page that wait for the rate limit come first.
                     if offset in early or limiter.is_awaited:
                         continue
-                    rows = partial(self._rows_from, offset, context, persist=persist)
+                    rows = partial(self._rows_from, offset, context, retry=retry)
                     if (asked := lanes.early(rows, page=page, stream=self.name)) is not None:
                         early[offset] = asked
-                yield self._batch(pager, context, early, persist=persist)
+                yield self._batch(pager, context, early, retry=retry)
         finally:
             for rest in early.values():
                 rest.forget()
@@ -135,23 +135,23 @@ class MessagesStream(PancakeStream):
         context: Context,
         early: dict[int, Early[Rows]],
         *,
-        persist: bool,
+        retry: bool,
     ) -> Batch:
         """Return the next batch: only what is written, so that the answer leaves the memory."""
-        asked, is_newest, details = early.pop(pager.window, None), not pager.window, None
+        asked, is_newest, details = early.pop(pager.offset, None), not pager.offset, None
         if asked is not None:
             rows = asked.result()
         else:
-            body = self.fetch(context, pager.window, persist=persist)
+            body = self.fetch(context, pager.offset, retry=retry)
             rows = self.rows_of(body, context)
-        new = pager.take(rows, rows.answered)
+        new = pager.add_batch(rows, rows.answer_size)
         self._doubt(pager, context)
         # An empty answer where there should be messages is requested again, and has no details.
         if is_newest and self._details.selected and (new or pager.finished):
-            details = self._details.of(body, rows)
-            if not self._details.tells(details):  # no such answer was seen: ask once more
-                body = self.fetch(context, 0, persist=persist)
-                details = self._details.of(body, self.rows_of(body, context))
+            details = self._details.details_of(body, rows)
+            if not self._details.has_content(details):  # no such answer was seen: ask once more
+                body = self.fetch(context, 0, retry=retry)
+                details = self._details.details_of(body, self.rows_of(body, context))
         return Batch(b"[" + b",".join(map(json_of, new)) + b"]", details)
 
     def _doubt(self, pager: MessageBatches, context: Context) -> None:
@@ -162,10 +162,10 @@ class MessagesStream(PancakeStream):
                 conversation aside.
         """
         place, count = self.place(context), counted(context["message_count"], "message")
-        if pager.lacks:
+        if pager.missing_count:
             text = (
-                f"{place}: the API counts {count} and returns {pager.lacks:,} fewer: they may have"
-                " been removed"
+                f"{place}: the API counts {count} and returns {pager.missing_count:,} fewer: they"
+                " may have been removed"
             )
             self.run.lacking(text, self.name, context["page_id"])
         if pager.is_stuck:
@@ -174,15 +174,15 @@ class MessagesStream(PancakeStream):
                 " so, report this"
             )
             raise PageFailed(msg)
-        if pager.came_to_nothing:
+        if pager.lacks_all_messages:
             msg = (
                 f"{place}: the API counts {count} and returns none, again and again: they may have"
                 " been removed"
             )
             raise PageFailed(msg)
 
-    def _rows_from(self, offset: int, context: Context, *, persist: bool) -> Rows:
-        return self.rows_of(self.fetch(context, offset, persist=persist), context)
+    def _rows_from(self, offset: int, context: Context, *, retry: bool) -> Rows:
+        return self.rows_of(self.fetch(context, offset, retry=retry), context)
 
     def ahead(self, context: Context, since: int) -> Iterator[Batch]:
         """Start to read a conversation in a helper thread, and return its batches."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk.exceptions import SyncLifecycleSignal
 from typing_extensions import override
 
-from tap_pancake.api.client import USER_API, PancakeStream, is_id, names_in
+from tap_pancake.api.client import USER_API, PancakeStream, is_id, key_names
 from tap_pancake.api.errors import (
     PageFailed,
     PageIdle,
-    PageLost,
     PageSkipped,
+    PageUnreadable,
     RunStopped,
     TransientError,
 )
@@ -57,7 +57,7 @@ def listed_pages(body: Mapping[str, Any]) -> Listed:
         groups = {ACTIVATED: body["pages"]}
     if not isinstance(groups, dict):
         msg = (
-            f"pages: the answer has no list of pages (it has: {names_in(body)}): the API may have"
+            f"pages: the answer has no list of pages (it has: {key_names(body)}): the API may have"
             " changed, please report this"
         )
         raise RunStopped(msg)
@@ -101,7 +101,7 @@ class PagesStream(PancakeStream):
 
     name = "pages"
     path = "/pages"
-    brings = "all pages"
+    per_request = "all pages"
     api = USER_API
     primary_keys = ("id",)
 
@@ -122,7 +122,9 @@ class PagesStream(PancakeStream):
             PancakeError: the answer is an error, or is empty though earlier runs have read pages.
         """
         reply = super().ask(url, params, context, token)
-        known = self.run.account.known.difference(self.config.get("page_access_tokens") or {})
+        known = self.run.account.pages_in_state.difference(
+            self.config.get("page_access_tokens") or {}
+        )
         if known and not any(listed_pages(reply.body).values()):
             msg = (
                 "pages: the list of pages is empty, though earlier runs have read pages: run the"
@@ -189,7 +191,7 @@ class PagesStream(PancakeStream):
             )
             yield page_id, PageFailed(f"page {page_id} of `page_ids` {problem}")
 
-    def misplaced(self) -> Iterator[str]:
+    def unknown_page_warnings(self) -> Iterator[str]:
         """Yield a warning for each page in other settings that is not in the account."""
         tokens = self.config.get("page_access_tokens") or {}
         known = self._all.keys() | tokens.keys()
@@ -212,7 +214,7 @@ class PagesStream(PancakeStream):
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
-        for warning in self.misplaced():
+        for warning in self.unknown_page_warnings():
             self.logger.warning("%s", warning)
         for page_id, problem in self.unreadable():
             self.run.page_failed(problem, self.name, None)
@@ -233,7 +235,7 @@ class PagesStream(PancakeStream):
 
     def _compare_with_state(self) -> None:
         """Log the pages that earlier runs have read and that are gone, and the new pages."""
-        known = self.run.account.known
+        known = self.run.account.pages_in_state
         if not self.config.get("page_ids"):  # otherwise the other pages are left out on purpose
             for page_id in sorted(known - self.chosen.keys()):
                 category = self._all.get(page_id, {}).get("category")
@@ -278,9 +280,9 @@ class PagesStream(PancakeStream):
         try:
             self._read_streams(context)
             self.run.account.over(page_id)
-            self.run.streams["sync_runs"].tell(page_id)
+            self.run.streams["sync_runs"].write_page(page_id)
         finally:
-            self.run.tell_skipped(page_id)
+            self.run.log_skipped(page_id)
             self.run.lanes.forget(page_id)
             self.run.progress.end(page_id)
 
@@ -294,10 +296,10 @@ class PagesStream(PancakeStream):
         for stream in self.child_streams:
             if not isinstance(stream, PancakeStream):
                 continue
-            if stream.is_wanted:
+            if stream.is_needed:
                 self.run.answered.discard(context["page_id"])
                 failure = self._read_stream(stream, context)
-                if isinstance(failure, PageLost):
+                if isinstance(failure, PageUnreadable):
                     break
                 first_call = context["page_id"] not in self.run.answered
                 if first_call and isinstance(failure, TransientError) and failure.is_like(before):
@@ -318,7 +320,7 @@ class PagesStream(PancakeStream):
         except SyncLifecycleSignal:
             pass  # the SDK's dry run
         except PageFailed as problem:
-            failure = self.judged(problem, stream, context)
+            failure = self.idle_or(problem, stream, context)
             if isinstance(failure, PageSkipped):
                 self.run.page_skipped(failure, stream.name, context["page_id"])
             else:
@@ -331,7 +333,7 @@ class PagesStream(PancakeStream):
             self.run.page_failed(failed, stream.name, context["page_id"])
         return None
 
-    def judged(
+    def idle_or(
         self, failure: PageFailed, stream: PancakeStream, context: Context | None
     ) -> PageFailed:
         """Return the failure, or `PageIdle` if the page answers 500 because it has no traffic."""

@@ -28,8 +28,10 @@ class CustomersStream(ListStream):
     name = "customers"
     path = "/pages/{page_id}/page_customers"
     records_key = "customers"
-    listing = Listing(times=("updated_at", "inserted_at"), bounded=True, page_size=100, least=20)
-    brings = "up to 100 customers"
+    listing = Listing(
+        times=("updated_at", "inserted_at"), bounded=True, page_size=100, smallest_page_size=20
+    )
+    per_request = "up to 100 customers"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
     replication_key = "updated_at"
@@ -56,7 +58,7 @@ class UsersStream(PancakeStream):
     name = "users"
     path = "/pages/{page_id}/users"
     records_key = "users"
-    brings = "all users of a page"
+    per_request = "all users of a page"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "id")
 

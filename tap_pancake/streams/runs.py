@@ -35,7 +35,7 @@ class SyncRunsStream(PancakeStream):
 
     name = "sync_runs"
     path = ""
-    brings = "no request"
+    per_request = "no request"
     primary_keys = ("run_id", "page_id")
     replication_key = "ended_at"
 
@@ -49,14 +49,14 @@ class SyncRunsStream(PancakeStream):
     def probe(self, context: Context | None) -> list[Row] | None:
         return None
 
-    def tell(self, page_id: str) -> None:
+    def write_page(self, page_id: str) -> None:
         """Write the row of a page that is done."""
         if self.selected:
             self.sync({"page_id": page_id})
         else:
-            self.run.account.tell(page_id)
+            self.run.account.pop_page(page_id)
 
-    def tell_rest(self, end: BaseException) -> None:
+    def write_rest(self, end: BaseException) -> None:
         """Write the rows of all other pages when a run ends early.
 
         A first run without pages writes none: `meltano config test` takes any row for a success.
@@ -70,18 +70,18 @@ class SyncRunsStream(PancakeStream):
             reason = f"the run was ended by {end.name}"
         account.is_closed = True
         self._ending = (Status.FAILED if failed else Status.INTERRUPTED, reason)
-        if not account.is_listed and self.run.streams["pages"].is_wanted:
-            chosen = self.config.get("page_ids") or account.known
-            for page_id in sorted(account.known.intersection(chosen)):
+        if not account.is_listed and self.run.streams["pages"].is_needed:
+            chosen = self.config.get("page_ids") or account.pages_in_state
+            for page_id in sorted(account.pages_in_state.intersection(chosen)):
                 account.missing(page_id, None, *self._ending)
         self.sync()
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
         account = self.run.account
-        for page_id in [context["page_id"]] if context else account.untold():
-            page = account.tell(page_id)
-            never = page_id != ACCOUNT and page.started_at is None and page.instead is None
+        for page_id in [context["page_id"]] if context else account.unreported():
+            page = account.pop_page(page_id)
+            never = page_id != ACCOUNT and page.started_at is None and page.missing is None
             if never and self._ending is None:
                 continue  # a stream map filters the page
             yield self._record(page_id, page)
@@ -91,7 +91,7 @@ class SyncRunsStream(PancakeStream):
         return {}  # the stream keeps no state
 
     @override
-    def written(self, page_id: str | None, count: int) -> None:
+    def count_written(self, page_id: str | None, count: int) -> None:
         pass  # the stream does not count its own rows
 
     @override
@@ -103,9 +103,9 @@ class SyncRunsStream(PancakeStream):
 
     def _record(self, page_id: str, page: PageRun) -> Record:
         streams = [*self._streams(page_id, page)]
-        worst = max(streams, key=lambda one: Status(one["status"]).badness, default=None)
-        status, reason = page.instead or self._end_of(page_id, page) or (Status.COMPLETE, None)
-        if worst is not None and Status(worst["status"]).badness > status.badness:
+        worst = max(streams, key=lambda one: Status(one["status"]).severity, default=None)
+        status, reason = page.missing or self._end_of(page_id, page) or (Status.COMPLETE, None)
+        if worst is not None and Status(worst["status"]).severity > status.severity:
             status, reason = worst["status"], worst["reason"]
         total = page.total
         return {
@@ -134,7 +134,7 @@ class SyncRunsStream(PancakeStream):
 
     def _streams(self, page_id: str, page: PageRun) -> Iterator[Row]:
         """Yield the results of the selected streams of a page, and of others that failed."""
-        if page.instead:
+        if page.missing:
             return
         for name, stream in self.run.streams.items():
             is_of_account = stream.parent_stream_type is None
@@ -145,7 +145,7 @@ class SyncRunsStream(PancakeStream):
                 yield self._stream(stream, page_id, page, tally)
 
     def _stream(self, stream: PancakeStream, page_id: str, page: PageRun, tally: Tally) -> Row:
-        kept = stream.kept(page_id)
+        kept = stream.state_of(page_id)
         # Days of statistics that are set aside are also open stretches, and are shown as these.
         aside = [] if isinstance(stream, StatisticsStream) else kept.get("aside", [])
         left = kept.get(OPEN, [])
@@ -181,4 +181,4 @@ class SyncRunsStream(PancakeStream):
             return end
         # The page ended early: another stream has the problem of the whole page.
         others = [one.problem for one in page.tallies.values() if one.problem]
-        return max(others, key=lambda one: one[0].badness, default=None)
+        return max(others, key=lambda one: one[0].severity, default=None)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from tap_pancake.api.client import USER_API
-from tap_pancake.api.errors import NothingThere, PageFailed, PageSkipped, TransientError, code_of
+from tap_pancake.api.errors import PageFailed, PageSkipped, PathNotFound, TransientError, code_of
 from tap_pancake.reading.buckets import (
     HOUR,
     Unit,
     ahead_of_utc,
     is_day_and_month,
     spans_of,
-    told_zone,
     zone_of,
+    zone_or_none,
 )
 from tap_pancake.reading.statistics import (
     StatisticsStream,
-    map_in,
+    object_in,
     rows_in,
 )
 from tap_pancake.rows import times
@@ -49,8 +49,8 @@ class PageStatisticsStream(StatisticsStream):
     name = "page_statistics"
     path = "/pages/{page_id}/statistics/pages"
     unit = Unit.HOUR
-    tells = True
-    brings = "`statistics_window_days` days"
+    is_dated = True
+    per_request = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "hour")
     replication_key = "hour_utc"
@@ -77,8 +77,8 @@ class UserStatisticsStream(StatisticsStream):
     name = "user_statistics"
     path = "/pages/{page_id}/statistics/users"
     unit = Unit.HOUR
-    tells = True
-    brings = "`statistics_window_days` days"
+    is_dated = True
+    per_request = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "hour")
     replication_key = "hour_utc"
@@ -96,11 +96,11 @@ class UserStatisticsStream(StatisticsStream):
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
-        data = map_in(body["data"])
+        data = object_in(body["data"])
         shown: list[tuple[datetime, timedelta]] = []
-        totals = map_in(data.get("users") or {})
-        for user_id, rows in map_in(data["statistics"]).items():
-            user = map_in(totals.get(user_id) or {})
+        totals = object_in(data.get("users") or {})
+        for user_id, rows in object_in(data["statistics"]).items():
+            user = object_in(totals.get(user_id) or {})
             for row in rows_in(rows):
                 at = span.hour_of(row["hour"])
                 ahead = ahead_of_utc(at, row.get("hour_in_integer"))
@@ -134,7 +134,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
     path = "/statistics/user"
     api = USER_API
     daily = True
-    brings = "all staff of one day"
+    per_request = "all staff of one day"
     primary_keys = ("user_id", "date")
     replication_key = "date"
     state_partitioning_keys = None
@@ -162,7 +162,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         pages = self.run.streams["pages"].chosen
         if not pages:
             return None
-        span = self.recent(None)
+        span = self.newest_window(None)
         try:
             body = self._answer(span, pages)
         except PageFailed as refusal:
@@ -179,7 +179,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         raise PageSkipped(msg + self._CHECK)
 
     @override
-    def explains(self, body: Body) -> bool:
+    def handles_failure(self, body: Body) -> bool:
         return self._names_pages(body) or code_of(body) in self._NOT_THESE
 
     def _names_pages(self, body: Body) -> bool:
@@ -188,9 +188,9 @@ class MultiPageUserStatisticsStream(StatisticsStream):
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
-        for user_id, row in map_in(map_in(body["data"])["users"]).items():
+        for user_id, row in object_in(object_in(body["data"])["users"]).items():
             day = span.first
-            yield day, {**map_in(row), "user_id": user_id, "date": day.date().isoformat()}
+            yield day, {**object_in(row), "user_id": user_id, "date": day.date().isoformat()}
 
     @override
     def get_records(self, context: Context | None) -> Iterable[Record]:
@@ -214,7 +214,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
         zones = [zone_of(page.get("timezone")) for page in pages.values()]
         zone = min(zones, key=lambda zone: zone.utcoffset(None) or timedelta())
         oldest = min((at for at in added if at), default=None) if all(added) else None
-        is_guessed = any(told_zone(page.get("timezone")) is None for page in pages.values())
+        is_guessed = any(zone_or_none(page.get("timezone")) is None for page in pages.values())
         walk = self.walk_of(None, zone, oldest, slack=int(is_guessed))
         if walk is None:
             return
@@ -230,7 +230,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
                 continue
             if not failed:
                 self._note_pages(sorted(pages), walk)
-                walk.passed(span)
+                walk.span_read(span)
         walk.finish()
 
     def _note_pages(self, pages: list[str], walk: BucketWalk) -> None:
@@ -291,7 +291,7 @@ class MultiPageUserStatisticsStream(StatisticsStream):
             PageFailed: the request is refused, and the answer names no page.
         """
         body = self.fetch(None, (span, pages))
-        if self.explains(body) and not self._names_pages(body):
+        if self.handles_failure(body) and not self._names_pages(body):
             msg = f"{self.name}: the API refused these pages (error {code_of(body)}): "
             raise PageSkipped(msg + self._CHECK)
         return body
@@ -358,7 +358,7 @@ def _may_be_of_a_page(refusal: PageFailed) -> bool:
     """Return whether a page may be the reason for a refusal, not the API or the connection."""
     if isinstance(refusal, TransientError):
         return refusal.status == HTTPStatus.OK and not refusal.unreadable
-    return not isinstance(refusal, NothingThere)
+    return not isinstance(refusal, PathNotFound)
 
 
 class TagStatisticsStream(StatisticsStream):
@@ -370,11 +370,11 @@ class TagStatisticsStream(StatisticsStream):
 
     name = "tag_statistics"
     path = "/pages/{page_id}/statistics/tags"
-    brings = "`statistics_window_days` days"
+    per_request = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "tag_id", "category")
     replication_key = "date"
-    tells = True
+    is_dated = True
 
     @override
     def get_url_params(self, context: Context | None, next_page_token: Any) -> dict[str, Any]:
@@ -383,10 +383,10 @@ class TagStatisticsStream(StatisticsStream):
 
     @override
     def buckets(self, body: Body, span: Span, context: Context | None) -> Iterable[Bucket]:
-        data = map_in(body["data"])
+        data = object_in(body["data"])
         labels = [str(label) for label in data["categories"]]
         tags = {str(tag["id"]): tag for tag in rows_in(body.get("tags") or [])}
-        for key, values in map_in(data["series"]).items():
+        for key, values in object_in(data["series"]).items():
             tag_id = key.removeprefix("tag_")
             tag = tags.get(tag_id, {})
             for label, value in zip(labels, values, strict=True):
@@ -422,7 +422,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
 
     name = "new_customer_statistics"
     path = "/pages/{page_id}/statistics/customers"
-    brings = "`statistics_window_days` days"
+    per_request = "`statistics_window_days` days"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "date")
     replication_key = "date"
@@ -449,7 +449,7 @@ class NewCustomerStatisticsStream(StatisticsStream):
         for name in self._names:
             try:
                 reply = super().ask(base + name, params, context, token)
-            except (NothingThere, TransientError) as fault:
+            except (PathNotFound, TransientError) as fault:
                 # A path that does not exist may also answer with the HTML of the web app.
                 if isinstance(fault, TransientError) and not fault.unreadable:
                     raise
@@ -485,14 +485,14 @@ class CustomerEngagementsStream(StatisticsStream):
 
     name = "customer_engagements"
     path = "/pages/{page_id}/statistics/customer_engagements"
-    brings = "`statistics_window_days` days; one day if `user_engagements` is selected"
+    per_request = "`statistics_window_days` days; one day if `user_engagements` is selected"
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "date")
     replication_key = "date"
 
     @property
     @override
-    def is_wanted(self) -> bool:
+    def is_needed(self) -> bool:
         return bool(self.selected or self._users.selected)
 
     @property
@@ -533,7 +533,7 @@ class CustomerEngagementsStream(StatisticsStream):
                         yield from self.records_of(body, span, walk, context)
                     else:
                         users.write(body, span, walk, context)
-                    walk.passed(span)
+                    walk.span_read(span)
                 except PageFailed as failure:
                     try:
                         self.span_failed(failure, span, walk, context)
@@ -550,7 +550,7 @@ class CustomerEngagementsStream(StatisticsStream):
     ) -> None:
         """Set a span aside in both streams, but log it once."""
         steps = [
-            partial(self.span_failed, failure, span, walk, context, told=number > 0)
+            partial(self.span_failed, failure, span, walk, context, is_logged=number > 0)
             for number, walk in enumerate(walks)
         ]
         self._end(steps, context)
@@ -581,7 +581,7 @@ class CustomerEngagementsStream(StatisticsStream):
                 elif name != "hour":
                     counts[name] = count
         if body.get("data") is not None or not isinstance(body.get("statistics"), list):
-            data = map_in(body["data"])
+            data = object_in(body["data"])
             labels = [span.day_of(str(label)) for label in data["categories"]]
             for series in rows_in(data["series"]):
                 for day, count in zip(labels, series["data"], strict=True):
@@ -613,7 +613,7 @@ class UserEngagementsStream(StatisticsStream):
     name = "user_engagements"
     path = CustomerEngagementsStream.path
     daily = True
-    brings = "all staff of one day, together with `customer_engagements`"
+    per_request = "all staff of one day, together with `customer_engagements`"
     read_with = (CustomerEngagementsStream.name,)
     parent_stream_type = PagesStream
     primary_keys = ("page_id", "user_id", "date")
@@ -621,7 +621,7 @@ class UserEngagementsStream(StatisticsStream):
 
     @property
     @override
-    def is_wanted(self) -> bool:
+    def is_needed(self) -> bool:
         return False
 
     def __init__(self, tap: Tap, run: Run) -> None:
@@ -631,7 +631,7 @@ class UserEngagementsStream(StatisticsStream):
 
     @override
     def probe(self, context: Context | None) -> list[Row] | None:
-        span = self.recent(context)
+        span = self.newest_window(context)
         body = self.run.streams[CustomerEngagementsStream.name].fetch(context, span)
         return [row for _, row in self.found(body, span, context)]
 
@@ -651,7 +651,7 @@ class UserEngagementsStream(StatisticsStream):
         for row in rows_in(body["users_engagements"]):
             if row["user_id"]:
                 yield span.first, {**row, "date": span.first.date().isoformat()}
-            elif self.run.is_new(f"{self.name} of nobody"):
+            elif self.run.is_first_time(f"{self.name} of nobody"):
                 self.logger.warning(
                     "%s: rows without a user are left out, since they have no key; the same may be"
                     " true of other pages",

@@ -388,7 +388,7 @@ class Page:
             at = self.account.now() if at is None else _utc(at)
             visible_at = visible_at if stored_at is None else stored_at
             conversation = self._new_conversation(type, at if stored_at is None else stored_at)
-            message = self._new_message(conversation, at, self._said(text), None, first=True)
+            message = self._new_message(conversation, at, self._text_or_any(text), None, first=True)
             self._take(conversation, message, visible_at)
             return conversation
 
@@ -415,7 +415,7 @@ class Page:
         with self.account.lock:
             conversation = self.conversations[conversation_id]
             at = self.account.now() if at is None else _utc(at)
-            message = self._new_message(conversation, at, self._said(text), sender)
+            message = self._new_message(conversation, at, self._text_or_any(text), sender)
             self._take(conversation, message, visible_at)
             return message
 
@@ -583,13 +583,15 @@ class Page:
                 if conversation.type == "INBOX" and rng.random() < 0.04:
                     conversation.starter = {"id": self.id, "name": self.name}
                 self._adorn(conversation, times[-1])
-                said = [self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)]
-                for before, message in pairwise(said):
+                created = [
+                    self._invent(conversation, at, first=i == 0) for i, at in enumerate(times)
+                ]
+                for before, message in pairwise(created):
                     if message.serial % 2:
                         self._follow(conversation, before, message)
-                self._show(conversation, said)
+                self._show(conversation, created)
 
-    def _said(self, text: str | None) -> str:
+    def _text_or_any(self, text: str | None) -> str:
         return invented.sentence(self.channel.language, self.rng) if text is None else text
 
     def _new_conversation(self, kind: str, at: datetime) -> Conversation:

@@ -300,12 +300,12 @@ def ad_ids(page: Page) -> list[str]:
     return sorted({ad_id for one in conversations for ad_id in one.ad_ids})
 
 
-def ads_body(page: Page, wanted: str | None, kind: str | None) -> Json | None:
+def ads_body(page: Page, ids_text: str | None, kind: str | None) -> Json | None:
     """Return the answer of the advertisements with some ids; None if the parameters are wrong.
 
     It is the same in each dialect, as there is one source. A wrong type finds nothing.
     """
-    asked = [ad_id for ad_id in (wanted or "").split(",") if ad_id]
+    asked = [ad_id for ad_id in (ids_text or "").split(",") if ad_id]
     if not 0 < len(asked) <= ADS_A_CALL or kind not in {"ads", "tt_ads"}:
         return None
     is_right = (kind == "tt_ads") == page.platform.startswith("tiktok")

@@ -162,9 +162,9 @@ class Fault:
     def strikes(self, call: Call) -> bool:
         """Count the call if it matches, and return whether the fault hits it."""
         for name in ("endpoint", "page_id", "conversation_id"):
-            wanted, found = getattr(self, name), getattr(call, name)
-            if wanted is not None and found not in (
-                [wanted] if isinstance(wanted, str) else wanted
+            expected, found = getattr(self, name), getattr(call, name)
+            if expected is not None and found not in (
+                [expected] if isinstance(expected, str) else expected
             ):
                 return False
         if self.where is not None and not self.where(call):
