@@ -122,8 +122,16 @@ class TapPancake(SDKTap):
 
     @override
     def load_state(self, state: dict[str, Any]) -> None:
-        streams = self.streams.values()
-        check_state(state, {stream.name: stream.replication_key for stream in streams})
+        check_state(state, {name: stream.replication_key for name, stream in self.streams.items()})
+        for name in sorted(state.get("bookmarks", {}).keys() - self.streams.keys()):
+            near = settings.nearest(name, self.streams)
+            hint = f" (did you mean `{near}`?)" if near else ""
+            self.logger.warning(
+                "the state has the stream `%s`, which this tap does not have%s: correct the name,"
+                " or remove the entry, which is not used",
+                name,
+                hint,
+            )
         self.shared.shard.keep(state)
         self.shared.account.pages_in_state = pages_in(state)
         super().load_state(state)

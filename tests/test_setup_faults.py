@@ -16,7 +16,7 @@ import pytest
 
 from tap_pancake.settings import warnings
 from tests.pancake_api import Account, PancakeServer
-from tests.tap import COMMAND, config_for, log_lines, run_tap
+from tests.tap import COMMAND, config_for, log_lines, run_tap, select, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,3 +116,15 @@ def test_an_output_that_takes_nothing_is_said(
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert message in run.stderr.splitlines()[-1]
+
+
+def test_a_stream_of_the_state_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    account = Account.generate(seed=72, pages=1, conversations=3)
+    with PancakeServer(account) as server:
+        first = sync(tmp_path, config_for(server), catalog=select("conversations"))
+        state = {"bookmarks": {"tags": {}, "conversatons": first.state["bookmarks"].popitem()[1]}}
+        run = sync(tmp_path, config_for(server), catalog=select("conversations"), state=state)
+    (line,) = log_lines(run, "WARNING")
+    assert "the stream `conversatons`, which this tap does not have" in line
+    assert "did you mean `conversations`?" in line
+    assert len(run.records["conversations"]) == len(first.records["conversations"])
