@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what it needs, and reads an invented account from the bundled Pancake server with
 # `meltano run tap-pancake target-jsonl`. Then it prints the number of rows, builds the models of
-# transform/ into output/pancake.duckdb, writes output/report.html, and answers two questions from the
+# transform/ into output/demo.duckdb, writes output/report.html, and answers two questions from the
 # models. PYTHON chooses the Python.
 #
 # A second run continues from Meltano's state. `rm -r .meltano output/demo` removes it.
@@ -74,9 +74,9 @@ TAP_PANCAKE_API_URL=$(cat "$scratch/url") TAP_PANCAKE_ACCESS_TOKEN=$token \
 .venv/bin/python scripts/summary.py output/demo
 # The end of the two weeks that the invented account covers.
 as_of=2026-11-15T00:00:00Z
-.venv-transform/bin/python -m scripts.build output/demo output/pancake.duckdb \
+.venv-transform/bin/python -m scripts.build output/demo output/demo.duckdb \
     --vars "{\"pancake__as_of\": \"$as_of\"}"
-.venv/bin/python -m scripts.report output/pancake.duckdb output/report.html
-.venv/bin/python -m scripts.recipes output/pancake.duckdb "Response time by week" "New customers by ad"
+.venv/bin/python -m scripts.report output/demo.duckdb output/report.html
+.venv/bin/python -m scripts.recipes output/demo.duckdb "Response time by week" "New customers by ad"
 echo
 echo "More questions, and their SQL: docs/recipes.md"

@@ -1,6 +1,6 @@
 """Runs the recipes of docs/recipes.md on the models of transform/.
 
-`python -m scripts.recipes output/pancake.duckdb ["New customers by ad" ...]`, or with the URL of
+`python -m scripts.recipes output/demo.duckdb ["New customers by ad" ...]`, or with the URL of
 a PostgreSQL database instead of the file.
 """
 

@@ -623,3 +623,17 @@ def test_messages_that_are_counted_and_do_not_come_are_told(tmp_path: Path) -> N
         # Later runs read it no further than they need.
         account.pages[0].receive(other.id)
         assert not log_lines(sync(tmp_path, config_for(server), state=run.state), "WARNING")
+
+
+def test_a_failure_of_a_whole_page_says_that_its_other_streams_are_not_read(tmp_path: Path) -> None:
+    account = Account.generate(seed=78, pages=2, conversations=3)
+    lost = account.pages[0]
+    with PancakeServer(account) as server:
+        server.faults = [Fault("error:104", page_id=lost.id)]
+        run = run_tap(
+            tmp_path, config_for(server), catalog=select("tags", "users", "conversations")
+        )
+    assert run.returncode == 1
+    (line,) = [line for line in log_lines(run, "INFO") if "the whole page" in line]
+    assert f"page {lost.id}: the failure of tags" in line
+    assert {row["page_id"] for row in run.records["users"]} == {account.pages[1].id}

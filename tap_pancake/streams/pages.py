@@ -299,10 +299,16 @@ class PagesStream(PancakeStream):
             if stream.is_needed:
                 self.run.answered.discard(context["page_id"])
                 failure = self._read_stream(stream, context)
-                if isinstance(failure, PageUnreadable):
-                    break
                 first_call = context["page_id"] not in self.run.answered
-                if first_call and isinstance(failure, TransientError) and failure.is_like(before):
+                if isinstance(failure, PageUnreadable) or (
+                    first_call and isinstance(failure, TransientError) and failure.is_like(before)
+                ):
+                    self.logger.info(
+                        "page %s: the failure of %s concerns the whole page: its other streams are"
+                        " not read in this run",
+                        context["page_id"],
+                        stream.name,
+                    )
                     break
                 before = failure
             # A stream that has nothing to read itself is done, too: another stream may read for it.
