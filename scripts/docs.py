@@ -119,7 +119,7 @@ def streams_table() -> str:
     """Return the table of streams."""
     names: dict[type, str] = {type(stream): stream.name for stream in streams().values()}
     return table(
-        "stream | endpoint | key | replication | parent | rows of one answer | one request returns",
+        "stream | endpoint | key | replication | parent | page size | one request returns",
         (
             [
                 f"[`{stream.name}`]({{streams}}#{stream.name})"
