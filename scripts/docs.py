@@ -241,7 +241,7 @@ def backfill() -> str:
         return f"{calls / rate / 3600:.1f}"
 
     return table(
-        "conversations: | calls, of up to 29 messages each: | hours: | hours, of 87 each:",
+        "conversations: | requests, if each has up to 29 messages: | hours: | hours, if each has 87 messages:",
         (
             [
                 f"{count:,}",
