@@ -352,7 +352,11 @@ def main() -> int:
                     ["rows per request", "hourly run", "first run"],
                     [
                         ["lists", f"{of_an_hour.list}", f"{of_history.list}"],
-                        ["statistics, a week per request", f"{of_an_hour.week}", f"{of_history.week}"],
+                        [
+                            "statistics, a week per request",
+                            f"{of_an_hour.week}",
+                            f"{of_history.week}",
+                        ],
                         ["statistics, a day per request", f"{of_an_hour.day}", f"{of_history.day}"],
                     ],
                 ),
