@@ -349,11 +349,15 @@ def main() -> int:
                     [[name, f"{rate:,.0f}"] for name, rate in measured.targets.items()],
                 ),
                 table(
-                    ["rows of a call", "hourly run", "first run"],
+                    ["rows per request", "hourly run", "first run"],
                     [
                         ["lists", f"{of_an_hour.list}", f"{of_history.list}"],
-                        ["statistics of a week a call", f"{of_an_hour.week}", f"{of_history.week}"],
-                        ["statistics of a day a call", f"{of_an_hour.day}", f"{of_history.day}"],
+                        [
+                            "statistics, a week per request",
+                            f"{of_an_hour.week}",
+                            f"{of_history.week}",
+                        ],
+                        ["statistics, a day per request", f"{of_an_hour.day}", f"{of_history.day}"],
                     ],
                 ),
                 f"STATE of a page with all streams: {measured.state:,.0f} bytes.",
@@ -365,10 +369,10 @@ def main() -> int:
             ]
         ),
         "shops": (
-            f"{len(a_day):,} pages; conversations touched a day: {a_day[len(a_day) // 2]:.1f} in"
-            f" the middle, {sum(a_day) / len(a_day):.1f} on average,"
-            f" {a_day[int(len(a_day) * 0.99)]:.0f} of one page of a hundred or more,"
-            f" {a_day[-1]:,.0f} of the largest."
+            f"{len(a_day):,} pages. Conversations touched a day: median"
+            f" {a_day[len(a_day) // 2]:.1f}, average {sum(a_day) / len(a_day):.1f}. One page in a"
+            f" hundred has {a_day[int(len(a_day) * 0.99)]:.0f} or more. The largest page has"
+            f" {a_day[-1]:,.0f}."
         ),
         "backfill": table(
             [*columns, "hours", "of the tap alone", "of 99 % of its pages", *more],

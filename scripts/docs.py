@@ -56,7 +56,7 @@ Mermaid writes it. `page_id`, which leads from every stream to `pages`, is left 
 CONVERSATIONS = (1_000, 5_000, 20_000, 50_000, 100_000, 250_000)
 """Of a page, for the table of hours."""
 NEW_IN_A_CALL = 59
-"""Conversations that a call of the list brings: 60 are documented, and one is known already."""
+"""New conversations in an answer of the list: 60 are documented, one is from the answer before."""
 
 
 ANSWERS: tuple[tuple[str, int, dict[str, Any] | None], ...] = (
@@ -241,7 +241,8 @@ def backfill() -> str:
         return f"{calls / rate / 3600:.1f}"
 
     return table(
-        "conversations: | calls, of up to 29 messages each: | hours: | hours, of 87 each:",
+        "conversations: | requests, if each has up to 29 messages: | hours:"
+        " | hours, if each has 87 messages:",
         (
             [
                 f"{count:,}",

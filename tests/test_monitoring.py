@@ -78,7 +78,6 @@ def asked(
             load_postgres(directory, database, run.stdout)
         with psycopg.connect(database, row_factory=dict_row) as session:
             session.execute("SET TIME ZONE 'America/New_York'")
-            session.execute("SET search_path TO pancake")
             session.execute(VIEWS["postgres"].encode())
             yield lambda sql: session.execute(sql.encode()).fetchall()
 
@@ -96,6 +95,25 @@ def test_what_was_not_read_to_its_end_is_found(
         *((page_id, name) for page_id in others for name in inbox | {"tags"}),
     }
     assert all(row["last_complete"] for row in ask(later))
+
+
+def test_streams_of_the_nightly_job_may_be_older(ask: Callable[[str], list[Row]]) -> None:
+    nightly = ("page_statistics", "user_engagements", "customer_feedbacks")
+    rows = " UNION ALL ".join(
+        f"SELECT page_id, page_name, '{name}', status, ended_at - INTERVAL '{hours} hours'"
+        f" FROM sync_runs WHERE page_id = 'account' AND status = 'complete'"
+        for hours, names in ((3, ("conversations", *nightly)), (1, ("messages",)))
+        for name in names
+    )
+    source = f"FROM ({rows}) AS one (page_id, page_name, name, status, ended_at)"
+    assert {row["name"] for row in ask(FRESH.replace("FROM sync_streams", source))} == {
+        "conversations"
+    }
+    older = source.replace("'3 hours'", "'27 hours'")
+    assert {row["name"] for row in ask(FRESH.replace("FROM sync_streams", older))} == {
+        "conversations",
+        *nightly,
+    }
 
 
 def test_what_is_incomplete_is_told_by_the_last_run(
