@@ -97,6 +97,10 @@ SLOWS = "asks more slowly; after five minutes without another answer, the stream
 """What the tap does about HTTP 429."""
 
 
+ENDS = "the run ends; if only `multi_page_user_statistics` is refused, it is skipped"
+"""What the tap does if the user token may not read: without the list of pages, no page is read."""
+
+
 @cache
 def streams() -> dict[str, PancakeStream]:
     """Return the streams by name."""
@@ -268,6 +272,8 @@ def refusals() -> str:
                 text = re.sub(r" \([^()]*\)$", "", str(error).removeprefix(": "))
                 limited = isinstance(error, errors.TransientError) and error.limited
                 does = SLOWS if limited else DOES[type(error)]
+                if user_api and isinstance(error, errors.PageSkipped):
+                    does = ENDS
                 case = text.replace("the right to …", "…"), does
                 answers.setdefault(case, []).append(f"user token: {label}" if user_api else label)
     return table(
