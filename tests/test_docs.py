@@ -41,7 +41,8 @@ READ_TOO = [
     *sorted(ROOT.glob("tap_pancake/**/*.py")),
     *sorted(ROOT.glob("tap_pancake/**/*.json")),
     *sorted(ROOT.glob("transform/**/*.yml")),
-    *sorted(path for path in ROOT.glob("orchestrate/**/*.*") if path.suffix != ".pyc"),
+    *sorted(ROOT.glob("orchestrate/*.py")),
+    *sorted(ROOT.glob("orchestrate/kubernetes/*")),
     *sorted(ROOT.glob(".github/**/*.yml")),
     *(ROOT / name for name in ("meltano.yml", "hub/tap-pancake.yml", ".env.example")),
 ]
@@ -193,6 +194,18 @@ def test_a_sample_row_is_one_that_the_stream_could_write(name: str) -> None:
     Draft202012Validator(closed, format_checker=FormatChecker()).validate(row)
     keys = {*stream.primary_keys, stream.replication_key or stream.primary_keys[0]}
     assert keys <= row.keys()
+
+
+@pytest.mark.parametrize("name", streams())
+def test_the_columns_that_cannot_be_null_are_those_that_the_page_names(name: str) -> None:
+    """Under "Conventions"."""
+    stream = streams()[name]
+    columns = stream.schema["properties"]
+    filled = {column for column, field in columns.items() if "null" not in field["type"]}
+    if name == "sync_runs":
+        assert columns.keys() - filled == {"page_name", "started_at", "reason"}
+    else:
+        assert filled == {*stream.primary_keys} | (columns.keys() & {"page_id"})
 
 
 def test_the_page_of_streams_is_one_that_can_be_read() -> None:
