@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -14,24 +15,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click import UsageError
 from jsonschema import Draft202012Validator, FormatChecker
 
 from scripts.docs import DOCUMENTS, JOINS, PARTS, current, streams
 from tap_pancake.api.client import USER_API
+from tap_pancake.running.interrupts import SIGNAL_EXIT
+from tap_pancake.tap import TapPancake
 from tests.documents import blocks, fields_of
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT, output_of
 from tests.tap import BY_DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 TROUBLES = ROOT / "docs" / "troubleshooting.md"
 PAGES = [
     *sorted({*DOCUMENTS, *ROOT.glob("*.md"), *ROOT.glob("docs/vi/*.md")}),
+    *sorted(ROOT.glob(".github/**/*.md")),
     ROOT / "benchmarks" / "README.md",
 ]
+READ_TOO = [
+    *sorted(ROOT.glob("tap_pancake/**/*.py")),
+    *sorted(ROOT.glob("tap_pancake/**/*.json")),
+    *sorted(ROOT.glob("transform/**/*.yml")),
+    *sorted(ROOT.glob("orchestrate/*.py")),
+    *sorted(ROOT.glob("orchestrate/kubernetes/*")),
+    *sorted(ROOT.glob(".github/**/*.yml")),
+    *(ROOT / name for name in ("meltano.yml", "hub/tap-pancake.yml", ".env.example")),
+]
+"""Files with texts that users read: messages, descriptions and settings."""
 
 
 def name_of(document: Path) -> str:
@@ -39,16 +54,27 @@ def name_of(document: Path) -> str:
     return document.relative_to(ROOT).as_posix()
 
 
-WORDS = ("told", "said", "taken", "wanted", "mended", "hold back", "give way", "second tr(?:y|ies)")
+def without_blocks(document: Path) -> str:
+    """Return the text of a document without its fenced blocks."""
+    text = document.read_text(encoding="utf-8")
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+WORDS = (
+    *("told", "said", "taken", "wanted", "mended", "hold back", "give way", "second tr(?:y|ies)"),
+    *("longest way", "in (?:the )?place of", "anew", "goes without saying", "but for"),
+)
 """Of the old documents, which readers had to read twice."""
 
 
-@pytest.mark.parametrize("document", PAGES, ids=name_of)
-def test_documents_have_plain_words(document: Path) -> None:
-    text = re.sub(
-        r"```.*?```|`[^`]*`|\]\([^)]*\)", "", document.read_text(encoding="utf-8"), flags=re.DOTALL
-    )
-    assert not re.findall(rf"(?i)\b(?:{'|'.join(WORDS)})\b.*", text)
+@pytest.mark.parametrize("document", [*PAGES, *READ_TOO], ids=name_of)
+def test_texts_have_plain_words(document: Path) -> None:
+    """Code is read whole, so its names are checked, too."""
+    if document.suffix == ".md":
+        text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", without_blocks(document))
+    else:
+        text = document.read_text(encoding="utf-8")
+    assert not re.findall(rf"(?i)\b(?:{'|'.join(WORDS)})\b.*", re.sub(r"\s+", " ", text))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
@@ -70,22 +96,49 @@ ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 
 def anchors(document: Path) -> list[str]:
     """Return the anchors of a document: its own, and those that GitHub makes of its headings."""
-    text = document.read_text(encoding="utf-8")
+    text = without_blocks(document)
     headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
     made = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
     return made + ANCHOR.findall(text)
 
 
-@pytest.mark.parametrize("document", sorted(set(PAGES)), ids=name_of)
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
-    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    text = without_blocks(document)
+    reference = r"^ *\[[^\]]+\]:.*|\]\[.*"
+    assert not re.findall(reference, re.sub("`[^`]*`", "", text), re.MULTILINE), "link directly"
+    inline = re.findall(r"\]\(\s*<?([^)\s>]+)", text)
+    for link in inline + re.findall(r"""(?:href|src)\s*=\s*["']?([^"'\s>]+)""", text):
         if "://" in link:
             continue
         path, _, anchor = link.partition("#")
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_anchors_are_unique(document: Path) -> None:
+    found = anchors(document)
+    assert not [anchor for anchor in found if found.count(anchor) > 1]
+
+
+def test_the_contents_of_troubleshooting_have_each_section() -> None:
+    contents, _, sections = without_blocks(TROUBLES).partition("\n## ")
+    names = re.findall(r"^## (.*)$", f"## {sections}", flags=re.MULTILINE)
+    listed = re.findall(r"\[([^\]]+)\]\(#[^)]*\)", contents.splitlines()[-1])
+    assert listed == names
+
+
+def empty_cells(text: str) -> list[str]:
+    """Return the rows of tables that have a cell without a word or number."""
+    rows = re.findall(r"^\|(.*)\|$", text, flags=re.MULTILINE)
+    return [
+        row
+        for row in rows
+        if not re.fullmatch(r"[-:| ]+", row)
+        if not all(re.search(r"\w", cell) for cell in row.split("|"))
+    ]
 
 
 # Streams
@@ -126,6 +179,7 @@ def test_a_section_has_each_column_once_and_nothing_else(name: str) -> None:
     found = [column for cell in cells for column in re.findall("`([^`]+)`", cell)]
     assert len(set(found)) == len(found)
     unlisted = UNLISTED - {*stream.primary_keys} if name == "sync_runs" else UNLISTED
+    assert not empty_cells(section_of(name))
     columns = {column for column in found if "." not in column}
     assert columns == stream.schema["properties"].keys() - unlisted
     assert set(found) <= {path for path, _ in fields_of(stream.schema)}
@@ -140,6 +194,18 @@ def test_a_sample_row_is_one_that_the_stream_could_write(name: str) -> None:
     Draft202012Validator(closed, format_checker=FormatChecker()).validate(row)
     keys = {*stream.primary_keys, stream.replication_key or stream.primary_keys[0]}
     assert keys <= row.keys()
+
+
+@pytest.mark.parametrize("name", streams())
+def test_the_columns_that_cannot_be_null_are_those_that_the_page_names(name: str) -> None:
+    """Under "Conventions"."""
+    stream = streams()[name]
+    columns = stream.schema["properties"]
+    filled = {column for column, field in columns.items() if "null" not in field["type"]}
+    if name == "sync_runs":
+        assert columns.keys() - filled == {"page_name", "started_at", "reason"}
+    else:
+        assert filled == {*stream.primary_keys} | (columns.keys() & {"page_id"})
 
 
 def test_the_page_of_streams_is_one_that_can_be_read() -> None:
@@ -190,7 +256,10 @@ def tap_messages() -> Iterator[str]:
                     "pages.py",
                 }:
                     yield from texts(value)
-                case ast.Call(func=ast.Attribute(attr="warning" | "_warn"), args=[message, *_]):
+                case ast.Call(
+                    func=ast.Attribute(attr="warning" | "_warn" | "error" | "critical" | "reject"),
+                    args=[message, *_],
+                ):
                     yield from (re.sub("%[sd]", "…", text) for text in texts(message))
 
 
@@ -244,9 +313,34 @@ def test_every_message_has_an_anchor_of_its_own_and_a_remedy() -> None:
     rows = message_rows()
     assert len(rows) > 100
     assert not [row for row in rows if not re.match(r'\| <a id="[a-z0-9-]+"></a>', row)]
-    assert not [row for row in rows if not all(cell.strip() for cell in row.split("|")[1:-1])]
-    found = anchors(TROUBLES)
-    assert len(found) == len(set(found))
+    assert not empty_cells(ANCHOR.sub("", "\n".join(rows)))
+
+
+@pytest.mark.parametrize("document", [TROUBLES, ROOT / "docs" / "vi" / TROUBLES.name], ids=name_of)
+def test_the_exit_codes_are_those_of_the_tap(document: Path) -> None:
+    section = without_blocks(document).split("\n## ")[1]
+    codes = re.findall(r"^\| ([\d, ]+) \|", section, flags=re.MULTILINE)
+    signals = [SIGNAL_EXIT + signum for signum in (signal.SIGINT, signal.SIGTERM)]
+    assert [*map(int, ",".join(codes).split(","))] == [0, 1, UsageError.exit_code, *signals]
+
+
+# Settings and options
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_defaults_in_brackets_are_those_of_the_settings(document: Path) -> None:
+    settings = TapPancake.config_jsonschema["properties"]
+    for name, value in re.findall(r"`(\w+)` \(([\d.]+)\)", without_blocks(document)):
+        if name in settings:
+            assert float(value) == settings[name]["default"], name
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_options_exist(document: Path) -> None:
+    exist = {option for each in TapPancake.cli.params for option in each.opts} | {"--help"}
+    text = without_blocks(document)
+    for code in re.findall(r"`(?:meltano invoke )?tap-pancake (--[^`]*)`", text):
+        assert {*re.findall(r"--[\w-]+", code)} <= exist, code
 
 
 # Commands
@@ -258,14 +352,19 @@ RUN_BY = {
 }
 """Document → the tests that run its `bash` blocks as they are. Its `sh` blocks are not run."""
 PROGRAMS = {
-    "sh scripts/test": ".ci/run",
+    "sh scripts/test.sh": ".ci/run",
+    "sh scripts/test_dbt.sh": ".ci/run",
+    "sh scripts/test_targets.sh": ".ci/run",
+    "sh scripts/test_orchestration.sh": ".ci/run",
     "sh scripts/check_dist.sh": ".ci/run",
     ".ci/run": ".github/workflows/test.yml",
     "scripts.build": "tests/dbt_project.py",
     "scripts.report": "tests/dbt_report.py",
     "scripts.recipes": "tests/dbt_recipes.py",
 }
-"""Part of a command → what runs this program, though with other arguments."""
+"""Program → what runs it, though with other arguments."""
+LANGUAGES = {"json", "mermaid", "python", "sql", "sql-duckdb", "sql-postgres", "text", "yaml"}
+"""Languages of blocks, without those of commands: `sh` and `bash`."""
 _BLOCK = re.compile(
     r"^(?:<!-- not run: (.+) -->\n)?```(sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -290,7 +389,22 @@ def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) ->
         if reason or (language == "bash" and name_of(document) in RUN_BY):
             continue
         for line in lines_of(block):
-            assert line in run or any(program in line for program in programs), line
+            assert line in run or any(map(line_has(line), programs)), line
+
+
+def line_has(line: str) -> Callable[[str], object]:
+    """Return a function that looks for a whole program in a command."""
+    return lambda program: re.search(rf"(?<![\w./-]){re.escape(program)}(?![\w./-])", line)
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_blocks_of_commands_are_sh_or_bash(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    fences = re.findall(r"^( *)(?:```|~~~)(.*)$", text, flags=re.MULTILINE)
+    assert not re.findall(r"^ *~~~", text, flags=re.MULTILINE)
+    for indent, language in fences[::2]:
+        assert language in LANGUAGES or (not indent and language in {"sh", "bash"}), language
+    assert not [language for _, language in fences[1::2] if language]
 
 
 def test_the_columns_of_commands_exist() -> None:

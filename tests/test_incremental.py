@@ -284,6 +284,20 @@ def test_conversations_of_advertisements_that_show_no_order_make_three_calls(
             later()
 
 
+def test_a_page_that_never_had_a_conversation_of_an_advertisement_makes_five_calls(
+    tmp_path: Path,
+) -> None:
+    """As docs/rate-limits.md has it."""
+    account = Account()
+    account.add_page().add_conversation()
+    state = None
+    with PancakeServer(account) as server:
+        for calls in (5, 10):
+            catalog = select("ad_conversations")
+            state = sync(tmp_path, config_for(server), catalog=catalog, state=state).state
+            assert server.count("ad_conversations") == calls
+
+
 # Lookbacks.
 
 

@@ -342,7 +342,7 @@ class PancakeStream(SDKStream):
                 if not fault.limited:
                     raise
                 _, _, reason = str(fault).partition(": ")
-            seconds, pace = limiter.refused_for, limiter.pace
+            seconds = limiter.refused_for
             if seconds >= self.run.patience:
                 break
             if seconds >= _LOG_429_AFTER and self.run.is_first_time(
@@ -356,8 +356,8 @@ class PancakeStream(SDKStream):
                     times.in_words(self.run.patience),
                 )
         msg = (
-            f"{self.place(context)}: every call got HTTP 429 for {times.in_words(seconds)}, even at"
-            f" one call in {1 / pace:.0f} seconds: {reason}"
+            f"{self.place(context)}: every call got HTTP 429 for {times.in_words(seconds)},"
+            f" though the tap slowed down: {reason}"
         )
         raise TransientError(msg, status=HTTPStatus.TOO_MANY_REQUESTS, whole_page=True)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-# By convention, the exit code after a signal is this plus the number of the signal.
-_SIGNAL_EXIT = 128
+SIGNAL_EXIT = 128
+"""By convention, the exit code after a signal is this plus the number of the signal."""
 # Seconds between two checks in `wait`. The system may deliver a signal to any thread, but only
 # Python's main thread runs handlers, and only when it wakes up.
 _POLL_SECONDS = 0.2
@@ -36,7 +36,7 @@ class Interrupted(SystemExit):
 
     def __init__(self, signum: int) -> None:
         """Set the exit code and name of a signal, given its number."""
-        super().__init__(_SIGNAL_EXIT + signum)
+        super().__init__(SIGNAL_EXIT + signum)
         self.name = signal.Signals(signum).name
 
 
@@ -60,7 +60,7 @@ class Interrupts:
         now = time.monotonic()
         if self._interrupted_at is not None and now - self._interrupted_at > _GRACE:
             # Something blocks the end of the run, such as a target that does not read.
-            os._exit(_SIGNAL_EXIT + signum)
+            os._exit(SIGNAL_EXIT + signum)
         self._interrupted_at = self._interrupted_at or now
         self.report_end(Interrupted(signum))
 
