@@ -158,6 +158,17 @@ def check_else(maps: object) -> None:
             raise ConfigurationError(msg)
 
 
+def check_flattening(config: Json) -> None:
+    """Check the settings of flattening; the SDK's own error has two lines and no remedy.
+
+    Raises:
+        ConfigurationError: the depth is missing.
+    """
+    if config.get("flattening_enabled") and config.get("flattening_max_depth") in {None, -1}:
+        msg = "setting `flattening_enabled` needs `flattening_max_depth`, such as 1: set both"
+        raise ConfigurationError(msg)
+
+
 def check_maps(maps: Json, streams: Iterable[Stream]) -> None:
     """Check that stream maps name streams and fields that exist.
 

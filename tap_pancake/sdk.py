@@ -120,7 +120,12 @@ class BatchFiles:
                 storage: Any = self._config.storage
                 storage._root_path.fs.transaction.complete(commit=False)  # noqa: SLF001
             reason = _URL_LOGIN.sub("//", f"{type(error).__name__}: {error}".splitlines()[0])
-            msg = f"setting `batch_config`: no file can be written to its storage: {reason}"
+            remedy = "check `storage.root`, and the right to write there"
+            if isinstance(error, ImportError):
+                remedy = "install the package of this storage where the tap is installed"
+            msg = (
+                f"setting `batch_config`: no file can be written to its storage: {reason}: {remedy}"
+            )
             raise ConfigurationError(msg) from None
         del self._records[stream]
         for manifest in manifests:
@@ -345,6 +350,8 @@ class SDKTap(Tap):
     """A tap that checks its own settings and handles its own signals."""
 
     message_writer_class = LineWriter
+    maps_remove_streams = False
+    """Whether stream maps remove at least one selected stream."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Create the tap, with batch files if `batch_config` is set."""
@@ -393,10 +400,20 @@ class SDKTap(Tap):
             for name, stream in self.streams.items():
                 maps = self.mapper.stream_maps.get(name, [])
                 if maps and all(isinstance(each, RemoveRecordTransform) for each in maps):
+                    self.maps_remove_streams |= stream.selected
                     stream.selected = False  # keeps its state, and its child streams are read
         except (StreamMapConfigError, MapExpressionError) as error:
             reason = str(error).splitlines()[0].rstrip(".")
             msg = f"setting `stream_maps`: {reason}: {_CORRECT}"
+            raise ConfigurationError(msg) from None
+        except ValueError as error:
+            if not str(error).startswith("Duplicate column name"):
+                raise
+            column = str(error).rpartition(" ")[2]
+            msg = (
+                f"setting `flattening_max_key_length` gives two columns the name `{column}`:"
+                " raise it, or remove it"
+            )
             raise ConfigurationError(msg) from None
 
     @override
@@ -424,6 +441,8 @@ class SDKTap(Tap):
             ValueError: the text of an object or array is not JSON.
         """
         prefix: str = cls._env_var_prefix
+        if "items" in schema:  # of strings, the SDK splits an array that is not JSON at commas
+            schema = schema | {"items": {"type": "integer"}}
         return parse_environment_config({"properties": {name: schema}}, prefix)
 
     @classproperty

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from jsonschema import ValidationError
 
+# Maximum of lookbacks in days: more than any history, and few enough for a datetime.
+_CENTURY = 36_500
+
 SETTINGS: dict[str, Any] = th.PropertiesList(
     th.Property(
         "access_token",
@@ -76,7 +79,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "lookback_days",
-        th.NumberType(minimum=0),
+        th.NumberType(minimum=0, maximum=_CENTURY),
         default=1,
         title="Lookback (days)",
         description="Days before the bookmark from which lists, such as `conversations` and"
@@ -85,7 +88,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "message_lookback_minutes",
-        th.NumberType(minimum=0),
+        th.NumberType(minimum=0, maximum=_CENTURY * 1440),
         default=15,
         title="Message lookback (minutes)",
         description="Minutes before the bookmark from which messages are read again. This finds"
@@ -93,7 +96,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "message_refresh_days",
-        th.NumberType(minimum=0),
+        th.NumberType(minimum=0, maximum=_CENTURY),
         default=3,
         title="Message refresh (days)",
         description="Days before the bookmark from which messages are written again if an answer"
@@ -101,14 +104,14 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "head_refresh_minutes",
-        th.NumberType(exclusive_minimum=0),
+        th.NumberType(exclusive_minimum=0, maximum=_CENTURY * 1440),
         default=10,
         title="Head refresh (minutes)",
         description="Minutes between two readings of the newest rows while the tap reads history.",
     ),
     th.Property(
         "statistics_lookback_days",
-        th.NumberType(minimum=0),
+        th.NumberType(minimum=0, maximum=_CENTURY),
         default=3,
         title="Statistics lookback (days)",
         description="Days before the bookmark from which statistics are read again, at most every"
@@ -177,7 +180,7 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "requests_per_second",
-        th.NumberType(exclusive_minimum=0),
+        th.NumberType(exclusive_minimum=0, maximum=10_000),
         default=4.95,
         title="Requests per second",
         description="Maximum number of requests per second for each page. Pancake allows 5.",
@@ -191,20 +194,20 @@ SETTINGS: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "request_timeout",
-        th.NumberType(exclusive_minimum=0),
+        th.NumberType(exclusive_minimum=0, maximum=86_400),
         default=60,
         title="Request timeout (seconds)",
         description="Seconds to wait for a connection, and again for the complete answer.",
     ),
     th.Property(
         "user_agent",
-        th.StringType(min_length=1, pattern=r"^[ -~]*$", nullable=True),
+        th.StringType(min_length=1, pattern=r"^([!-~][ -~]*)?$(?!\n)", nullable=True),
         title="User agent",
         description="User-Agent header of the requests. If not set, it is `tap-pancake/VERSION`.",
     ),
     th.Property(
         "api_url",
-        th.StringType(pattern=r"^https?://[^\s/?#]+[^\s?#]*$"),
+        th.StringType(pattern=r"^https?://[^\s/?#]+[^\s?#]*$(?!\n)"),
         default="https://pages.fm",
         title="API URL",
         description="Base URL of the API.",
@@ -250,9 +253,15 @@ _JSON_NAMES = {
     "boolean": "true or false",
 }
 
+_LIMITS = {
+    "minimum": "{} or more",
+    "maximum": "{} or less",
+    "exclusiveMinimum": "more than {}",
+}
+
 _PATTERNS = {
     "api_url": "like https://pages.fm",
-    "user_agent": "one line of plain (ASCII) characters",
+    "user_agent": "one line of plain (ASCII) characters that does not begin with a space",
 }
 
 
@@ -287,7 +296,8 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def _problems(error: ValidationError) -> Iterator[str]:
     """Yield messages for a validation error, with the name of the setting but not its value."""
-    where = ".".join(str(part) for part in error.absolute_path) or "the configuration"
+    path = ".".join(str(part) for part in error.absolute_path)
+    where = path or "the configuration"
     limit: Any = error.validator_value
     schema: Any = error.schema
     instance: Any = error.instance
@@ -295,31 +305,55 @@ def _problems(error: ValidationError) -> Iterator[str]:
         known = schema.get("properties", {})
         for name in sorted(set(instance) - set(known)):
             near = nearest(name, known)
-            yield f"setting `{name}` does not exist" + (
+            whole = f"{path}.{name}" if path else name
+            yield f"setting `{whole}` does not exist" + (
                 f": did you mean `{near}`?" if near else ": remove it"
             )
     elif error.validator == "type":
         names = [limit] if isinstance(limit, str) else limit
-        kinds = " or ".join(_JSON_NAMES[name] for name in names if name != "null")
+        kinds = _kinds(names)
         like = _EXAMPLES.get(where.partition(".")[0])
         yield f"setting `{where}` must be {kinds}" + (f", like {like}" if like else "")
     elif error.validator == "required":
         missing = next(name for name in limit if name not in instance)
         yield f"setting `{where}.{missing}` is missing"
-    elif error.validator == "minimum":
-        yield f"setting `{where}` must be {limit} or more"
-    elif error.validator == "maximum":
-        yield f"setting `{where}` must be {limit} or less"
-    elif error.validator == "exclusiveMinimum":
-        yield f"setting `{where}` must be more than {limit}"
+    elif error.validator in _LIMITS:
+        yield f"setting `{where}` must be {_LIMITS[error.validator].format(limit)}"
     elif error.validator == "enum":
         yield f"setting `{where}` must be one of {', '.join(map(str, limit))}"
     elif error.validator == "minLength":
         yield f"setting `{where}` must not be empty"
     elif error.validator == "pattern":
         yield f"setting `{where}` must be {_PATTERNS[where]}"
+    elif error.validator in {"anyOf", "oneOf"} and error.context:
+        inner = max(error.context, key=lambda each: len(each.absolute_path))
+        if len(inner.absolute_path) > len(error.absolute_path):
+            yield from _problems(inner)
+        else:
+            names = [name for each in limit if isinstance(each, dict) for name in _types(each)]
+            yield f"setting `{where}` must be {_kinds(names)}"
     else:
-        yield f"setting `{where}` is not valid ({error.validator})"
+        yield f"setting `{where}` is not valid ({error.validator}): see docs/settings.md"
+
+
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    """Return the JSON types that a schema names."""
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else types
+
+
+def _kinds(types: Iterable[str]) -> str:
+    return " or ".join(_JSON_NAMES[name] for name in types if name != "null")
+
+
+def _is_address(url: str) -> bool:
+    """Return whether a URL has a host and a port that can exist."""
+    try:
+        address = urlsplit(url)
+        host = (address.hostname or "").encode("idna")
+        return bool(host) and address.port != 0
+    except ValueError:
+        return False
 
 
 def _conflicts(config: Mapping[str, Any]) -> Iterator[str]:
@@ -335,6 +369,11 @@ def _conflicts(config: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "setting `personal_data_key` is missing: `personal_data: hash` needs one, a long text"
             " that nobody can guess, the same in each run"
+        )
+    if not _is_address(str(config.get("api_url"))):
+        yield (
+            "setting `api_url` must have a valid host, and a port from 1 to 65535 if it has a port,"
+            " like https://pages.fm"
         )
     if config.get("page_ids") == []:
         yield "setting `page_ids` must not be empty: remove it to read all pages"
@@ -403,24 +442,18 @@ def from_text(name: str, schema: Mapping[str, Any], value: Any, text: str) -> An
         text: the text of the variable.
 
     Raises:
-        ConfigurationError: the text is not a number, not a boolean, or not a JSON array.
+        ConfigurationError: the text is not a number, or not a boolean.
     """
     types = schema.get("type", [])
     if "boolean" in types and text.lower() not in _BOOLEANS:  # the SDK would parse it as false
         msg = f"setting `{name}` must be true or false"
         raise ConfigurationError(msg)
-    if "array" in types:
-        try:
-            json.loads(text)  # the SDK would split it at the commas
-        except ValueError:
-            msg = f"setting `{name}`: the environment variable must hold a JSON array"
-            raise ConfigurationError(msg) from None
     if "number" not in types or not isinstance(value, str):
         return value
     if not re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", value):
         msg = f"setting `{name}` must be a number"
         raise ConfigurationError(msg)
-    return json.loads(str(float(value)))
+    return float(value)
 
 
 # Hosts on this machine, which need no encryption.

@@ -10,7 +10,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
@@ -83,6 +83,7 @@ class TapPancake(SDKTap):
     def setup_mapper(self) -> None:
         _ = self.streams  # creating them adds to the catalog the streams that it lacks
         overrides.check_maps(self.config.get("stream_maps") or {}, self.streams.values())
+        overrides.check_flattening(self.config)
         super().setup_mapper()
 
     # Settings
@@ -110,7 +111,7 @@ class TapPancake(SDKTap):
             variable = f"TAP_PANCAKE_{name.upper()}"
             try:
                 read = cls.environment_setting(name, kind)
-            except ValueError:
+            except (ValueError, RecursionError):  # the latter: nested too deeply
                 what = "a whole number" if "integer" in kind.get("type", []) else "valid JSON"
                 msg = f"setting `{name}`: the environment variable {variable} must hold {what}"
                 raise ConfigurationError(msg) from None
@@ -189,7 +190,14 @@ class TapPancake(SDKTap):
 
     def _log_setup(self) -> None:
         """Log warnings and facts about the settings and the catalog before a run."""
-        if not any(stream.selected for stream in self.streams.values()):
+        if any(stream.selected for stream in self.streams.values()):
+            pass
+        elif self.maps_remove_streams:
+            self.logger.warning(
+                "setting `stream_maps` removes all selected streams, so nothing is read: add"
+                " the streams to keep, see docs/meltano.md#stream-maps"
+            )
+        else:
             self.logger.warning("The catalog selects no stream of this tap: nothing is read")
         for stream in self.streams.values():
             if stream.selected and isinstance(stream, PancakeStream) and stream.missing_columns:
@@ -216,8 +224,8 @@ class TapPancake(SDKTap):
         about: bool = False,
         about_format: str | None = None,
         config: Any = None,  # the SDK's type for it is private
-        state: IO[str] | None = None,
-        catalog: IO[str] | None = None,
+        state: IO[bytes] | None = None,
+        catalog: IO[bytes] | None = None,
     ) -> None:
         # Like the SDK's own, except that a file without valid JSON is an error of one line, and
         # that the run ends with a STATE.
@@ -246,6 +254,8 @@ class TapPancake(SDKTap):
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         for option in command.params:
+            if option.name in {"catalog", "state"}:
+                option.type = _File("rb")  # binary: the encoding is that of JSON
             if isinstance(option, click.Option) and option.name == "test":
                 option.help = (
                     "Use --test to see which streams of each page can be read, and why others"
@@ -260,37 +270,68 @@ class TapPancake(SDKTap):
         # ignores the catalog.
         if value == CliTestOptionValue.All.value:
             ctx.meta[_TEST] = True
+        elif value not in {each.value for each in CliTestOptionValue}:
+            msg = f"--test: there is no test `{value}`: use --test or --test=schema"
+            raise ConfigurationError(msg)
         else:
             super().cb_test(ctx, param, value)
 
     @classmethod
     @override
     def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
-        try:
-            return super().cb_config(ctx, param, value)
-        except (OSError, ValueError, TypeError):
-            # The value may be the settings themselves, with tokens: never print it.
-            for name in value:
-                if "{" not in name and (problem := _problem_of(name)):
-                    msg = f"--config: {name} cannot be read: {problem}"
-                    break
-            else:
-                msg = "--config: the value cannot be read"
-            msg = f"{msg}: give a file with a JSON object"
-            raise ConfigurationError(msg) from None
+        # The SDK's own reads a list as no settings, and its errors have a traceback.
+        found: dict[str, Any] = {}
+        for name in value:
+            if name == "ENV":
+                continue
+            try:
+                found |= _object_in(Path(name).read_bytes())
+            except (OSError, ValueError) as error:
+                # The value may be the settings themselves, with tokens: never print it.
+                reason = error.strerror if isinstance(error, OSError) else error
+                msg = f"{name} cannot be read: {reason}"
+                if "{" in name:
+                    msg = "the value cannot be read"
+                msg = f"--config: {msg}: give a file with a JSON object"
+                raise ConfigurationError(msg) from None
+        config = super().cb_config(ctx, param, tuple(name for name in value if name == "ENV"))
+        config.config.update(found)
+        return config
 
 
-def _problem_of(path: str) -> str | None:
-    """Return why a file does not contain a JSON object; None if it does."""
+class _File(click.File):
+    """A file of an option; one that cannot be opened is an error of one line."""
+
+    @override
+    def fail(
+        self, message: str, param: click.Parameter | None = None, ctx: click.Context | None = None
+    ) -> NoReturn:
+        option = param.opts[0] if param else "the file"
+        msg = f"{option}: {message}: give a file that exists, or leave the option out"
+        raise ConfigurationError(msg)
+
+
+def _object_in(content: bytes) -> dict[str, Any]:
+    """Return the JSON object in the content of a file.
+
+    Raises:
+        ValueError: with the reason; the content is no JSON object.
+    """
     try:
-        content = json.loads(Path(path).read_bytes())
+        found = json.loads(content, parse_constant=str)  # NaN is not a number of JSON
     except json.JSONDecodeError as error:
-        return f"{error.msg} in line {error.lineno}, column {error.colno}"
+        msg = f"{error.msg} in line {error.lineno}, column {error.colno}"
+        raise ValueError(msg) from None
     except UnicodeDecodeError:
-        return "it is not text in UTF-8"
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return None if isinstance(content, dict) else "no JSON object"
+        msg = "it is not text in UTF-8"
+        raise ValueError(msg) from None
+    except (ValueError, RecursionError):
+        msg = "it has a number that is too long, or is nested too deeply"
+        raise ValueError(msg) from None
+    if not isinstance(found, dict):
+        msg = "no JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - like the others
+    return found
 
 
 def _discard_output() -> None:
@@ -298,7 +339,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
+def _read_object(option: str, file: IO[bytes] | None) -> dict[str, Any] | None:
     """Return the JSON object in the file of an option; None without a file.
 
     Raises:
@@ -307,11 +348,9 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        content = json.load(file)
-    except ValueError:
-        content = None
-    if isinstance(content, dict):
-        return content
+        return _object_in(file.read())
+    except (OSError, ValueError):
+        pass
     remedy = (
         "give the last line that the target wrote (`tail -n 1`)"
         if option == "--state"
@@ -321,7 +360,7 @@ def _read_object(option: str, file: IO[str] | None) -> dict[str, Any] | None:
     raise ConfigurationError(msg)
 
 
-def _catalog_of(content: dict[str, Any] | None, file: IO[str] | None) -> Catalog | None:
+def _catalog_of(content: dict[str, Any] | None, file: IO[bytes] | None) -> Catalog | None:
     """Return the catalog of `--catalog`; None without the option.
 
     Raises:

@@ -147,6 +147,8 @@ def test_rows_before_a_schema_are_in_files_before_it(tmp_path: Path, server: Pan
     [
         ({"storage": {"root": "/dev/null/files"}}, "no file can be written"),
         ({"storage": {"root": "nowhere://user:p4ss@host/files"}}, "no file can be written"),
+        ({"storage": {"root": "/dev/null/files"}}, "check `storage.root`"),
+        ({"storage": {"root": "s3://bucket/files"}}, "install the package of this storage"),
         ({}, "setting `batch_config.storage` is missing"),
         ({"storage": {}}, "setting `batch_config.storage.root` is missing"),
         ({"storage": {"root": "x"}, "encoding": {"format": "parquet"}}, "must be one of jsonl"),

@@ -125,9 +125,11 @@ CASES = {
         config={"api_url": "https://127.0.0.1:{port}", "request_timeout": 0.2}, logged="no answer"
     ),
     "impossible host": Case(
-        config={"api_url": f"http://{'x' * 70}.invalid"}, logged="connection failed"
+        config={"api_url": f"http://{'x' * 70}.invalid"}, logged="setting `api_url`"
     ),
-    "impossible port": Case(config={"api_url": "http://127.0.0.1:99999"}, logged="pages"),
+    "impossible port": Case(
+        config={"api_url": "http://127.0.0.1:99999"}, logged="setting `api_url`"
+    ),
     "wrong user token": Case(config={"access_token": f"x{USER_TOKEN}"}, logged="error 102"),
     "wrong page token": Case(
         config={"page_access_tokens": {"{page}": f"x{PAGE_TOKEN}"}}, logged="error 102"

@@ -118,6 +118,56 @@ WRONG: dict[str, tuple[Json, tuple[str, ...]]] = {
     "misspelt": (TOKEN | {"start_dat": "2024-01-01"}, ("`start_dat`", "`start_date`")),
     "misspelt token": ({"acces_token": "x"}, ("`acces_token`", "`access_token`")),
     "unheard of": (TOKEN | {"colour": "red"}, ("`colour`", "remove it")),
+    "lookback beyond time": (TOKEN | {"lookback_days": 1e300}, ("`lookback_days`", "36500")),
+    "refresh beyond time": (TOKEN | {"message_refresh_days": 1e300}, ("`message_refresh_days`",)),
+    "statistics beyond time": (
+        TOKEN | {"statistics_lookback_days": 1e300},
+        ("`statistics_lookback_days`", "36500 or less"),
+    ),
+    "minutes beyond time": (
+        TOKEN | {"message_lookback_minutes": 1e308},
+        ("`message_lookback_minutes`", "52560000 or less"),
+    ),
+    "lookback no number": (TOKEN | {"lookback_days": float("nan")}, ("`lookback_days`",)),
+    "endless timeout": (TOKEN | {"request_timeout": 1e300}, ("`request_timeout`", "86400")),
+    "requests beyond floats": (
+        TOKEN | {"requests_per_second": 10**400},
+        ("`requests_per_second`", "10000 or less"),
+    ),
+    "user agent of a space": (TOKEN | {"user_agent": " "}, ("`user_agent`", "a space")),
+    "user agent with line end": (TOKEN | {"user_agent": "a\n"}, ("`user_agent`", "one line")),
+    "URL with line end": (TOKEN | {"api_url": "http://pages.fm\n"}, ("`api_url`",)),
+    "URL with open bracket": (TOKEN | {"api_url": "http://[::1"}, ("`api_url`", "host")),
+    "URL with high port": (TOKEN | {"api_url": "http://x:99999"}, ("`api_url`", "65535")),
+    "URL with port 0": (TOKEN | {"api_url": "http://x:0"}, ("`api_url`", "port")),
+    "URL without host": (TOKEN | {"api_url": "http://:80"}, ("`api_url`", "host")),
+    "URL with empty label": (TOKEN | {"api_url": "http://a..b"}, ("`api_url`", "host")),
+    "flattening without depth": (
+        TOKEN | {"flattening_enabled": True},
+        ("`flattening_enabled`", "`flattening_max_depth`", "set both"),
+    ),
+    "flattening with short names": (
+        TOKEN
+        | {
+            "flattening_enabled": True,
+            "flattening_max_depth": 3,
+            "flattening_max_key_length": 10,
+        },
+        ("`flattening_max_key_length`", "raise it"),
+    ),
+    "unknown part": (
+        TOKEN | {"batch_config": {"storage": {"root": "x", "foo": 1}}},
+        ("`batch_config.storage.foo`", "remove it"),
+    ),
+    "seed of wrong type": (
+        TOKEN | {"faker_config": {"seed": {}}},
+        ("`faker_config.seed`", "a number or a string or true or false"),
+    ),
+    "map of wrong type": (TOKEN | {"stream_maps": {"tags": 5}}, ("`stream_maps.tags`", "object")),
+    "rule of wrong type": (
+        TOKEN | {"stream_maps": {"tags": {"text": 5}}},
+        ("`stream_maps.tags.text`", "must be a string"),
+    ),
     "two at once": (
         TOKEN | {"lookback_days": -1, "request_timeout": "soon"},
         ("`lookback_days`", "`request_timeout`"),
@@ -243,6 +293,9 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         ("page_access_tokens", "[]", ("`page_access_tokens`",)),
         ("page_access_tokens", '{"1": 5}', ("`page_access_tokens.1`", "a string")),
         ("page_ids", '["1"', ("`page_ids`", "JSON")),
+        ("page_ids", "1,2", ("`page_ids`", "JSON")),
+        ("page_ids", "[" * 100_000, ("`page_ids`", "JSON")),
+        ("lookback_days", "1e999", ("`lookback_days`", "36500 or less")),
         ("page_ids", "[1]", ("`page_ids.0`", "a string")),
         ("conversations_api", "v3", ("`conversations_api`", "v2, v1")),
         ("statistics_window_days", "1.5", ("`statistics_window_days`", "a whole number")),
@@ -261,7 +314,9 @@ def test_a_wrong_environment_variable_is_one_line_that_names_the_setting(
         "TAP_PANCAKE_ACCESS_TOKEN": "not-a-token",
         f"TAP_PANCAKE_{name.upper()}": value,
     }
-    assert_one_line(run_command("--config=ENV", env=env | hurried(tmp_path)), *parts)
+    run = run_command("--config=ENV", env=env | hurried(tmp_path))
+    assert_one_line(run, *parts)
+    assert not log_lines(run, "WARNING")
 
 
 def test_a_file_and_the_environment_together(tmp_path: Path) -> None:
@@ -347,15 +402,23 @@ FILES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "config a list": ("--config", '["access_token"]', ("--config", "JSON")),
     "config a text": ("--config", '"access_token"', ("--config", "JSON")),
     "config empty": ("--config", "", ("--config", "JSON")),
+    "config no setting": ("--config", "[]", ("--config", "JSON")),
+    "config of pairs": ("--config", '[["access_token", "x"]]', ("--config", "JSON")),
+    "config too deep": ("--config", "[" * 100_000, ("--config", "nested too deeply")),
+    "config too long": ("--config", f'{{"page_ids": {"9" * 5000}}}', ("--config", "too long")),
     "config bytes": ("--config", "\x00\x01", ("--config", "JSON")),
     "state no JSON": ("--state", '{"bookmarks": ', ("--state", "JSON")),
     "state a list": ("--state", "[]", ("--state", "JSON")),
+    "state too deep": ("--state", "[" * 100_000, ("--state", "JSON")),
+    "state too long": ("--state", f'{{"bookmarks": {"9" * 5000}}}', ("--state", "JSON")),
     "state empty": ("--state", "", ("--state", "JSON")),
     "state a STATE": ("--state", '{"type": "STATE", "value": {"bookmarks": {}}}', ("state",)),
     "state of no object": ("--state", '{"bookmarks": 5}', ("state", "`bookmarks`")),
     "state damaged": ("--state", '{"bookmarks": {"messages": 5}}', ("state", "messages")),
     "catalog no JSON": ("--catalog", '{"streams": ', ("--catalog", "JSON")),
     "catalog a list": ("--catalog", "[]", ("--catalog", "JSON")),
+    "catalog too deep": ("--catalog", "[" * 100_000, ("--catalog", "JSON")),
+    "catalog too long": ("--catalog", f'{{"streams": {"9" * 5000}}}', ("--catalog", "JSON")),
     "catalog of no list": ("--catalog", '{"streams": 5}', ("catalog",)),
     "catalog of texts": ("--catalog", '{"streams": ["pages"]}', ("catalog",)),
     "catalog of empty entries": ("--catalog", '{"streams": [{}]}', ("catalog",)),
@@ -385,13 +448,47 @@ def test_a_missing_config_file_is_one_line_that_names_it(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("option", ["--state", "--catalog"])
-def test_a_missing_file_is_named(tmp_path: Path, option: str) -> None:
-    """The command line itself refuses it, with its own exit code."""
-    run = run_command("--config=ENV", option, str(tmp_path / "nowhere.json"))
-    assert run.returncode in {1, 2}
-    assert run.stdout == ""
-    assert "nowhere.json" in run.stderr
-    assert "Traceback" not in run.stderr
+@pytest.mark.parametrize("name", ["nowhere.json", ""])
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path, option: str, name: str) -> None:
+    path = str(tmp_path / name)
+    run = run_command("--config=ENV", option, path)
+    assert_one_line(run, f"{option}: ", path, "leave the option out")
+
+
+def test_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    with PancakeServer(inbox(None)) as server:
+        first = sync(tmp_path, config_for(server))
+        contents = {
+            "--config": config_for(server),
+            "--catalog": select(*INBOX),
+            "--state": first.state,
+        }
+        arguments = []
+        for option, content in contents.items():
+            path = tmp_path / f"{option}.json"
+            path.write_text(json.dumps(content), encoding="utf-8-sig")
+            arguments += [option, str(path)]
+        server.reset_calls()
+        run = run_command(*arguments)
+        assert run.returncode == 0, run.stderr
+        assert server.count("messages") == 0, "the state was not used"
+
+
+def test_a_test_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with PancakeServer(inbox(None)) as server:
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps(config_for(server)), encoding="utf-8")
+        run = run_command("--config", str(config), "--test=bogus")
+        assert_one_line(run, "`bogus`", "--test=schema")
+        assert not server.calls
+
+
+def test_stream_maps_that_remove_everything_are_named(tmp_path: Path) -> None:
+    with PancakeServer(inbox(None)) as server:
+        run = run_tap(tmp_path, config_for(server, stream_maps={"__else__": "__NULL__"}))
+    (line,) = log_lines(run, "WARNING")
+    assert "`stream_maps` removes all selected streams" in line
+    assert "add the streams to keep" in line
 
 
 @pytest.mark.parametrize("around", ["Bearer {}", "{}\n", " {}", "{} "])
