@@ -41,12 +41,13 @@ def build(files: Path, database: Path, variables: dict[str, Any]) -> int:
             [
                 *(Path(sys.executable).with_name("dbt"), "--quiet", "--no-use-colors"),
                 *("--log-path", scratch, "build", "--target-path", scratch),
-                # Unit tests prove the models' SQL, not these rows.
-                *("--exclude-resource-type", "unit_test"),
                 *("--project-dir", TRANSFORM, "--profiles-dir", TRANSFORM),
                 *("--vars", json.dumps(variables | {"pancake_files": str(files.resolve())})),
             ],
-            env=os.environ | {"PANCAKE_DBT_TARGET": "duckdb", "PANCAKE_DUCKDB": str(beside)},
+            # Unit tests prove the models' SQL, not these rows.
+            env={"DBT_EXCLUDE_RESOURCE_TYPES": "unit_test"}
+            | os.environ
+            | {"PANCAKE_DBT_TARGET": "duckdb", "PANCAKE_DUCKDB": str(beside)},
             check=False,
         )
         if not done.returncode:
