@@ -284,6 +284,10 @@ class Steps:
         # So that only the jobs have loaded what is there after them.
         with psycopg.connect(self.shop.url) as connection:
             connection.execute("drop schema pancake, pancake_models cascade")
+        # Its dbt has built the models. Again, for each job, it would only take time.
+        self.builds = self.project.directory.parent / "builds"
+        (dbt,) = self.project.directory.glob(".meltano/utilities/dbt-postgres/venv/bin/dbt")
+        dbt.write_text(f'#!/bin/sh\necho "$PGDATABASE: $*" >>{self.builds}\n', encoding="utf-8")
 
     def duckdb(self, _: str) -> None:
         assert (self.project.directory / "output" / "shop.duckdb").is_file()
@@ -303,8 +307,8 @@ class Steps:
 
     def jobs_and_schedules_3(self, _: str) -> None:
         self.loaded(DEFAULT)
-        ((count,),) = self.shop.query("select count(*) from pancake_models.pancake__messages")
-        assert count == len(held(self.server, "messages"))
+        build = "shop: build --exclude-resource-type unit_test\n"
+        assert self.builds.read_text(encoding="utf-8") == build * 2
         self.forget()
 
     def choose_streams_and_columns(self, printed: str) -> None:
