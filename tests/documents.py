@@ -18,6 +18,10 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
+COMMANDS = re.compile(r"(?ms)^(?:<!-- not run: ([^\n]+) -->\n)?```(sh|bash)\n(.*?)^```$")
+"""A block of commands: the reason why no test runs it, its language, its lines."""
+
+
 def fields_of(schema: Json, before: str = "") -> Iterator[tuple[str, Json]]:
     """Return the fields of an object with their paths, each followed by those below it."""
     for name, field in schema.get("properties", {}).items():

@@ -29,6 +29,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from scripts.docs import streams
 from tap_pancake.rows.personal import phone
+from tests.documents import COMMANDS
 from tests.meltano_project import MELTANO, Project, new_project
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT
@@ -149,15 +150,7 @@ def blocks() -> list[tuple[str, str]]:
     found = []
     for section in TEXT.split("\n## ")[1:]:
         title, _, body = section.partition("\n")
-        found += [
-            (title, block)
-            for marked, block in re.findall(
-                r"^(<!-- not run: .+ -->\n)?```(?:ba)?sh\n(.*?)^```$",
-                body,
-                flags=re.DOTALL | re.MULTILINE,
-            )
-            if not marked
-        ]
+        found += [(title, block) for reason, _, block in COMMANDS.findall(body) if not reason]
     return found
 
 

@@ -22,7 +22,7 @@ from scripts.docs import DOCUMENTS, JOINS, PARTS, current, streams
 from tap_pancake.api.client import USER_API
 from tap_pancake.running.interrupts import SIGNAL_EXIT
 from tap_pancake.tap import TapPancake
-from tests.documents import blocks, fields_of
+from tests.documents import COMMANDS, blocks, fields_of
 from tests.pancake_api import Account, PancakeServer
 from tests.processes import ROOT, output_of
 from tests.tap import BY_DEFAULT
@@ -365,9 +365,6 @@ PROGRAMS = {
 """Program → what runs it, though with other arguments."""
 LANGUAGES = {"json", "mermaid", "python", "sql", "sql-duckdb", "sql-postgres", "text", "yaml"}
 """Languages of blocks, without those of commands: `sh` and `bash`."""
-_BLOCK = re.compile(
-    r"^(?:<!-- not run: (.+) -->\n)?```(sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL
-)
 
 
 @pytest.mark.parametrize("document", PAGES, ids=name_of)
@@ -376,7 +373,7 @@ def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) ->
         line
         for path, tests in RUN_BY.items()
         if Path(path).name in (ROOT / tests).read_text(encoding="utf-8")
-        for reason, language, block in _BLOCK.findall((ROOT / path).read_text(encoding="utf-8"))
+        for reason, language, block in COMMANDS.findall((ROOT / path).read_text(encoding="utf-8"))
         if language == "bash" and not reason
         for line in lines_of(block)
     }
@@ -385,7 +382,7 @@ def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) ->
         for program, by in PROGRAMS.items()
         if program in (ROOT / by).read_text(encoding="utf-8")
     ]
-    for reason, language, block in _BLOCK.findall(document.read_text(encoding="utf-8")):
+    for reason, language, block in COMMANDS.findall(document.read_text(encoding="utf-8")):
         if reason or (language == "bash" and name_of(document) in RUN_BY):
             continue
         for line in lines_of(block):
@@ -480,7 +477,7 @@ def test_the_translated_messages_are_those_of_the_tap() -> None:
 
 def commands(text: str) -> list[str]:
     """Return the commands of a document, without comments."""
-    return [line for _, _, block in _BLOCK.findall(text) for line in lines_of(block)]
+    return [line for _, _, block in COMMANDS.findall(text) for line in lines_of(block)]
 
 
 def lines_of(block: str) -> list[str]:
