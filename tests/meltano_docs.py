@@ -210,6 +210,7 @@ class Steps:
         self.project = project
         self.server = server
         self.shop = shop
+        self.builds = project.directory.parent / "builds"  # what the jobs call dbt with
 
     def arrived(self, stream: str) -> dict[tuple[str, ...], Json]:
         """Return the rows of a stream by key; none may be there twice."""
@@ -278,7 +279,6 @@ class Steps:
         with psycopg.connect(self.shop.url) as connection:
             connection.execute("drop schema pancake, pancake_models cascade")
         # Its dbt has built the models. Again, for each job, it would only take time.
-        self.builds = self.project.directory.parent / "builds"
         (dbt,) = self.project.directory.glob(".meltano/utilities/dbt-postgres/venv/bin/dbt")
         dbt.write_text(f'#!/bin/sh\necho "$PGDATABASE: $*" >>{self.builds}\n', encoding="utf-8")
 

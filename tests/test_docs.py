@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -367,9 +368,10 @@ LANGUAGES = {"json", "mermaid", "python", "sql", "sql-duckdb", "sql-postgres", "
 """Languages of blocks, without those of commands: `sh` and `bash`."""
 
 
-@pytest.mark.parametrize("document", PAGES, ids=name_of)
-def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) -> None:
-    run = {
+@cache
+def lines_that_are_run() -> set[str]:
+    """Return the commands that tests run as they are in a document."""
+    return {
         line
         for path, tests in RUN_BY.items()
         if Path(path).name in (ROOT / tests).read_text(encoding="utf-8")
@@ -377,11 +379,21 @@ def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) ->
         if language == "bash" and not reason
         for line in lines_of(block)
     }
-    programs = [
+
+
+@cache
+def programs_that_are_run() -> list[str]:
+    """Return the programs of `PROGRAMS` that are where they should be."""
+    return [
         program
         for program, by in PROGRAMS.items()
         if program in (ROOT / by).read_text(encoding="utf-8")
     ]
+
+
+@pytest.mark.parametrize("document", PAGES, ids=name_of)
+def test_a_command_is_run_by_a_test_or_marked_with_the_reason(document: Path) -> None:
+    run, programs = lines_that_are_run(), programs_that_are_run()
     for reason, language, block in COMMANDS.findall(document.read_text(encoding="utf-8")):
         if reason or (language == "bash" and name_of(document) in RUN_BY):
             continue
